@@ -1,0 +1,1 @@
+"""From an instances JSON and a folder of photos to objects cut out by their masks."""

@@ -1,0 +1,248 @@
+"""Objects and a seed in, pairs with a place on the canvas out; lengths in canvas units (1/224 of the side)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.coco import ObjectRecord
+from ..data.manifest import ObjectPair
+from ..errors import ArgumentError, DataError, check_range
+from ..streams import Stream
+
+__all__ = [
+    "UNITS",
+    "Box",
+    "Canvas",
+    "Pairing",
+    "ProbeSpec",
+    "draw_pairs",
+    "place",
+    "place_instead",
+    "room_beside",
+    "scaled_size",
+    "to_px",
+]
+
+UNITS = 224
+DIRECTIONS = ("right", "left", "below", "above")
+# An attempt fails when a drawn A has no partner; 1,000 failures in a row mean that the data has none to give.
+ATTEMPTS = 1000
+
+Canvas = Literal["mean", "gray", "noise", "image"]
+Pairing = Literal["different", "any", "same"]
+
+
+@dataclass(frozen=True)
+class ProbeSpec:
+    """What a probe looks like; lengths in canvas units, so that it is the same picture at any resolution.
+
+    Attributes:
+        object_size: longer side of each object.
+        gap: between the boxes of A and B.
+        canvas: `mean` (each backbone's own mean colour), `gray`, `noise`, or `image` (another photo).
+        pairing: whether A and B have `different` categories, the `same`, or `any`.
+        visible: share of A's area that is left visible, in (0, 1].
+        control: whether a third object C takes B's place in a fourth image.
+    """
+
+    object_size: int = 80
+    gap: int = 16
+    canvas: Canvas = "mean"
+    pairing: Pairing = "different"
+    visible: float = 1.0
+    control: bool = True
+
+    def __post_init__(self) -> None:
+        check_range("object_size", self.object_size, 1, UNITS)
+        check_range("gap", self.gap, 0, UNITS)
+        check_range("visible", self.visible, 0.05, 1.0)
+        for name, kinds in (("canvas", Canvas), ("pairing", Pairing)):
+            if getattr(self, name) not in get_args(kinds):
+                raise ArgumentError(f"{name} must be one of {', '.join(get_args(kinds))}, not {getattr(self, name)!r}.")
+        needed = 2 * self.object_size + self.gap
+        if needed > UNITS:
+            raise ArgumentError(
+                f"the canvas is too small: two objects of object_size {self.object_size} with gap {self.gap} need "
+                f"{needed} units, and the canvas has {UNITS}; make object_size or gap smaller."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in px: left and top edge, width and height."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def scaled_size(width: int, height: int, longer: int) -> tuple[int, int]:
+    """Return (width, height) with the longer side `longer` and the same aspect, in whole px, at least 1 each.
+
+    >>> scaled_size(300, 100, 80)
+    (80, 27)
+    """
+    edge = max(width, height)
+    # Integer rounding (half up): the same on every machine.
+    return max(1, (2 * width * longer + edge) // (2 * edge)), max(1, (2 * height * longer + edge) // (2 * edge))
+
+
+def to_px(units: int, side: int) -> int:
+    """Return a length in canvas units as whole px of a canvas of `side` px; rounded down, so that what fits stays in.
+
+    >>> to_px(80, 224), to_px(80, 518)
+    (80, 185)
+    """
+    return units * side // UNITS
+
+
+def place(
+    size_a: tuple[int, int], size_b: tuple[int, int], *, gap: int, direction: str, side: int
+) -> tuple[Box, Box]:
+    """Return the boxes of A and B: B in `direction` of A, centres aligned, the pair's bounding box centred.
+
+    Args:
+        size_a: width and height of A, px.
+        size_b: of B, px.
+        gap: between the boxes, px.
+        direction: right, left, below or above.
+        side: of the canvas, px.
+
+    >>> place((80, 80), (80, 40), gap=16, direction="right", side=224)
+    (Box(left=24, top=72, width=80, height=80), Box(left=120, top=92, width=80, height=40))
+    """
+    across = 0 if direction in ("right", "left") else 1
+    extent = size_a[across] + gap + size_b[across]
+    start = (side - extent) // 2
+    a_first = direction in ("right", "below")
+    along_a = start if a_first else start + size_b[across] + gap
+    along_b = start + size_a[across] + gap if a_first else start
+    beside_a, beside_b = (side - size_a[1 - across]) // 2, (side - size_b[1 - across]) // 2
+    if across == 0:
+        return Box(along_a, beside_a, *size_a), Box(along_b, beside_b, *size_b)
+    return Box(beside_a, along_a, *size_a), Box(beside_b, along_b, *size_b)
+
+
+def room_beside(box_a: Box, *, gap: int, direction: str, side: int) -> int:
+    """Return how many px are left between A (and the gap) and the canvas' edge in `direction`."""
+    near_edge, length = (box_a.left, box_a.width) if direction in ("right", "left") else (box_a.top, box_a.height)
+    return (side - near_edge - length if direction in ("right", "below") else near_edge) - gap
+
+
+def place_instead(box_a: Box, size: tuple[int, int], *, gap: int, direction: str, side: int) -> Box:
+    """Return the box of an object of `size` that takes B's place beside A.
+
+    Where rounding to px leaves less room than the object needs, the box is made that px or two shorter.
+    """
+    across = 0 if direction in ("right", "left") else 1
+    room = room_beside(box_a, gap=gap, direction=direction, side=side)
+    width, height = (min(size[0], room), size[1]) if across == 0 else (size[0], min(size[1], room))
+    if across == 0:
+        left = box_a.left + box_a.width + gap if direction == "right" else box_a.left - gap - width
+        return Box(left, (side - height) // 2, width, height)
+    top = box_a.top + box_a.height + gap if direction == "below" else box_a.top - gap - height
+    return Box((side - width) // 2, top, width, height)
+
+
+def draw_pairs(
+    objects: Sequence[ObjectRecord], photos: Sequence[int], spec: ProbeSpec, *, seed: int, count: int
+) -> tuple[ObjectPair, ...]:
+    """Draw `count` probes; probe n depends on (seed, n) and on the objects alone.
+
+    Args:
+        objects: the eligible ones, in a fixed order.
+        photos: ids of all photos, for `canvas="image"`.
+        spec: the probes' look.
+        seed: of the whole set.
+        count: how many.
+
+    Raises:
+        DataError: the objects do not give such pairs; the sentence names the option that would.
+    """
+    check_range("probes", count, 1)
+    pool = _Pool(objects, photos, spec)
+    stream = Stream(seed).child("probe")
+    return tuple(pool.pair(number, stream.child(number)) for number in range(count))
+
+
+class _Pool:
+    """The eligible objects as arrays, so that partners are found without a loop over all of them."""
+
+    def __init__(self, objects: Sequence[ObjectRecord], photos: Sequence[int], spec: ProbeSpec):
+        self.spec = spec
+        self.photos = np.array(sorted(photos), dtype=np.int64)
+        self.ids = [record.annotation_id for record in objects]
+        self.images = np.array([record.image_id for record in objects], dtype=np.int64)
+        names, codes = np.unique([record.category for record in objects], return_inverse=True)
+        self.categories = codes
+        self.sizes = [scaled_size(record.width, record.height, spec.object_size) for record in objects]
+        self.extents = np.array(self.sizes, dtype=np.int64).reshape(-1, 2)
+        self.category_names = names
+
+    def pair(self, number: int, stream: Stream) -> ObjectPair:
+        direction = DIRECTIONS[stream.child("direction").below(len(DIRECTIONS))]
+        lacking = "partner"
+        for attempt in range(ATTEMPTS if self.ids else 0):
+            draw = stream.child("attempt", attempt)
+            a = draw.child("a").below(len(self.ids))
+            b = self._choose(self._partners(a), draw.child("b"))
+            if b is None:
+                continue
+            c = self._choose(self._controls(a, b, direction), draw.child("c")) if self.spec.control else None
+            if self.spec.control and c is None:
+                lacking = "control"
+                continue
+            backdrop = self._backdrop([a, b] if c is None else [a, b, c], draw.child("backdrop"))
+            return ObjectPair(
+                number, self.ids[a], self.ids[b], None if c is None else self.ids[c], direction, backdrop
+            )
+        raise DataError(self._why_none(lacking))
+
+    def _choose(self, among: NDArray[np.bool_], stream: Stream) -> int | None:
+        candidates = np.flatnonzero(among)
+        return int(candidates[stream.below(candidates.size)]) if candidates.size else None
+
+    def _partners(self, a: int) -> NDArray[np.bool_]:
+        elsewhere: NDArray[np.bool_] = self.images != self.images[a]
+        if self.spec.pairing == "any":
+            return elsewhere
+        alike = self.categories == self.categories[a]
+        return elsewhere & (alike if self.spec.pairing == "same" else ~alike)
+
+    def _controls(self, a: int, b: int, direction: str) -> NDArray[np.bool_]:
+        """Return who may take B's place: another photo, another category than B's (and than A's, if any), whole."""
+        elsewhere = (self.images != self.images[a]) & (self.images != self.images[b])
+        room = elsewhere & (self.categories != self.categories[b]) & self._fits_beside(a, b, direction)
+        strangers: NDArray[np.bool_] = room & (self.categories != self.categories[a])
+        return strangers if strangers.any() else room
+
+    def _fits_beside(self, a: int, b: int, direction: str) -> NDArray[np.bool_]:
+        gap = self.spec.gap
+        box_a, _ = place(self.sizes[a], self.sizes[b], gap=gap, direction=direction, side=UNITS)
+        room = room_beside(box_a, gap=gap, direction=direction, side=UNITS)
+        fits: NDArray[np.bool_] = self.extents[:, 0 if direction in ("right", "left") else 1] <= room
+        return fits
+
+    def _backdrop(self, members: list[int], stream: Stream) -> int | None:
+        if self.spec.canvas != "image":
+            return None
+        others = self.photos[~np.isin(self.photos, self.images[members])]
+        if not others.size:
+            raise DataError("canvas 'image' needs a photo besides those of the objects, and there is none.")
+        return int(others[stream.below(others.size)])
+
+    def _why_none(self, lacking: str) -> str:
+        photos, kinds = len(set(self.images.tolist())), len(self.category_names)
+        have = f"{len(self.ids)} eligible objects of {kinds} categories in {photos} photos"
+        if lacking == "control":
+            return (
+                f"{have} leave no third object for the control (another photo and category, and whole on the canvas): "
+                "--no-control measures without it, a smaller --object-size or --gap leaves more room."
+            )
+        return f"{have} give no pair with --pairing {self.spec.pairing} from two photos; try --pairing any or more photos."

@@ -1,0 +1,230 @@
+"""A spec and pairs in, batches of probe images out: lazy, rendered on the device, the same probes everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..data.coco import CocoIndex, Eligibility, read_instances
+from ..data.cutouts import CACHE_BYTES, CutoutStore, ObjectCutout, resize_cutout, square_photo
+from ..data.manifest import ObjectPair, manifest_text
+from ..errors import DataError
+from ..pixels import full_canvas, repeat_to
+from ..streams import Stream
+from .placement import UNITS, Box, Canvas, ProbeSpec, draw_pairs, place, place_instead, scaled_size, to_px
+from .triplet import Probe, hide_tiles, object_layer, probe_images, tiles_at
+
+__all__ = ["GRAY", "ProbeSet"]
+
+GRAY = (0.5, 0.5, 0.5)
+
+
+class ProbeSet:
+    """N probes: which objects, which places, and how they are drawn. Nothing is decoded until it is asked for.
+
+    Args:
+        spec: the probes' look.
+        pairs: the objects of each probe.
+        index: the annotations they come from.
+        images: folder of the photos.
+        seed: of the draws that rendering needs (noise, hidden tiles).
+        cache_bytes: bound of the cutouts kept decoded, in bytes.
+
+    Raises:
+        DataError: a photo that is needed is missing.
+    """
+
+    def __init__(
+        self,
+        spec: ProbeSpec,
+        pairs: Sequence[ObjectPair],
+        index: CocoIndex,
+        images: str | Path,
+        *,
+        seed: int,
+        cache_bytes: int = CACHE_BYTES,
+    ):
+        self.spec = spec
+        self.pairs = tuple(pairs)
+        self.index = index
+        self.seed = seed
+        wanted = [key for pair in self.pairs for key in _members(pair)]
+        self.store = CutoutStore(index, images, wanted=wanted, cache_bytes=cache_bytes)
+        backdrops = [pair.backdrop for pair in self.pairs if pair.backdrop is not None]
+        self.store.check_photos([*(self.store.record(key).image_id for key in wanted), *backdrops])
+
+    @classmethod
+    def from_coco(
+        cls,
+        annotations: str | Path,
+        images: str | Path,
+        *,
+        count: int = 500,
+        seed: int = 0,
+        spec: ProbeSpec = ProbeSpec(),  # noqa: B008 - frozen
+        eligibility: Eligibility = Eligibility(),  # noqa: B008 - frozen
+        cache_bytes: int = CACHE_BYTES,
+    ) -> ProbeSet:
+        """Draw `count` probes from an instances JSON.
+
+        Probe n depends on the seed, on n and on the file alone: the first 10 of 10,000 are the same as those of 10.
+
+        Raises:
+            DataError: the file or a photo cannot be used, or fewer than two objects are eligible.
+        """
+        index = read_instances(annotations, eligibility)
+        if len(index.objects) < 2:
+            raise DataError(
+                f"annotations {index.path} hold {len(index.objects)} eligible objects, and a probe needs 2; "
+                f"{index.what_was_dropped()}."
+            )
+        pairs = draw_pairs(index.objects, list(index.images), spec, seed=seed, count=count)
+        return cls(spec, pairs, index, images, seed=seed, cache_bytes=cache_bytes)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, number: int) -> Probe:
+        """Return one probe without a batch axis, 224 x 224 px, on the gray canvas where the spec says `mean`."""
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"probe {number} of a set of {len(self)}")
+        batch = self.render([number % len(self)])
+        return Probe(*(None if value is None else value[0] for value in vars(batch).values()))
+
+    def render(
+        self,
+        numbers: Sequence[int],
+        *,
+        side: int = UNITS,
+        mean: tuple[float, float, float] = GRAY,
+        device: torch.device | str = "cpu",
+        canvas: Canvas | None = None,
+    ) -> Probe:
+        """Draw some probes as one batch.
+
+        Args:
+            numbers: places in `pairs`.
+            side: of the canvas, px; the picture is the same at any, only larger.
+            mean: colour of the canvas where the spec says `mean`, sRGB in [0, 1].
+            device: where the pixels are put together.
+            canvas: instead of the spec's.
+        """
+        device = torch.device(device)
+        pairs = [self.pairs[number] for number in numbers]
+        placed = [self._placed(pair, side) for pair in pairs]
+        layers = [object_layer([objects[role] for objects in placed], side).to(device) for role in (0, 1)]
+        control = object_layer([objects[2] for objects in placed], side).to(device) if self.spec.control else None
+        background = self._background(canvas or self.spec.canvas, pairs, side, mean, device)
+        return probe_images(background, layers[0], layers[1], control)
+
+    def batches(
+        self,
+        size: int,
+        *,
+        side: int = UNITS,
+        mean: tuple[float, float, float] = GRAY,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[tuple[range, Probe]]:
+        """Yield (numbers, probes) of at most `size` probes at a time, in order; arguments as in `render`."""
+        for start in range(0, len(self), size):
+            numbers = range(start, min(start + size, len(self)))
+            yield numbers, self.render(numbers, side=side, mean=mean, device=device)
+
+    @cached_property
+    def source_images(self) -> NDArray[np.int64]:
+        """Ids of the photos which A, B (and C) of each probe come from: int64 (N, 2 or 3)."""
+        columns = 3 if self.spec.control else 2
+        return np.array(
+            [[self.store.record(key).image_id for key in _members(pair)[:columns]] for pair in self.pairs],
+            dtype=np.int64,
+        )
+
+    def categories(self, number: int) -> tuple[str, ...]:
+        """Return the names of the categories of A, B (and C)."""
+        return tuple(self.store.record(key).category for key in _members(self.pairs[number]))
+
+    def manifest(self) -> str:
+        """Return which objects and which pairs these are, and the rules that chose them, as JSON text."""
+        header = {
+            "annotations": {"file": self.index.path.name, "sha256": self.index.sha256},
+            "eligibility": asdict(self.index.eligibility),
+            "seed": self.seed,
+            "spec": asdict(self.spec),
+        }
+        return manifest_text(header, self.pairs)
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256()
+        for start in range(0, len(self), 16):
+            numbers = range(start, min(start + 16, len(self)))
+            probe = self.render(numbers, canvas="gray")
+            for row in range(len(numbers)):
+                for images in (probe.alone, probe.together, probe.partner, probe.control):
+                    if images is not None:
+                        digest.update((images[row] * 255).round().to(torch.uint8).numpy().tobytes())
+                digest.update(np.packbits(probe.mask_a[row].numpy()).tobytes())
+                digest.update(np.packbits(probe.mask_b[row].numpy()).tobytes())
+        return digest.hexdigest()
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of the rendered probes (8-bit images and masks, gray canvas, 224 px).
+
+        Equal fingerprints mean equal pictures, byte for byte. All photos are decoded for it, so that a broken one
+        shows before the first forward pass.
+        """
+        return self._fingerprint
+
+    def _placed(self, pair: ObjectPair, side: int) -> list[tuple[ObjectCutout, Box]]:
+        cutouts = [self.store.cutout(key) for key in _members(pair)]
+        longer, gap = to_px(self.spec.object_size, side), to_px(self.spec.gap, side)
+        sizes = [scaled_size(cutout.rgb.shape[1], cutout.rgb.shape[0], longer) for cutout in cutouts]
+        boxes = list(place(sizes[0], sizes[1], gap=gap, direction=pair.direction, side=side))
+        if self.spec.control:
+            boxes.append(place_instead(boxes[0], sizes[2], gap=gap, direction=pair.direction, side=side))
+        fitted = [resize_cutout(cutout, box.width, box.height) for cutout, box in zip(cutouts, boxes, strict=False)]
+        if self.spec.visible < 1:
+            fitted[0] = self._partly_hidden(pair, cutouts[0], fitted[0], side)
+        return list(zip(fitted, boxes, strict=True))
+
+    def _partly_hidden(self, pair: ObjectPair, whole: ObjectCutout, fitted: ObjectCutout, side: int) -> ObjectCutout:
+        # Decided at 224 px, so that the same tiles go at every resolution.
+        size = scaled_size(whole.rgb.shape[1], whole.rgb.shape[0], self.spec.object_size)
+        stream = Stream(self.seed).child("probe", pair.number, "visible")
+        keep = hide_tiles(resize_cutout(whole, *size).mask, self.spec.visible, stream)
+        return replace(fitted, mask=fitted.mask & tiles_at(keep, *fitted.mask.shape, side))
+
+    def _background(
+        self,
+        canvas: Canvas,
+        pairs: Sequence[ObjectPair],
+        side: int,
+        mean: tuple[float, float, float],
+        device: torch.device,
+    ) -> Tensor:
+        if canvas in ("mean", "gray"):
+            return full_canvas(mean if canvas == "mean" else GRAY, len(pairs), side, device)
+        if canvas == "noise":
+            tiles = [self._noise(pair) for pair in pairs]
+            return repeat_to(torch.from_numpy(np.stack(tiles)).to(device), side).to(torch.float32) / 255
+        photos = [square_photo(self.store.photo(pair.backdrop), side) for pair in pairs if pair.backdrop is not None]
+        return torch.from_numpy(np.stack(photos)).to(device).permute(0, 3, 1, 2).to(torch.float32) / 255
+
+    def _noise(self, pair: ObjectPair) -> NDArray[np.uint8]:
+        stream = Stream(self.seed).child("probe", pair.number, "noise")
+        raw = stream.generator().bytes(3 * UNITS * UNITS)
+        return np.frombuffer(raw, dtype=np.uint8).reshape(3, UNITS, UNITS)
+
+
+def _members(pair: ObjectPair) -> tuple[int, ...]:
+    both = (pair.annotation_a, pair.annotation_b)
+    return both if pair.annotation_c is None else (*both, pair.annotation_c)
+
