@@ -1,0 +1,56 @@
+"""Masks and feature maps in, one vector per object out; a region without cells gives NaN, never zeros."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import ArgumentError
+
+__all__ = ["masked_mean", "region_weights"]
+
+
+def region_weights(
+    mask: Tensor, other_mask: Tensor, *, stride_px: int, grid: tuple[int, int] | None = None
+) -> Tensor:
+    """Return the share of each cell that `mask` covers, 0 where the cell holds any pixel of the other object.
+
+    A cell with a pixel of the other object sees it directly, without any leak, so it says nothing of coupling.
+
+    Args:
+        mask: bool (B, H, W), the object's.
+        other_mask: bool (B, H, W), of whatever else is on the canvas.
+        stride_px: px per cell.
+        grid: cells (h, w) of the feature map; rounded up from H and W by default.
+
+    Returns:
+        float32 (B, h, w) in [0, 1].
+    """
+    height, width = mask.shape[-2:]
+    rows, columns = grid or (-(-height // stride_px), -(-width // stride_px))
+    # Cells that reach past the image are filled up with nothing; pixels past the last cell belong to none.
+    pad = (0, columns * stride_px - width, 0, rows * stride_px - height)
+    planes = torch.stack([mask, other_mask], dim=1).to(torch.float32)
+    covered = F.avg_pool2d(F.pad(planes, pad), stride_px)
+    return covered[:, 0] * (covered[:, 1] == 0)
+
+
+def masked_mean(features: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean of a feature map over a region.
+
+    Args:
+        features: float32 (B, D, h, w).
+        weights: float32 (B, h, w), not negative.
+
+    Returns:
+        float32 (B, D); NaN where the weights of a map are all 0.
+    """
+    if features.shape[-2:] != weights.shape[-2:]:
+        raise ArgumentError(
+            f"weights are on a grid of {tuple(weights.shape[-2:])} cells, but the features on one of "
+            f"{tuple(features.shape[-2:])}; they must come from one stride."
+        )
+    total = weights.sum(dim=(-2, -1))
+    summed = torch.einsum("bdhw,bhw->bd", features, weights)
+    return summed / total[:, None]
