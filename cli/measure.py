@@ -1,0 +1,116 @@
+"""`couplingkit measure`: the coupling rate of one or several models on the same probes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .options import data_options, model_options, out_options, probe_options, seed_option
+
+__all__ = ["measure"]
+
+BACKBONE_OPTIONS = ("layer", "norm", "image_size", "mean", "std", "precision", "device", "seed")
+
+
+@click.command(short_help="Measure the coupling rate of models on your data.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@data_options
+@click.option("--probes", "count", type=click.IntRange(1), default=500, show_default=True, help="How many probes.")
+@probe_options
+@model_options
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Images per forward pass; changes speed and memory only.",
+)
+@click.option("--eps", default=0.01, show_default=True, help="Smaller similarities count as this, in rad.")
+@click.option(
+    "--min-cells",
+    default=1.0,
+    show_default=True,
+    help="A region of fewer feature cells cannot be measured; such probes are reported and counted.",
+)
+@click.option("--center", is_flag=True, help="For experts: subtract the mean feature first (clips denominators).")
+@seed_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "latex", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="Of what is printed on standard output.",
+)
+@out_options("runs/measure-DATE-TIME")
+def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, overwrite: bool, **options: Any) -> None:
+    """Measure the coupling rate of each MODEL, all on the same probes.
+
+    A coupling rate of 1 means that an object's feature knows nothing of its neighbour; above 1 it moved towards it.
+
+    \b
+    MODEL is one of
+      NAME, timm:NAME       a timm architecture with its pretrained weights
+      torchvision:NAME      likewise from torchvision
+      ARCH@FILE             weights from a file (.pth, .safetensors), read safely
+      ARCH,KEY=VALUE@FILE   the same, with a setting of the architecture
+      random:ARCH           random weights, from --seed
+      control:cell          a network that cannot couple
+      control:leak:0.2[:32] one with a planted leak (and its reach in px)
+
+    \b
+    Example:
+      couplingkit measure vit_tiny_patch16_224@weights.pth random:vit_tiny_patch16_224 \\
+          --annotations instances.json --images images/ --probes 500 --out runs/vit-tiny
+
+    Standard output has one row a model and the row of control:cell, which must be 1. The folder of --out gets rows.csv
+    (one row per probe and model), summary.json (all numbers and their provenance), probes.json and coupling.png/.pdf.
+    """
+    from ..data.coco import Eligibility
+    from ..figures.tables import render
+    from ..files import check_free
+    from ..probes.placement import ProbeSpec
+    from ..probes.probeset import ProbeSet
+    from .session import command_line, default_out, differences_to_first, measure_models, write_run
+
+    folder = out or default_out("measure")
+    check_free(folder, overwrite=overwrite)
+    _check_models(models, options)
+    probes = ProbeSet.from_coco(
+        options["annotations"],
+        options["images"],
+        count=count,
+        seed=options["seed"],
+        spec=ProbeSpec(
+            **{key: options[key] for key in ("object_size", "gap", "canvas", "pairing", "visible", "control")}
+        ),
+        eligibility=Eligibility(options["min_area"], options["allow_border"]),
+    )
+    click.echo(f"{len(probes.index.objects)} eligible objects; {probes.index.what_was_dropped()}", err=True)
+    backbone_options = {key: options[key] for key in BACKBONE_OPTIONS}
+    settings = {key: options[key] for key in ("batch_size", "eps", "min_cells", "center")}
+    measurements, failures = measure_models(models, probes, backbone_options, settings)
+    differences = differences_to_first(measurements, seed=options["seed"])
+    click.echo(render(measurements, form, differences=differences, command=command_line()))
+    for measurement in measurements:
+        for warning in measurement.warnings:
+            click.echo(f"Note on {measurement.name}: {warning}", err=True)
+    zero = measurements[0].provenance["zero_control"]
+    click.echo(f"Zero control: with B left out, CR is exactly 1 on each model's first {zero['probes']} probes.", err=True)
+    write_run(folder, measurements, probes, differences, overwrite=overwrite)
+    if failures:
+        click.echo(f"{len(failures)} of {len(models)} models failed: {'; '.join(failures)}", err=True)
+        raise SystemExit(2)
+
+
+def _check_models(models: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Refuse words that cannot be models and options out of range before any photo is read."""
+    from ..features.backbone import BackboneOptions, parse_model_name
+    from ..features.hardware import resolve_device
+
+    for name in models:
+        parse_model_name(name)
+    BackboneOptions(**{key: options[key] for key in BACKBONE_OPTIONS})
+    resolve_device(options["device"])

@@ -1,0 +1,137 @@
+"""Options that several commands share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["data_options", "model_options", "out_options", "probe_options", "rgb", "seed_option"]
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _together(*options: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Decorator:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def rgb(_context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, float, float] | None:
+    """Read `0.5` or `0.485,0.456,0.406`."""
+    if value is None:
+        return None
+    try:
+        numbers = [float(part) for part in value.split(",")]
+        first, second, third = numbers * 3 if len(numbers) == 1 else numbers
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not one number or three with commas, like 0.485,0.456,0.406.") from None
+    return first, second, third
+
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn at random."
+)
+
+data_options = _together(
+    click.option(
+        "--annotations",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Instances JSON with masks, in COCO's format.",
+    ),
+    click.option(
+        "--images", type=click.Path(path_type=Path), required=True, help="Folder that the JSON's file names start from."
+    ),
+    click.option(
+        "--min-area",
+        type=click.IntRange(1),
+        default=4096,
+        show_default=True,
+        help="Smallest mask of an object that is used, in px of its photo.",
+    ),
+    click.option(
+        "--allow-border", is_flag=True, help="Use objects that the border of their photo cuts off, too."
+    ),
+)
+
+probe_options = _together(
+    click.option(
+        "--object-size",
+        type=click.IntRange(1, 224),
+        default=80,
+        show_default=True,
+        help="Longer side of each object, in units of 1/224 of the canvas.",
+    ),
+    click.option(
+        "--gap", type=click.IntRange(0, 224), default=16, show_default=True, help="Between the two objects, in units."
+    ),
+    click.option(
+        "--canvas",
+        type=click.Choice(["mean", "gray", "noise", "image"]),
+        default="mean",
+        show_default=True,
+        help="What lies behind the objects; mean is the colour that the model's normalisation sends to 0.",
+    ),
+    click.option(
+        "--pairing",
+        type=click.Choice(["different", "any", "same"]),
+        default="different",
+        show_default=True,
+        help="Categories of the two objects.",
+    ),
+    click.option(
+        "--visible",
+        type=click.FloatRange(0.05, 1),
+        default=1.0,
+        show_default=True,
+        help="Share of the first object that is left visible.",
+    ),
+    click.option(
+        "--control/--no-control",
+        default=True,
+        show_default=True,
+        help="Measure a third object in the second one's place, too (one forward pass in four).",
+    ),
+)
+
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
+)
+
+model_options = _together(
+    click.option("--layer", default="last", show_default=True, help="last, or the index (timm) or name (torchvision)."),
+    click.option(
+        "--norm",
+        type=click.Choice(["applied", "raw"]),
+        default="applied",
+        show_default=True,
+        help="Whether the network's final norm is applied to the layer.",
+    ),
+    click.option(
+        "--image-size", type=click.IntRange(16, 4096), help="Side of the input, in px. [default: the model's own]"
+    ),
+    click.option("--mean", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
+    click.option("--std", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help="Of the forward passes; auto is bfloat16 where the hardware is made for it.",
+    ),
+    device_option,
+)
+
+
+def out_options(default: str) -> Decorator:
+    """Return --out and --overwrite; `default` says in words where results go otherwise."""
+    return _together(
+        click.option("--out", type=click.Path(path_type=Path), help=f"Where the results go. [default: {default}]"),
+        click.option("--overwrite", is_flag=True, help="Replace what is at --out; the old is kept until the new is whole."),
+    )

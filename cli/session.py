@@ -1,0 +1,104 @@
+"""What `measure` and `demo` share: measure some models on one probe set, print the table, write the run folder."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import CouplingKitError
+
+if TYPE_CHECKING:
+    from ..probes.probeset import ProbeSet
+    from ..study import Measurement
+
+__all__ = ["CONTROL_ROW", "command_line", "default_out", "describe", "differences_to_first", "measure_models", "write_run"]
+
+CONTROL_ROW = "control:cell"
+
+
+def command_line() -> str:
+    """Return what the user typed."""
+    return shlex.join(["couplingkit", *sys.argv[1:]])
+
+
+def default_out(kind: str) -> Path:
+    """Return a folder of its own for this run."""
+    return Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def measure_models(
+    names: tuple[str, ...], probes: ProbeSet, backbone_options: dict[str, Any], settings: dict[str, Any]
+) -> tuple[list[Measurement], list[str]]:
+    """Measure one model after another, and the control row at the end; a model that fails does not stop the others.
+
+    Returns:
+        The measurements, and a sentence for each model that failed.
+    """
+    from ..features.backbone import load_backbone
+    from ..study import measure
+
+    measurements, failures = [], []
+    for name in dict.fromkeys((*names, CONTROL_ROW)):
+        is_ours = name == CONTROL_ROW and name not in names
+        options = {key: backbone_options[key] for key in ("device", "precision")} if is_ours else backbone_options
+        try:
+            backbone = load_backbone(name, **options)
+            if not is_ours:
+                click.echo(describe(backbone.provenance()), err=True)
+            measurements.append(measure(backbone, probes, progress=True, **settings))
+        except CouplingKitError as error:
+            if len(names) == 1 or is_ours:
+                raise
+            failures.append(f"{name}: {error}")
+            click.echo(f"Skipped: {failures[-1]}", err=True)
+    if failures and len(failures) == len(names):
+        raise CouplingKitError(f"no model could be measured: {' '.join(failures)}")
+    return measurements, failures
+
+
+def describe(provenance: dict[str, Any]) -> str:
+    """Return one line on how a model is read: the defaults that came from its weights, and what was chosen."""
+    mean, std = (",".join(f"{value:g}" for value in provenance[key]) for key in ("mean", "std"))
+    return (
+        f"{provenance['name']}: input {provenance['image_size']} px, stride {provenance['stride_px']} px, "
+        f"{provenance['channels']} channels, layer {provenance.get('layer', 'last')}, "
+        f"norm {provenance.get('norm', 'none')}, mean {mean}, std {std}, "
+        f"{provenance['precision']} on {provenance['device']}"
+    )
+
+
+def differences_to_first(measurements: list[Measurement], *, seed: int) -> list[Any]:
+    """Return the paired difference of every model to the first, the control row left out."""
+    from ..study import compare
+
+    first, *others = measurements
+    models = [other for other in others if other.name != CONTROL_ROW]
+    return [(other.name, first.name, *compare(other, first, seed=seed)) for other in models]
+
+
+def write_run(
+    folder: Path, measurements: list[Measurement], probes: ProbeSet, differences: list[Any], *, overwrite: bool
+) -> None:
+    """Write rows, summary, manifest and figure of a run; all of them or none."""
+    import json
+
+    import pandas as pd
+
+    from ..figures.plots import coupling_figure, save_figure
+    from ..figures.tables import summary_document
+    from ..files import new_folder
+
+    document = summary_document(measurements, differences=differences, command=command_line())
+    with new_folder(folder, overwrite=overwrite) as draft:
+        pd.concat([measurement.rows for measurement in measurements]).to_csv(draft / "rows.csv", index=False)
+        (draft / "summary.json").write_text(json.dumps(document, indent=1) + "\n")
+        (draft / "probes.json").write_text(probes.manifest())
+        figure = coupling_figure(measurements)
+        for suffix in ("png", "pdf"):
+            save_figure(figure, draft / f"coupling.{suffix}")
+    click.echo(f"Wrote rows.csv, summary.json, probes.json and coupling.png/.pdf to {folder}", err=True)

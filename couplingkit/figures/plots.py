@@ -1,0 +1,137 @@
+"""Measurements and probe images in, figures out, at the width of a paper's column; saving is the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..streams import Stream
+from ..study import Measurement
+from .tables import short_labels
+
+__all__ = ["COLUMN_IN", "PAGE_IN", "coupling_figure", "draw_coupling", "probe_sheet", "save_figure"]
+
+COLUMN_IN = 3.35
+PAGE_IN = 6.9
+ROW_IN = 0.5
+STYLE = {
+    "font.size": 7,
+    "axes.linewidth": 0.6,
+    "axes.titlesize": 7,
+    "xtick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "pdf.fonttype": 42,  # fonts embedded whole, as publishers ask
+    "svg.fonttype": "none",
+}
+INK, MARK, LEVEL_ONE = "#33567a", "#c03a2b", "#555555"
+LONGEST_LABEL = 52
+
+
+def coupling_figure(measurements: Sequence[Measurement], *, width_in: float = COLUMN_IN) -> Figure:
+    """Draw the distribution of the coupling rate of each model, with its mean and interval.
+
+    Args:
+        measurements: one row of the figure each, from the top.
+        width_in: inches.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width_in, ROW_IN * len(measurements) + 0.62), layout="constrained")
+        draw_coupling(figure.subplots(), measurements)
+    return figure
+
+
+def draw_coupling(axes: Axes, measurements: Sequence[Measurement]) -> None:
+    """Draw the rows of `coupling_figure` into axes of the caller's: one dot a probe, box of the quartiles, mean."""
+    rates = [measurement.cr[~np.isnan(measurement.cr)] for measurement in measurements]
+    low, high = _limits(rates)
+    labels = short_labels([measurement.name for measurement in measurements])
+    axes.axvline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
+    for row, (label, measurement, cr) in enumerate(zip(labels, measurements, rates, strict=True)):
+        jitter = Stream(0).child("jitter").generator().uniform(-0.16, 0.16, len(cr))
+        shown = np.clip(cr, low, high)
+        axes.scatter(shown, row + 0.12 + jitter, s=2, color=INK, alpha=0.25, linewidths=0, zorder=2)
+        axes.plot(np.quantile(shown, [0.25, 0.75]), [row + 0.12] * 2, color=INK, linewidth=3.5, alpha=0.55, zorder=3)
+        estimate = measurement.summary.estimates["cr_mean"]
+        axes.plot([estimate.low, estimate.high], [row + 0.12] * 2, color=MARK, linewidth=1.3, zorder=4)
+        axes.plot(estimate.value, row + 0.12, "D", color=MARK, markersize=3, zorder=5)
+        text = f"{_shorten(label)}   {estimate.value:.3f}"
+        text += "" if np.isnan(estimate.low) else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+        axes.text(0.01, row - 0.28, text, transform=axes.get_yaxis_transform(), va="center", fontsize=6.5, zorder=6)
+    beyond = sum(int(((cr < low) | (cr > high)).sum()) for cr in rates)
+    level = measurements[0].summary.level
+    note = f"; {beyond} probes beyond the axis drawn at its ends" if beyond else ""
+    axes.set_xlabel(f"coupling rate (red: mean, {level:.0%} interval{note})")
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    _plain_log_ticks(axes, low, high)
+    axes.set_ylim(len(measurements) - 0.5, -0.55)
+    axes.set_yticks([])
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+
+
+def _limits(rates: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """Return where the axis ends: the central 99 % of every model, and at least 0.8 to 1.25."""
+    low = min([0.8, *(float(np.quantile(cr, 0.005)) for cr in rates)])
+    high = max([1.25, *(float(np.quantile(cr, 0.995)) for cr in rates)])
+    return low * 0.97, high * 1.03
+
+
+def _plain_log_ticks(axes: Axes, low: float, high: float) -> None:
+    wide = high / low > 12
+    steps = (1, 3) if wide else (1, 2, 5) if high / low > 4 else (1, 1.25, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+    ticks = [step * 10.0**power for power in range(-4, 5) for step in steps]
+    shown = [tick for tick in ticks if low <= tick <= high]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.set_xticks([], minor=True)
+
+
+def _shorten(label: str) -> str:
+    half = LONGEST_LABEL // 2 - 1
+    return label if len(label) <= LONGEST_LABEL else f"{label[:half]}…{label[-half:]}"
+
+
+def probe_sheet(
+    rows: Sequence[Sequence[NDArray[np.float32]]],
+    captions: Sequence[str],
+    headings: Sequence[str],
+    *,
+    width_in: float = PAGE_IN,
+) -> Figure:
+    """Draw probes as a sheet of pictures, one row a probe.
+
+    Args:
+        rows: the images of each probe, float (H, W, 3) in [0, 1].
+        captions: one per row.
+        headings: one per column.
+        width_in: inches.
+    """
+    columns = len(headings)
+    cell = width_in / columns
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width_in, (cell + 0.2) * len(rows) + 0.2), layout="constrained")
+        grid = figure.subplots(len(rows), columns, squeeze=False)
+        for row, (images, caption) in enumerate(zip(rows, captions, strict=True)):
+            for column, image in enumerate(images):
+                axes = grid[row, column]
+                axes.imshow(image, interpolation="nearest")
+                axes.set_xticks([])
+                axes.set_yticks([])
+                if row == 0:
+                    axes.set_title(headings[column])
+            grid[row, 0].set_xlabel(caption, loc="left", fontsize=6.5)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure in the format of its suffix: 300 dpi, and nothing of the day it was drawn on."""
+    dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
+    with rc_context(STYLE):
+        figure.savefig(path, dpi=300, metadata=dated.get(path.suffix, {}))
