@@ -19,7 +19,7 @@ __all__ = ["COLUMN_IN", "PAGE_IN", "coupling_figure", "draw_coupling", "probe_sh
 
 COLUMN_IN = 3.35
 PAGE_IN = 6.9
-ROW_IN = 0.5
+ROW_IN, FOOT_IN = 0.45, 0.38
 STYLE = {
     "font.size": 7,
     "axes.linewidth": 0.6,
@@ -31,7 +31,7 @@ STYLE = {
     "svg.fonttype": "none",
 }
 INK, MARK, LEVEL_ONE = "#33567a", "#c03a2b", "#555555"
-LONGEST_LABEL = 52
+LETTERS_PER_IN = 17
 
 
 def coupling_figure(measurements: Sequence[Measurement], *, width_in: float = COLUMN_IN) -> Figure:
@@ -42,13 +42,21 @@ def coupling_figure(measurements: Sequence[Measurement], *, width_in: float = CO
         width_in: inches.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(width_in, ROW_IN * len(measurements) + 0.62), layout="constrained")
-        draw_coupling(figure.subplots(), measurements)
+        height = ROW_IN * len(measurements) + FOOT_IN
+        figure = Figure(figsize=(width_in, height))
+        figure.subplots_adjust(left=0.02, right=0.98, top=1 - 0.02 / height, bottom=FOOT_IN / height)
+        draw_coupling(figure.subplots(), measurements, longest_label=int(width_in * LETTERS_PER_IN) - 22)
     return figure
 
 
-def draw_coupling(axes: Axes, measurements: Sequence[Measurement]) -> None:
-    """Draw the rows of `coupling_figure` into axes of the caller's: one dot a probe, box of the quartiles, mean."""
+def draw_coupling(axes: Axes, measurements: Sequence[Measurement], *, longest_label: int = 34) -> None:
+    """Draw the rows of `coupling_figure` into axes of the caller's: one dot a probe, bar of the quartiles, mean.
+
+    Args:
+        axes: emptied of ticks on its left.
+        measurements: one row each, from the top.
+        longest_label: letters of a model's name that are shown; longer ones lose their middle.
+    """
     rates = [measurement.cr[~np.isnan(measurement.cr)] for measurement in measurements]
     low, high = _limits(rates)
     labels = short_labels([measurement.name for measurement in measurements])
@@ -61,13 +69,15 @@ def draw_coupling(axes: Axes, measurements: Sequence[Measurement]) -> None:
         estimate = measurement.summary.estimates["cr_mean"]
         axes.plot([estimate.low, estimate.high], [row + 0.12] * 2, color=MARK, linewidth=1.3, zorder=4)
         axes.plot(estimate.value, row + 0.12, "D", color=MARK, markersize=3, zorder=5)
-        text = f"{_shorten(label)}   {estimate.value:.3f}"
-        text += "" if np.isnan(estimate.low) else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-        axes.text(0.01, row - 0.28, text, transform=axes.get_yaxis_transform(), va="center", fontsize=6.5, zorder=6)
+        value = f"{estimate.value:.3f}"
+        value += "" if np.isnan(estimate.low) else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+        for x, text, side in ((0.0, _shorten(label, longest_label), "left"), (1.0, value, "right")):
+            written = axes.text(x, row - 0.28, text, transform=axes.get_yaxis_transform(), ha=side, va="center")
+            written.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     beyond = sum(int(((cr < low) | (cr > high)).sum()) for cr in rates)
     level = measurements[0].summary.level
-    note = f"; {beyond} probes beyond the axis drawn at its ends" if beyond else ""
-    axes.set_xlabel(f"coupling rate (red: mean, {level:.0%} interval{note})")
+    note = f"; {beyond} probes off the axis" if beyond else ""
+    axes.set_xlabel(f"coupling rate (red: mean, {level:.0%} interval{note})", fontsize=6.5)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     _plain_log_ticks(axes, low, high)
@@ -78,24 +88,24 @@ def draw_coupling(axes: Axes, measurements: Sequence[Measurement]) -> None:
 
 
 def _limits(rates: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-    """Return where the axis ends: the central 99 % of every model, and at least 0.8 to 1.25."""
-    low = min([0.8, *(float(np.quantile(cr, 0.005)) for cr in rates)])
-    high = max([1.25, *(float(np.quantile(cr, 0.995)) for cr in rates)])
+    """Return where the axis ends: the central 99 % of every model, and at least 0.95 to 1.05."""
+    low = min([0.95, *(float(np.quantile(cr, 0.005)) for cr in rates)])
+    high = max([1.05, *(float(np.quantile(cr, 0.995)) for cr in rates)])
     return low * 0.97, high * 1.03
 
 
 def _plain_log_ticks(axes: Axes, low: float, high: float) -> None:
     wide = high / low > 12
-    steps = (1, 3) if wide else (1, 2, 5) if high / low > 4 else (1, 1.25, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+    steps = (1, 3) if wide else (1, 2, 5) if high / low > 4 else (1, 1.1, 1.25, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 9.5)
     ticks = [step * 10.0**power for power in range(-4, 5) for step in steps]
     shown = [tick for tick in ticks if low <= tick <= high]
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
     axes.set_xticks([], minor=True)
 
 
-def _shorten(label: str) -> str:
-    half = LONGEST_LABEL // 2 - 1
-    return label if len(label) <= LONGEST_LABEL else f"{label[:half]}…{label[-half:]}"
+def _shorten(label: str, longest: int) -> str:
+    half = longest // 2 - 1
+    return label if len(label) <= longest else f"{label[:half]}…{label[-half:]}"
 
 
 def probe_sheet(

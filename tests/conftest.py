@@ -1,0 +1,43 @@
+"""Fixtures: a small procedural dataset, probes on it, and the real data and weights where they are at hand."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+import couplingkit as ck
+
+torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory):
+    """(instances json, image folder) of 40 scenes."""
+    return ck.write_scenes(tmp_path_factory.mktemp("scenes") / "set", count=40)
+
+
+@pytest.fixture(scope="session")
+def probes(scenes):
+    """24 probes with the default look."""
+    return ck.ProbeSet.from_coco(*scenes, count=24)
+
+
+def _folder(variable):
+    value = os.environ.get(variable)
+    if not value or not Path(value).is_dir():
+        pytest.skip(f"{variable} does not name a folder: real data is not at hand")
+    return Path(value)
+
+
+@pytest.fixture(scope="session")
+def real_coco():
+    """(instances json, image folder) of real COCO photos."""
+    folder = _folder("COUPLINGKIT_REAL_COCO")
+    return folder / "instances.json", folder / "images"
+
+
+@pytest.fixture(scope="session")
+def real_weights():
+    """Folder of real pretrained weights."""
+    return _folder("COUPLINGKIT_REAL_WEIGHTS")

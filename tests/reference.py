@@ -1,0 +1,85 @@
+"""An independent, slow transcription of the measurement in plain NumPy: loops, float64, no code of couplingkit."""
+
+import math
+
+import numpy as np
+
+
+def cell_weights(mask, other, stride, grid):
+    """Share of each cell that `mask` covers; 0 where the cell holds a pixel of `other`."""
+    height, width = mask.shape
+    weights = np.zeros(grid)
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            covered, blocked = 0, False
+            for y in range(row * stride, min((row + 1) * stride, height)):
+                for x in range(column * stride, min((column + 1) * stride, width)):
+                    covered += bool(mask[y, x])
+                    blocked = blocked or bool(other[y, x])
+            weights[row, column] = 0.0 if blocked else covered / stride**2
+    return weights
+
+
+def pooled(features, weights):
+    """Weighted mean of a (D, h, w) map; None where the weights are all 0."""
+    if weights.sum() == 0:
+        return None
+    total = np.zeros(features.shape[0])
+    for row in range(weights.shape[0]):
+        for column in range(weights.shape[1]):
+            total += weights[row, column] * features[:, row, column].astype(np.float64)
+    return total / weights.sum()
+
+
+def angle(u, v):
+    """Angle of two vectors in rad, from the lengths of difference and sum of the unit vectors."""
+    a, b = u / math.sqrt((u * u).sum()), v / math.sqrt((v * v).sum())
+    return 2 * math.atan2(math.sqrt(((a - b) ** 2).sum()), math.sqrt(((a + b) ** 2).sum()))
+
+
+def similarity(u, v, eps):
+    return max(math.pi / 2 - angle(u, v), eps)
+
+
+def measure_probe(maps, masks, stride, *, eps=0.01, min_cells=1.0):
+    """Coupling rate of one probe.
+
+    maps: (D, h, w) features of "alone", "together", "partner", "control"; masks: (H, W) of "a", "b", "c".
+    """
+    grid = maps["alone"].shape[1:]
+    weights_a = cell_weights(masks["a"], masks["b"] | masks["c"], stride, grid)
+    weights_b = cell_weights(masks["b"], masks["a"], stride, grid)
+    if weights_a.sum() < min_cells or weights_b.sum() < min_cells:
+        return None
+    z1, z2, z3 = (pooled(maps[role], weights_a) for role in ("alone", "together", "control"))
+    zb = pooled(maps["partner"], weights_b)
+    numerator, denominator = similarity(z2, zb, eps), similarity(z1, zb, eps)
+    return {
+        "cells_a": weights_a.sum(),
+        "cells_b": weights_b.sum(),
+        "numerator": numerator,
+        "denominator": denominator,
+        "cr": numerator / denominator,
+        "cr_control": similarity(z3, zb, eps) / denominator,
+        "displacement": angle(z1, z2),
+    }
+
+
+def leaked(cells, amount, radius=None):
+    """Closed form of the planted leak on a (D, h, w) map: (1 - amount) z + amount * mean of z within reach."""
+    _, rows, columns = cells.shape
+    cells = cells.astype(np.float64)
+    result = np.empty_like(cells)
+    for row in range(rows):
+        for column in range(columns):
+            if radius is None:
+                near = cells
+            else:
+                near = cells[
+                    :,
+                    max(0, row - radius) : row + radius + 1,
+                    max(0, column - radius) : column + radius + 1,
+                ]
+            mean = near.reshape(cells.shape[0], -1).mean(axis=1)
+            result[:, row, column] = (1 - amount) * cells[:, row, column] + amount * mean
+    return result
