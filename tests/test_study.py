@@ -1,0 +1,133 @@
+"""measure(): how often the network runs, what the rows hold, and that a broken instrument stops itself."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import couplingkit as ck
+from couplingkit.errors import MeasurementError
+from couplingkit.study import ROW_COLUMNS
+
+
+class Counting:
+    """A control network that counts the images it is shown."""
+
+    def __init__(self, name="control:leak:0.3"):
+        self.inner = ck.load_backbone(name, device="cpu")
+        self.shown = []
+        for key in ("name", "channels", "stride_px", "side_px", "mean", "device", "provenance"):
+            setattr(self, key, getattr(self.inner, key))
+
+    def __call__(self, images):
+        self.shown += [hash(image.numpy().tobytes()) for image in images]
+        return self.inner(images)
+
+
+@pytest.mark.parametrize(("control", "passes"), [(True, 4), (False, 3)])
+def test_each_image_runs_once_and_the_zero_control_once_more(scenes, control, passes):
+    probes = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(control=control))
+    backbone = Counting()
+    measurement = ck.measure(backbone, probes, batch_size=8)
+    assert len(backbone.shown) == passes * 20 + 8
+    assert measurement.provenance["zero_control"] == {"probes": 8, "cr": 1.0}
+    assert ("specificity" in measurement.summary.estimates) == control
+    assert measurement.rows["cr_control"].isna().all() != control
+
+
+def network(read, **options):
+    return ck.NetworkBackbone(torch.nn.Conv2d(3, 12, 16, 16), read, name="broken", side_px=224, **options)
+
+
+def test_a_network_that_is_not_deterministic_stops_the_measurement(probes):
+    noisy = network(lambda net, x: net(x) + 0.01 * torch.rand(1))
+    with pytest.raises(MeasurementError, match="zero control of broken failed"):
+        ck.measure(noisy, probes)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_bad_cell_anywhere_stops_the_measurement(probes, value):
+    def read(net, x):
+        features = net(x)
+        if len(x) > 1:
+            features[-1, 0, 0, 0] = value
+        return features
+
+    with pytest.raises(MeasurementError, match=r"NaN or infinite features for probe \d+"):
+        ck.measure(network(read), probes, batch_size=5)
+
+
+def test_rows_have_the_published_columns_and_empty_values_where_unmeasured(scenes, tmp_path):
+    probes = ck.ProbeSet.from_coco(*scenes, count=30, spec=ck.ProbeSpec(object_size=44))
+    measurement = ck.measure(ck.load_backbone("random:test_resnet", image_size=224), probes)
+    rows = measurement.rows
+    assert tuple(rows.columns) == tuple(ROW_COLUMNS)
+    lost = ~rows["measured"]
+    assert 0 < lost.sum() < 30
+    assert measurement.summary.probes - measurement.summary.measured == lost.sum()
+    assert any("--image-size" in warning for warning in measurement.warnings)
+    values = ["numerator", "denominator", "cr", "cr_control", "displacement", "clipped_numerator", "clipped_denominator"]
+    assert rows.loc[lost, values].isna().all(axis=None)
+    assert rows.loc[~lost, values].notna().all(axis=None)
+    assert ((rows["cells_a"] >= 1) & (rows["cells_b"] >= 1)).eq(rows["measured"]).all()
+    rows.to_csv(tmp_path / "rows.csv", index=False)
+    line = (tmp_path / "rows.csv").read_text().splitlines()[1 + int(np.flatnonzero(lost)[0])]
+    assert line.endswith(",,,,,,,,False")
+
+
+def test_every_published_number_derives_from_the_rows(probes):
+    measurement = ck.measure(ck.load_backbone("random:test_vit", precision="float32"), probes)
+    rows = measurement.rows[measurement.rows["measured"]]
+    summary = measurement.summary
+    assert summary.cr_mean == pytest.approx(rows["cr"].mean())
+    assert summary.cr_of_means == pytest.approx(rows["numerator"].mean() / rows["denominator"].mean())
+    assert summary.specificity == pytest.approx((rows["cr"] - rows["cr_control"]).mean())
+    assert summary.clipped_denominator == pytest.approx(rows["clipped_denominator"].mean())
+    assert np.allclose(rows["cr"], rows["numerator"] / rows["denominator"])
+
+
+def test_nothing_measurable_is_an_error_and_no_number(scenes):
+    probes = ck.ProbeSet.from_coco(*scenes, count=5, spec=ck.ProbeSpec(object_size=16))
+    with pytest.raises(MeasurementError, match="none of the 5 probes"):
+        ck.measure(ck.load_backbone("random:test_resnet", image_size=160), probes)
+
+
+def test_a_feature_without_direction_is_not_measured(probes):
+    dead = ck.measure(ck.load_backbone("control:cell"), probes)
+    silent = network(lambda net, x: torch.relu(net(x)) * (x.abs().amax() > 2))
+    assert dead.summary.measured == len(probes)
+    with pytest.raises(MeasurementError, match="none of the"):
+        ck.measure(silent, probes)
+
+
+def test_centering_changes_the_rates_and_warns_of_clipped_denominators(probes):
+    backbone = ck.load_backbone("control:leak:0.5")
+    plain, centered = ck.measure(backbone, probes), ck.measure(backbone, probes, center=True, batch_size=5)
+    again = ck.measure(backbone, probes, center=True, batch_size=64)
+    assert np.nanmax(np.abs(centered.cr - again.cr)) < 1e-5
+    assert centered.summary.clipped_denominator > 0.05 > plain.summary.clipped_denominator
+    assert any("clipped" in warning for warning in centered.warnings)
+    assert centered.provenance["settings"]["center"] is True
+
+
+def test_models_on_other_probes_cannot_be_paired(scenes, probes):
+    other = ck.ProbeSet.from_coco(*scenes, count=24, seed=9)
+    first, second = (ck.measure(ck.load_backbone("control:leak:0.2"), found) for found in (probes, other))
+    with pytest.raises(MeasurementError, match="different probes"):
+        ck.compare(first, second)
+    stronger = ck.measure(ck.load_backbone("control:leak:0.4"), probes)
+    difference, count = ck.compare(stronger, first)
+    assert count == len(probes)
+    assert 0 < difference.low < difference.value < difference.high
+
+
+def test_provenance_says_what_is_needed_to_repeat_it(probes):
+    backbone = ck.load_backbone("random:test_vit", seed=5)
+    record = ck.measure(backbone, probes).provenance
+    assert record["model"]["architecture"] == "test_vit"
+    assert record["model"]["weights"] == "random, seed 5"
+    assert {"layer", "norm", "mean", "std", "precision", "device", "weights_sha256", "input"} <= set(record["model"])
+    assert record["probes"]["fingerprint"] == probes.fingerprint()
+    assert record["probes"]["annotations_sha256"] == probes.index.sha256
+    assert {"couplingkit", "torch", "timm"} <= set(record["versions"])
