@@ -50,10 +50,10 @@ def _meaning(found: dict[str, RateSummary]) -> list[str]:
     network, weak, strong = (found[name] for name in MODELS)
     specific = network.estimates["specificity"]
     return [
-        f"Each of {network.probes} probes shows one object alone and then beside another; the coupling rate (CR) is how "
-        "similar the features of the two are side by side, divided by how similar they are apart, so that control:cell, "
-        f"which reads every cell by itself, has {found['control:cell'].cr_mean:.6f}, and planted leaks of 0.2 and 0.4 have "
-        f"{weak.cr_mean:.4f} and {strong.cr_mean:.4f}.",
+        f"Each of {network.probes} probes shows one object alone and then beside another; the coupling rate (CR) is "
+        "how similar the features of the two are side by side, divided by how similar they are apart, so that "
+        f"control:cell, which reads every cell by itself, has {found['control:cell'].cr_mean:.6f}, and planted leaks "
+        f"of 0.2 and 0.4 have {weak.cr_mean:.4f} and {strong.cr_mean:.4f}.",
         f"The random ViT-Tiny has {network.cr_mean:.3f}: the neighbour turns the object's feature by "
         f"{network.displacement:.3f} rad, {'away from' if network.cr_mean < 1 else 'towards'} its own, which says that "
         f"the feature is {'disturbed' if network.cr_mean < 1 else 'coupled'}.",

@@ -98,7 +98,10 @@ def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, ov
         for warning in measurement.warnings:
             click.echo(f"Note on {measurement.name}: {warning}", err=True)
     zero = measurements[0].provenance["zero_control"]
-    click.echo(f"Zero control: with B left out, CR is exactly 1 on each model's first {zero['probes']} probes.", err=True)
+    click.echo(
+        f"Zero control: with B left out, CR is exactly 1 on each model's first {zero['probes']} probes.",
+        err=True,
+    )
     write_run(folder, measurements, probes, differences, overwrite=overwrite)
     if failures:
         click.echo(f"{len(failures)} of {len(models)} models failed: {'; '.join(failures)}", err=True)

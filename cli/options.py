@@ -35,7 +35,11 @@ def rgb(_context: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 seed_option = click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of everything that is drawn at random."
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of everything that is drawn at random.",
 )
 
 data_options = _together(
@@ -46,7 +50,10 @@ data_options = _together(
         help="Instances JSON with masks, in COCO's format.",
     ),
     click.option(
-        "--images", type=click.Path(path_type=Path), required=True, help="Folder that the JSON's file names start from."
+        "--images",
+        type=click.Path(path_type=Path),
+        required=True,
+        help="Folder that the JSON's file names start from.",
     ),
     click.option(
         "--min-area",
@@ -55,9 +62,7 @@ data_options = _together(
         show_default=True,
         help="Smallest mask of an object that is used, in px of its photo.",
     ),
-    click.option(
-        "--allow-border", is_flag=True, help="Use objects that the border of their photo cuts off, too."
-    ),
+    click.option("--allow-border", is_flag=True, help="Use objects that the border of their photo cuts off, too."),
 )
 
 probe_options = _together(
@@ -69,7 +74,11 @@ probe_options = _together(
         help="Longer side of each object, in units of 1/224 of the canvas.",
     ),
     click.option(
-        "--gap", type=click.IntRange(0, 224), default=16, show_default=True, help="Between the two objects, in units."
+        "--gap",
+        type=click.IntRange(0, 224),
+        default=16,
+        show_default=True,
+        help="Between the two objects, in units.",
     ),
     click.option(
         "--canvas",
@@ -101,7 +110,10 @@ probe_options = _together(
 )
 
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto (a GPU where there is one), cpu, cuda, cuda:1, ...",
 )
 
 model_options = _together(
@@ -114,7 +126,9 @@ model_options = _together(
         help="Whether the network's final norm is applied to the layer.",
     ),
     click.option(
-        "--image-size", type=click.IntRange(16, 4096), help="Side of the input, in px. [default: the model's own]"
+        "--image-size",
+        type=click.IntRange(16, 4096),
+        help="Side of the input, in px. [default: the model's own]",
     ),
     click.option("--mean", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
     click.option("--std", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
@@ -133,5 +147,9 @@ def out_options(default: str) -> Decorator:
     """Return --out and --overwrite; `default` says in words where results go otherwise."""
     return _together(
         click.option("--out", type=click.Path(path_type=Path), help=f"Where the results go. [default: {default}]"),
-        click.option("--overwrite", is_flag=True, help="Replace what is at --out; the old is kept until the new is whole."),
+        click.option(
+            "--overwrite",
+            is_flag=True,
+            help="Replace what is at --out; the old is kept until the new is whole.",
+        ),
     )

@@ -24,7 +24,9 @@ def probes() -> None:
 @data_options
 @click.option("--probes", "count", type=click.IntRange(1, 64), default=8, show_default=True, help="How many to draw.")
 @probe_options
-@click.option("--image-size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Of each picture, px.")
+@click.option(
+    "--image-size", type=click.IntRange(32, 1024), default=224, show_default=True, help="Of each picture, px."
+)
 @seed_option
 @device_option
 @out_options("preview.png")

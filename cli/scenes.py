@@ -31,6 +31,12 @@ def scenes(count: int, width: int, height: int, seed: int, out: Path | None, ove
     from ..data.scenes import write_scenes
 
     annotations, images = write_scenes(
-        out or Path("scenes"), count=count, seed=seed, width=width, height=height, overwrite=overwrite, progress=True
+        out or Path("scenes"),
+        count=count,
+        seed=seed,
+        width=width,
+        height=height,
+        overwrite=overwrite,
+        progress=True,
     )
     click.echo(f"Wrote {count} images to {images} and {annotations}")

@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from ..probes.probeset import ProbeSet
     from ..study import Measurement
 
-__all__ = ["CONTROL_ROW", "command_line", "default_out", "describe", "differences_to_first", "measure_models", "write_run"]
+__all__ = [
+    "CONTROL_ROW",
+    "command_line",
+    "default_out",
+    "describe",
+    "differences_to_first",
+    "measure_models",
+    "write_run",
+]
 
 CONTROL_ROW = "control:cell"
 
@@ -82,7 +90,12 @@ def differences_to_first(measurements: list[Measurement], *, seed: int) -> list[
 
 
 def write_run(
-    folder: Path, measurements: list[Measurement], probes: ProbeSet, differences: list[Any], *, overwrite: bool
+    folder: Path,
+    measurements: list[Measurement],
+    probes: ProbeSet,
+    differences: list[Any],
+    *,
+    overwrite: bool,
 ) -> None:
     """Write rows, summary, manifest and figure of a run; all of them or none."""
     import json

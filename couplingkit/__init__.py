@@ -57,7 +57,7 @@ _HOMES = {
     "write_scenes": "data.scenes",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604 - names of the table above
+__all__ = ["__version__", *sorted(_HOMES)]
 
 
 def __getattr__(name: str) -> Any:

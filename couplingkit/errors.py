@@ -61,10 +61,10 @@ def listed(names: Iterable[object], *, most: int = 6) -> str:
     >>> listed("abc", most=2)
     'a, b and 1 more'
     """
-    names = [str(name) for name in names]
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[:most])} and {len(names) - most} more"
+    words = [str(name) for name in names]
+    if len(words) <= most:
+        return ", ".join(words)
+    return f"{', '.join(words[:most])} and {len(words) - most} more"
 
 
 def near(name: str, known: Iterable[str]) -> str:

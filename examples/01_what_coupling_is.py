@@ -32,7 +32,9 @@ def draw_angles(axes, measurement, number):
         tip = np.cos(angle), np.sin(angle)
         axes.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0})
         axes.text(tip[0] + 0.04, tip[1], name, color=colour, va="center")
-    axes.set_title(f"{measurement.name}: CR = {row['numerator']:.2f} rad / {row['denominator']:.2f} rad = {row['cr']:.2f}")
+    axes.set_title(
+        f"{measurement.name}: CR = {row['numerator']:.2f} rad / {row['denominator']:.2f} rad = {row['cr']:.2f}"
+    )
     axes.set_xlim(-0.1, 1.9)
     axes.set_ylim(-0.1, 0.85)
     axes.set_aspect("equal")

@@ -28,7 +28,16 @@ TIMM = [
     "deit3_small_patch16_224",
     "vit_small_patch14_dinov2",
 ]
-TORCHVISION = ["resnet18", "vit_b_32", "swin_t", "convnext_tiny", "densenet121", "efficientnet_b1", "mnasnet0_5", "maxvit_t"]
+TORCHVISION = [
+    "resnet18",
+    "vit_b_32",
+    "swin_t",
+    "convnext_tiny",
+    "densenet121",
+    "efficientnet_b1",
+    "mnasnet0_5",
+    "maxvit_t",
+]
 
 
 def check_contract(backbone):

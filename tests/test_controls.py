@@ -1,5 +1,7 @@
 """Networks whose coupling is known: section 7, points 1 and 2, of the definition of the measurement."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import reference
@@ -38,7 +40,7 @@ def test_planted_leak_has_its_closed_form(probes, amount, reach):
 def test_coupling_grows_with_the_leak(probes):
     rates = [ck.measure(ck.load_backbone(f"control:leak:{tenth / 10}"), probes).cr for tenth in range(6)]
     assert np.abs(rates[0] - 1).max() < 1e-6
-    for less, more in zip(rates, rates[1:], strict=False):
+    for less, more in pairwise(rates):
         assert (more > less).all()
 
 

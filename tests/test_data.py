@@ -32,7 +32,13 @@ def write_set(folder, annotations, *, categories=("cat", "dog")):
         )
         images.append({"id": place, "file_name": f"{place}.png", "width": WIDTH, "height": HEIGHT})
     listed = [
-        {"id": place, "image_id": place, "category_id": 1 + place % len(categories), "iscrowd": 0, **annotation}
+        {
+            "id": place,
+            "image_id": place,
+            "category_id": 1 + place % len(categories),
+            "iscrowd": 0,
+            **annotation,
+        }
         for place, annotation in enumerate(annotations, 1)
     ]
     kinds = [{"id": place, "name": name} for place, name in enumerate(categories, 1)]
@@ -58,9 +64,7 @@ def disc():
 def test_all_three_forms_of_a_mask_are_read_alike(tmp_path, disc):
     compressed = encode_mask(disc)
     polygon = {"segmentation": [square(40, 30, 70)]}
-    path, _ = write_set(
-        tmp_path, [{"segmentation": uncompressed(disc)}, {"segmentation": compressed}, polygon]
-    )
+    path, _ = write_set(tmp_path, [{"segmentation": uncompressed(disc)}, {"segmentation": compressed}, polygon])
     index = read_instances(path)
     assert [record.annotation_id for record in index.objects] == [1, 2, 3]
     for record in index.objects[:2]:

@@ -151,7 +151,10 @@ def test_scaled_sizes_keep_the_aspect(width, height, longer):
 
 
 def test_b_is_centred_with_a():
-    assert place((10, 30), (20, 10), gap=4, direction="above", side=100) == (Box(45, 42, 10, 30), Box(40, 28, 20, 10))
+    assert place((10, 30), (20, 10), gap=4, direction="above", side=100) == (
+        Box(45, 42, 10, 30),
+        Box(40, 28, 20, 10),
+    )
     assert to_px(80, 448) == 160
 
 

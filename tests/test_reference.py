@@ -13,7 +13,12 @@ COLUMNS = ("cells_a", "cells_b", "numerator", "denominator", "cr", "cr_control",
 def exported(probes, backbone, number):
     """Images of one probe through the network, and its masks, as NumPy."""
     probe = probes.render([number], side=backbone.side_px, mean=backbone.mean)
-    images = {"alone": probe.alone, "together": probe.together, "partner": probe.partner, "control": probe.control}
+    images = {
+        "alone": probe.alone,
+        "together": probe.together,
+        "partner": probe.partner,
+        "control": probe.control,
+    }
     maps = {role: backbone(image)[0].numpy() for role, image in images.items()}
     masks = {"a": probe.mask_a, "b": probe.mask_b, "c": probe.mask_c}
     return maps, {name: mask[0].numpy() for name, mask in masks.items()}

@@ -1,6 +1,8 @@
 """measure(): how often the network runs, what the rows hold, and that a broken instrument stops itself."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,8 @@ import torch
 import couplingkit as ck
 from couplingkit.errors import MeasurementError
 from couplingkit.study import ROW_COLUMNS
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text())
 
 
 class Counting:
@@ -67,7 +71,15 @@ def test_rows_have_the_published_columns_and_empty_values_where_unmeasured(scene
     assert 0 < lost.sum() < 30
     assert measurement.summary.probes - measurement.summary.measured == lost.sum()
     assert any("--image-size" in warning for warning in measurement.warnings)
-    values = ["numerator", "denominator", "cr", "cr_control", "displacement", "clipped_numerator", "clipped_denominator"]
+    values = [
+        "numerator",
+        "denominator",
+        "cr",
+        "cr_control",
+        "displacement",
+        "clipped_numerator",
+        "clipped_denominator",
+    ]
     assert rows.loc[lost, values].isna().all(axis=None)
     assert rows.loc[~lost, values].notna().all(axis=None)
     assert ((rows["cells_a"] >= 1) & (rows["cells_b"] >= 1)).eq(rows["measured"]).all()
@@ -131,3 +143,10 @@ def test_provenance_says_what_is_needed_to_repeat_it(probes):
     assert record["probes"]["fingerprint"] == probes.fingerprint()
     assert record["probes"]["annotations_sha256"] == probes.index.sha256
     assert {"couplingkit", "torch", "timm"} <= set(record["versions"])
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN["cr_mean"]))
+def test_golden_rates(probes, name):
+    assert ck.measure(ck.load_backbone(name), probes).summary.cr_mean == pytest.approx(
+        GOLDEN["cr_mean"][name], abs=1e-6
+    )

@@ -92,7 +92,7 @@ class CocoIndex:
         return f"of {self.annotations} annotations dropped: {', '.join(parts) or 'none'}"
 
 
-def read_instances(path: str | Path, eligibility: Eligibility = Eligibility()) -> CocoIndex:  # noqa: B008 - frozen
+def read_instances(path: str | Path, eligibility: Eligibility = Eligibility()) -> CocoIndex:
     """Read an instances JSON (polygons, uncompressed and compressed RLE, crowds) into an index.
 
     Args:

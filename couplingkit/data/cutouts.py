@@ -76,7 +76,12 @@ class CutoutStore:
     """
 
     def __init__(
-        self, index: CocoIndex, folder: str | Path, *, wanted: Iterable[int] = (), cache_bytes: int = CACHE_BYTES
+        self,
+        index: CocoIndex,
+        folder: str | Path,
+        *,
+        wanted: Iterable[int] = (),
+        cache_bytes: int = CACHE_BYTES,
     ):
         self.index = index
         self.folder = Path(folder)

@@ -226,9 +226,7 @@ def _place(
     return None
 
 
-def _object(
-    rng: np.random.Generator, kind: int, u: Array, v: Array, turn: float
-) -> tuple[NDArray[np.bool_], Array]:
+def _object(rng: np.random.Generator, kind: int, u: Array, v: Array, turn: float) -> tuple[NDArray[np.bool_], Array]:
     """Return mask (h, w) and colours (h, w, 3) of an object over coordinates in [-1, 1], turned and lit."""
     texture, shape, hue = KINDS[kind]
     along, across = u * np.cos(turn) + v * np.sin(turn), v * np.cos(turn) - u * np.sin(turn)

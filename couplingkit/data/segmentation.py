@@ -16,9 +16,7 @@ __all__ = ["encode_mask", "polygon_extent", "rle_mask", "segmentation_rle", "tig
 OUTSIDE_TOLERANCE_PX = 1.0
 
 
-def polygon_extent(
-    polygons: list[Any], width: int, height: int, where: str
-) -> tuple[float, float] | None:
+def polygon_extent(polygons: list[Any], width: int, height: int, where: str) -> tuple[float, float] | None:
     """Check an object's polygons and return their joint (width, height) in px; None if they enclose nothing.
 
     Raises:
@@ -29,9 +27,7 @@ def polygon_extent(
         if not isinstance(polygon, list) or not all(isinstance(value, (int, float)) for value in polygon):
             raise DataError(f"{where}: a polygon must be a list of numbers x, y, x, y, ..., but one is not.")
         if len(polygon) % 2:
-            raise DataError(
-                f"{where}: a polygon has {len(polygon)} coordinates; x, y, x, y, ... has an even number."
-            )
+            raise DataError(f"{where}: a polygon has {len(polygon)} coordinates; x, y, x, y, ... has an even number.")
         if len(polygon) >= 6:
             corners.append(np.array(polygon, dtype=np.float64).reshape(-1, 2))
     if not corners:

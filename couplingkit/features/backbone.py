@@ -241,7 +241,8 @@ def parse_model_name(text: str) -> ModelName:
             options[key] = value
     if not architecture or (source == "random" and file):
         raise BackboneError(
-            f"model {text!r} is not of the form ARCH, timm:ARCH, torchvision:ARCH, ARCH@FILE, random:ARCH or control:KIND."
+            f"model {text!r} is not of the form ARCH, timm:ARCH, torchvision:ARCH, ARCH@FILE, random:ARCH or "
+            "control:KIND."
         )
     if not file and Path(architecture).is_file():
         raise BackboneError(f"model {text!r} is a file; name the architecture it belongs to, as ARCH@{text}.")

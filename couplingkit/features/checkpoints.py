@@ -1,4 +1,4 @@
-"""A weights file in, a plain dictionary of tensors out, safely; and the dictionary into a network, wholly or not at all."""
+"""A weights file in, a plain dictionary of tensors out, safely; and that into a network, wholly or not at all."""
 
 from __future__ import annotations
 

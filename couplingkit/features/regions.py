@@ -11,9 +11,7 @@ from ..errors import ArgumentError
 __all__ = ["masked_mean", "region_weights"]
 
 
-def region_weights(
-    mask: Tensor, other_mask: Tensor, *, stride_px: int, grid: tuple[int, int] | None = None
-) -> Tensor:
+def region_weights(mask: Tensor, other_mask: Tensor, *, stride_px: int, grid: tuple[int, int] | None = None) -> Tensor:
     """Return the share of each cell that `mask` covers, 0 where the cell holds any pixel of the other object.
 
     A cell with a pixel of the other object sees it directly, without any leak, so it says nothing of coupling.

@@ -37,8 +37,7 @@ TORCHVISION_LAYERS = (
     ("features", None),  # ConvNeXt, DenseNet, EfficientNet, MobileNet, SqueezeNet, VGG, AlexNet
 )
 TORCHVISION_HEADS = ("fc", "classifier", "heads", "head", "AuxLogits", "aux1", "aux2")
-IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
-IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+VERSIONS = {"timm": timm.__version__, "torchvision": torchvision.__version__}
 
 
 def known_architectures(source: str) -> list[str]:
@@ -56,10 +55,7 @@ def build(model: ModelName, options: BackboneOptions) -> NetworkBackbone:
     if plain not in known:
         other = known_architectures("timm" if source == "torchvision" else "torchvision")
         hint = near(plain, known) or near(plain, other)
-        raise BackboneError(
-            f"model {model.text!r}: {source} {timm.__version__ if source == 'timm' else torchvision.__version__} has no "
-            f"architecture {plain!r}{hint}."
-        )
+        raise BackboneError(f"model {model.text!r}: {source} {VERSIONS[source]} has no architecture {plain!r}{hint}.")
     return _build_torchvision(model, options) if source == "torchvision" else _build_timm(model, options)
 
 
@@ -89,7 +85,7 @@ def _build_timm(model: ModelName, options: BackboneOptions) -> NetworkBackbone:
         precision=options.precision,
         device=options.device,
         facts={
-            "source": f"timm {timm.__version__}",
+            "source": f"timm {VERSIONS['timm']}",
             "architecture": model.architecture,
             "options": {key: str(value) for key, value in model.options.items()},
             "layer": f"{index} of 0..{count - 1}",
@@ -106,7 +102,7 @@ def _timm_network(model: ModelName, options: BackboneOptions, **extra: Any) -> n
     with _seeded(options.seed, model.architecture), _explained(model, pretrained):
         if pretrained:
             _check_hub(model)
-        network: nn.Module = timm.create_model(model.architecture, pretrained=pretrained, **settings)
+        network: Any = timm.create_model(model.architecture, pretrained=pretrained, **settings)
     if model.weights is not None:
         heads = network.default_cfg.get("classifier", ())
         fit_weights(
@@ -116,7 +112,8 @@ def _timm_network(model: ModelName, options: BackboneOptions, **extra: Any) -> n
             heads=(heads,) if isinstance(heads, str) else tuple(heads or ()),
             reshape=lambda name, value: _fit_position_embedding(network, name, value),
         )
-    return network.eval()
+    trunk: nn.Module = network.eval()
+    return trunk
 
 
 def _timm_at(model: ModelName, options: BackboneOptions, network: nn.Module, side: int) -> tuple[nn.Module, str]:
@@ -207,7 +204,8 @@ def _fit_position_embedding(network: Any, name: str, value: Tensor) -> Tensor:
     old = round((value.shape[1] - prefix) ** 0.5)
     if old * old != value.shape[1] - prefix:
         return value
-    return resample_abs_pos_embed(value, list(network.patch_embed.grid_size), num_prefix_tokens=prefix)
+    fitted: Tensor = resample_abs_pos_embed(value, list(network.patch_embed.grid_size), num_prefix_tokens=prefix)
+    return fitted
 
 
 def _build_torchvision(model: ModelName, options: BackboneOptions) -> NetworkBackbone:
@@ -233,7 +231,7 @@ def _build_torchvision(model: ModelName, options: BackboneOptions) -> NetworkBac
         precision=options.precision,
         device=options.device,
         facts={
-            "source": f"torchvision {torchvision.__version__}",
+            "source": f"torchvision {VERSIONS['torchvision']}",
             "architecture": model.architecture,
             "options": {key: str(value) for key, value in model.options.items()},
             "layer": place,
@@ -279,13 +277,17 @@ def _as_map(output: Any, square: bool, place: str) -> Tensor:
     if isinstance(output, Tensor) and output.ndim == 3 and square:
         side = int(output.shape[1] ** 0.5)
         grid = output[:, output.shape[1] - side * side :]
-        return grid.transpose(1, 2).unflatten(2, (side, side))
+        return grid.transpose(1, 2).reshape(output.shape[0], -1, side, side)
     raise BackboneError(f"submodule {place} gives no map of features; name another with --layer.")
 
 
 def _weights_record(model: ModelName, network: nn.Module, options: BackboneOptions) -> dict[str, Any]:
     if model.weights is not None:
-        return {"weights": str(model.weights), "weights_sha256": file_sha256(model.weights), "sha256_of": "file"}
+        return {
+            "weights": str(model.weights),
+            "weights_sha256": file_sha256(model.weights),
+            "sha256_of": "file",
+        }
     origin = f"random, seed {options.seed}" if model.source == "random" else "pretrained"
     return {"weights": origin, "weights_sha256": tensors_sha256(network.state_dict()), "sha256_of": "tensors"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -20,7 +21,7 @@ __all__ = ["COLUMN_IN", "PAGE_IN", "coupling_figure", "draw_coupling", "probe_sh
 COLUMN_IN = 3.35
 PAGE_IN = 6.9
 ROW_IN, FOOT_IN = 0.45, 0.38
-STYLE = {
+STYLE: Any = {
     "font.size": 7,
     "axes.linewidth": 0.6,
     "axes.titlesize": 7,

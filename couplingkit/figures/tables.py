@@ -86,7 +86,11 @@ def _with_interval(estimate: Estimate | None) -> str:
 
 
 def render(
-    measurements: Sequence[Measurement], form: str, *, differences: Sequence[Difference] = (), command: str = ""
+    measurements: Sequence[Measurement],
+    form: str,
+    *,
+    differences: Sequence[Difference] = (),
+    command: str = "",
 ) -> str:
     """Return the results as text in one of the formats of `Format`.
 

@@ -31,5 +31,6 @@ def angle_between(u: Tensor, v: Tensor) -> Tensor:
 
 def _unit(vectors: Tensor) -> Tensor:
     # The largest entry goes first, so that the squares of huge or tiny features neither overflow nor vanish.
-    scaled = vectors / vectors.abs().amax(dim=-1, keepdim=True)
-    return scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    scaled: Tensor = vectors / vectors.abs().amax(dim=-1, keepdim=True)
+    unit: Tensor = scaled / torch.linalg.vector_norm(scaled, dim=-1, keepdim=True)
+    return unit

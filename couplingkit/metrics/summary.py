@@ -140,7 +140,8 @@ def paired_difference(
     """
     if first.shape != second.shape:
         raise ArgumentError(
-            f"second must have the {first.shape[0]} probes of first, but has {second.shape[0]}; measure both on one set."
+            f"second must have the {first.shape[0]} probes of first, but has {second.shape[0]}; measure both on one "
+            "set."
         )
     kept = ~(np.isnan(first) | np.isnan(second))
     if not kept.any():

@@ -102,9 +102,7 @@ def to_px(units: int, side: int) -> int:
     return units * side // UNITS
 
 
-def place(
-    size_a: tuple[int, int], size_b: tuple[int, int], *, gap: int, direction: str, side: int
-) -> tuple[Box, Box]:
+def place(size_a: tuple[int, int], size_b: tuple[int, int], *, gap: int, direction: str, side: int) -> tuple[Box, Box]:
     """Return the boxes of A and B: B in `direction` of A, centres aligned, the pair's bounding box centred.
 
     Args:
@@ -199,9 +197,7 @@ class _Pool:
                 lacking = "control"
                 continue
             backdrop = self._backdrop([a, b] if c is None else [a, b, c], draw.child("backdrop"))
-            return ObjectPair(
-                number, self.ids[a], self.ids[b], None if c is None else self.ids[c], direction, backdrop
-            )
+            return ObjectPair(number, self.ids[a], self.ids[b], None if c is None else self.ids[c], direction, backdrop)
         raise DataError(self._why_none(lacking))
 
     def _choose(self, among: NDArray[np.bool_], stream: Stream) -> int | None:
@@ -212,7 +208,7 @@ class _Pool:
         elsewhere: NDArray[np.bool_] = self.images != self.images[a]
         if self.spec.pairing == "any":
             return elsewhere
-        alike = self.categories == self.categories[a]
+        alike: NDArray[np.bool_] = self.categories == self.categories[a]
         return elsewhere & (alike if self.spec.pairing == "same" else ~alike)
 
     def _controls(self, a: int, b: int, direction: str) -> NDArray[np.bool_]:
@@ -245,4 +241,6 @@ class _Pool:
                 f"{have} leave no third object for the control (another photo and category, and whole on the canvas): "
                 "--no-control measures without it, a smaller --object-size or --gap leaves more room."
             )
-        return f"{have} give no pair with --pairing {self.spec.pairing} from two photos; try --pairing any or more photos."
+        return (
+            f"{have} give no pair with --pairing {self.spec.pairing} from two photos; try --pairing any or more photos."
+        )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +98,8 @@ class ProbeSet:
         if not -len(self) <= number < len(self):
             raise IndexError(f"probe {number} of a set of {len(self)}")
         batch = self.render([number % len(self)])
-        return Probe(*(None if value is None else value[0] for value in vars(batch).values()))
+        first: dict[str, Any] = {name: value if value is None else value[0] for name, value in vars(batch).items()}
+        return Probe(**first)
 
     def render(
         self,
@@ -200,7 +202,7 @@ class ProbeSet:
         size = scaled_size(whole.rgb.shape[1], whole.rgb.shape[0], self.spec.object_size)
         stream = Stream(self.seed).child("probe", pair.number, "visible")
         keep = hide_tiles(resize_cutout(whole, *size).mask, self.spec.visible, stream)
-        return replace(fitted, mask=fitted.mask & tiles_at(keep, *fitted.mask.shape, side))
+        return replace(fitted, mask=fitted.mask & tiles_at(keep, fitted.mask.shape[0], fitted.mask.shape[1], side))
 
     def _background(
         self,
@@ -227,4 +229,3 @@ class ProbeSet:
 def _members(pair: ObjectPair) -> tuple[int, ...]:
     both = (pair.annotation_a, pair.annotation_b)
     return both if pair.annotation_c is None else (*both, pair.annotation_c)
-

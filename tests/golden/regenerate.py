@@ -24,7 +24,9 @@ def main():
         }
         real = os.environ.get("COUPLINGKIT_REAL_COCO")
         if not real:
-            raise SystemExit("COUPLINGKIT_REAL_COCO must name the folder of real photos, whose fingerprint is one value.")
+            raise SystemExit(
+                "COUPLINGKIT_REAL_COCO must name the folder of real photos, whose fingerprint is one value."
+            )
         photos = ck.ProbeSet.from_coco(Path(real) / "instances.json", Path(real) / "images", count=50)
         values["fingerprint_of_real_photos"] = photos.fingerprint()
     path = Path(__file__).parent / "values.json"

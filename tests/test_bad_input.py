@@ -1,0 +1,221 @@
+"""Whatever is wrong with what a user gives: one sentence, exit code 2, no number, nothing written."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_cli import run
+
+
+@pytest.fixture
+def copy(scenes, tmp_path):
+    """A copy of the scenes that may be broken, as (annotations, images, content of the JSON)."""
+    shutil.copytree(scenes[1], tmp_path / "set" / "images")
+    shutil.copy(scenes[0], tmp_path / "set" / "instances.json")
+    return tmp_path / "set" / "instances.json", tmp_path / "set" / "images", json.loads(scenes[0].read_text())
+
+
+def refused(tmp_path, annotations, images, *words, model="control:cell"):
+    """Run measure, check how it ended, and return its one sentence."""
+    out = tmp_path / "run"
+    done = run(
+        "measure",
+        model,
+        "--annotations",
+        annotations,
+        "--images",
+        images,
+        "--probes",
+        8,
+        "--out",
+        out,
+        *words,
+    )
+    assert done.exit_code == 2, done.output
+    assert done.stdout == ""
+    errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert "Traceback" not in done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit)
+    assert not out.exists()
+    return errors[0]
+
+
+def test_no_such_file(tmp_path, scenes):
+    assert "cannot be read" in refused(tmp_path, tmp_path / "none.json", scenes[1])
+    assert "does not exist" in refused(tmp_path, scenes[0], tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ('{"images": [', "not valid JSON"),
+        ("", "is empty"),
+        ("[1, 2]", "no list 'images'"),
+        ('{"images": [], "annotations": []}', "no list 'categories'"),
+        ('{"images": {}, "annotations": [], "categories": []}', "no list 'images'"),
+        ("\x00\x01", "not valid JSON"),
+    ],
+)
+def test_broken_json(tmp_path, scenes, content, word):
+    path = tmp_path / "broken.json"
+    path.write_text(content)
+    assert word in refused(tmp_path, path, scenes[1])
+
+
+def first_used(content):
+    """The annotation of the largest object."""
+    return max(content["annotations"], key=lambda annotation: annotation["area"])
+
+
+def set_polygon(coordinates):
+    return lambda content: first_used(content).update(segmentation=[coordinates])
+
+
+def change_rle(**fields):
+    return lambda content: first_used(content)["segmentation"].update(**fields)
+
+
+def double(kind):
+    return lambda content: content[kind].append(dict(content[kind][0]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "word"),
+    [
+        (set_polygon([10, 10, 90, 10, 90, 90, 10]), "7 coordinates"),
+        (set_polygon([10, 10, 900, 10, 900, 90, 10, 90]), "outside its photo"),
+        (set_polygon([-40, 10, 90, 10, 90, 90, -40, 90]), "outside its photo"),
+        (set_polygon([10, 10, float("nan"), 10, 90, 90, 10, 90]), "outside its photo"),
+        (set_polygon([10, 10, "x", 10, 90, 90, 10, 90]), "list of numbers"),
+        (lambda content: first_used(content).update(segmentation=[1, 2, 3, 4, 5, 6]), "list of numbers"),
+        (change_rle(size=[320, 383]), "RLE has size"),
+        (change_rle(counts="12"), "damaged"),
+        (change_rle(counts=[5, 7]), "damaged"),
+        (change_rle(counts=[-5, 320 * 384 + 5]), "damaged"),
+        (lambda content: first_used(content).update(image_id=999), "no such image"),
+        (lambda content: first_used(content).update(category_id=999), "no such category"),
+        (lambda content: first_used(content).pop("id"), "no integer 'id'"),
+        (lambda content: content["images"][0].pop("width"), "positive integer width"),
+        (double("annotations"), "twice"),
+        (double("images"), "twice"),
+        (double("categories"), "twice"),
+        (lambda content: content["categories"][0].update(name=content["categories"][1]["name"]), "same name"),
+    ],
+)
+def test_contradictions_in_the_annotations(tmp_path, copy, spoil, word):
+    annotations, images, content = copy
+    spoil(content)
+    annotations.write_text(json.dumps(content))
+    assert word in refused(tmp_path, annotations, images)
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "resized", "text", "deep"])
+def test_broken_images(tmp_path, copy, how):
+    annotations, images, _ = copy
+    for path in images.iterdir():
+        if how == "missing":
+            path.unlink()
+        elif how == "truncated":
+            path.write_bytes(path.read_bytes()[:20000])
+        elif how == "resized":
+            Image.open(path).resize((320, 384)).save(path)
+        elif how == "text":
+            path.write_text("no image")
+        else:
+            Image.fromarray(np.zeros((320, 384), dtype=np.uint16)).save(path)
+    word = {"missing": "missing", "resized": "but the annotations say", "deep": "8 bits"}.get(how, "cannot be read")
+    assert word in refused(tmp_path, annotations, images)
+
+
+def test_too_few_objects_say_what_was_dropped(tmp_path, scenes):
+    told = refused(tmp_path, *scenes, "--min-area", 10**6)
+    assert "0 eligible objects" in told
+    assert "small" in told
+    assert "--min-area loosens it" in told
+
+
+def test_too_few_for_a_control_say_so(tmp_path, copy):
+    annotations, images, content = copy
+    big = sorted(content["annotations"], key=lambda annotation: -annotation["area"])
+    other = next(one for one in big if one["image_id"] != big[0]["image_id"])
+    content["annotations"] = [big[0], {**other, "category_id": big[0]["category_id"] % 16 + 1}]
+    annotations.write_text(json.dumps(content))
+    assert "--no-control" in refused(tmp_path, annotations, images)
+    content["annotations"] = content["annotations"][:1]
+    annotations.write_text(json.dumps(content))
+    assert "1 eligible objects, and a probe needs 2" in refused(tmp_path, annotations, images)
+
+
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [
+        ("resnet5", "near: resnet5"),
+        ("control:sieve", "control:leak:AMOUNT"),
+        ("resnet18@none.pth", "does not exist"),
+        ("random:test_vit,blocks=x", "cannot be built"),
+        ("@x", "not of the form"),
+    ],
+)
+def test_unknown_models(tmp_path, scenes, model, word):
+    assert word in refused(tmp_path, *scenes, model=model)
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (["--object-size", "120"], "canvas is too small"),
+        (["--gap", "70"], "canvas is too small"),
+        (["--device", "abacus"], "try auto or cpu"),
+        (["--mean", "3"], "mean must be"),
+        (["--std", "0"], "std must be"),
+        (["--eps", "0"], "eps must be"),
+        (["--eps", "nan"], "eps must be"),
+        (["--min-cells", "-1"], "min_cells must be"),
+        (["--image-size", "100"], "multiple of 16"),
+        (["--layer", "3"], "one layer"),
+        (["--object-size", "2"], "none of the 8 probes"),
+    ],
+)
+def test_options_out_of_range(tmp_path, scenes, words, word):
+    assert word in refused(tmp_path, *scenes, *words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--mean", "a,b"], ["--probes", "0"], ["--seed", "-1"], ["--canvas", "blue"], ["--visible", "2"]],
+)
+def test_words_that_click_refuses(tmp_path, scenes, words):
+    done = run("measure", "control:cell", "--annotations", scenes[0], "--images", scenes[1], *words)
+    assert done.exit_code == 2
+    assert words[0] in done.stderr
+
+
+def test_an_existing_out_is_refused_before_the_work_and_replaced_when_asked(tmp_path, scenes):
+    out = tmp_path / "run"
+    words = [
+        "measure",
+        "control:cell",
+        "--annotations",
+        scenes[0],
+        "--images",
+        scenes[1],
+        "--probes",
+        4,
+        "--out",
+        out,
+    ]
+    assert run(*words).exit_code == 0
+    before = (out / "summary.json").read_bytes()
+    again = run(*words)
+    assert again.exit_code == 2
+    assert "--overwrite" in again.stderr
+    assert "probe/s" not in again.stderr
+    assert (out / "summary.json").read_bytes() == before
+    assert run(*words, "--seed", 1, "--overwrite").exit_code == 0
+    assert (out / "summary.json").read_bytes() != before
+    failed = run(*words, "--overwrite", "--object-size", 2)
+    assert failed.exit_code == 2
+    assert (out / "summary.json").exists()

@@ -1,0 +1,73 @@
+"""Everything that the documentation shows is run: docstrings, README's Python, the examples and their numbers."""
+
+import ast
+import doctest
+import importlib
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from couplingkit.cli.main import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+MODULES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted((ROOT / "couplingkit").rglob("*.py"))
+    if ">>>" in path.read_text()
+]
+EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name):
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_readme_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    assert (tmp_path / "coupling.png").exists()
+
+
+def test_readme_commands_are_commands():
+    """Every `couplingkit` line of README parses: the command exists and takes these options."""
+    lines = re.findall(
+        r"^.*couplingkit (?:demo|measure|probes|scenes).*$", README.replace("\\\n", " "), flags=re.MULTILINE
+    )
+    commands = [line.split("couplingkit ", 1)[1] for line in lines if not line.startswith(("*", "`", "|"))]
+    assert len(commands) >= 4
+    for command in commands:
+        words = shlex.split(command)
+        options = [word for word in words if word.startswith("--")]
+        path = [word for word in words[:2] if word in ("demo", "measure", "probes", "preview", "scenes")]
+        told = CliRunner().invoke(main, [*path, "--help"])
+        assert told.exit_code == 0
+        for option in options:
+            assert option in told.output, f"{command}: {option}"
+
+
+def test_readme_test_command_is_the_one_of_ci():
+    assert README.count("python -m pytest") == 1
+    assert "grep -m 1 'python -m pytest' README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples_print_what_they_state(path, tmp_path):
+    stated = ast.get_docstring(ast.parse(path.read_text()))
+    done = subprocess.run(
+        [sys.executable, str(path), str(tmp_path / "figure.png")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip()
+    for line in done.stdout.splitlines():
+        assert line in stated
+    assert (tmp_path / "figure.png").exists()

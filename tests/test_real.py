@@ -1,0 +1,69 @@
+"""Real photos and real pretrained weights: the orders of magnitude of section 8, and the laws on them."""
+
+import numpy as np
+import pytest
+
+import couplingkit as ck
+
+HALF = (0.5, 0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def vit(real_weights):
+    file = real_weights / "vit_tiny_patch16_224_tinyimagenet_ft.pth"
+    return ck.load_backbone(f"vit_tiny_patch16_224@{file}", precision="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def photos(real_coco):
+    return ck.ProbeSet.from_coco(*real_coco, count=100)
+
+
+def test_a_trained_vit_is_coupled(photos, vit):
+    summary = ck.measure(vit, photos).summary
+    assert summary.measured == 100
+    assert 1 < summary.cr_mean < 1.3
+    assert summary.estimates["specificity"].low > 0
+    assert summary.clipped_denominator == 0
+
+
+def test_batch_size_changes_nothing(real_coco, vit):
+    few = ck.ProbeSet.from_coco(*real_coco, count=16)
+    one, seven, many = (ck.measure(vit, few, batch_size=size).cr for size in (1, 7, 64))
+    assert np.abs(one - seven).max() < 1e-5
+    assert np.abs(one - many).max() < 1e-5
+
+
+def test_bfloat16_agrees(photos, vit, real_weights):
+    file = real_weights / "vit_tiny_patch16_224_tinyimagenet_ft.pth"
+    lower = ck.load_backbone(f"vit_tiny_patch16_224@{file}", precision="bfloat16", device="cpu")
+    difference = ck.measure(lower, photos).summary.cr_mean - ck.measure(vit, photos).summary.cr_mean
+    assert abs(difference) < 0.01
+
+
+def test_the_cnn_beside_it(photos, vit, real_weights):
+    file = real_weights / "mobilenetv2_100_in1k_dequant.pth"
+    options = {"mean": HALF, "std": HALF, "precision": "float32", "device": "cpu"}
+    coarse = ck.load_backbone(f"mobilenetv2_100,pad_type=same@{file}", **options)
+    fine = ck.load_backbone(f"mobilenetv2_100,pad_type=same,output_stride=16@{file}", **options)
+    at_32, at_16 = ck.measure(coarse, photos), ck.measure(fine, photos)
+    assert (coarse.stride_px, fine.stride_px) == (32, 16)
+    assert at_32.summary.measured < at_16.summary.measured == 100
+    assert at_16.summary.cr_mean > ck.measure(vit, photos).summary.cr_mean
+    assert at_16.summary.estimates["specificity"].low > 0
+
+
+def test_a_random_network_carries_less_than_a_trained_one(photos, vit):
+    random = ck.measure(ck.load_backbone("random:vit_tiny_patch16_224", precision="float32", device="cpu"), photos)
+    trained = ck.measure(vit, photos)
+    assert random.summary.cr_mean < 1.05
+    assert random.summary.specificity < trained.summary.specificity / 4
+    difference, _ = ck.compare(trained, random)
+    assert difference.low > 0
+
+
+def test_every_eligible_object_is_whole(real_coco):
+    index = ck.ProbeSet.from_coco(*real_coco, count=1).index
+    assert len(index.objects) > 200
+    assert sum(index.dropped.values()) + len(index.objects) == index.annotations == 1213
+    assert index.dropped["crowd"] == 16
