@@ -13,7 +13,7 @@ CORE = {"errors", "streams", "pixels", "files"}
 LAYERS = {
     "core": (set(), set()),
     "data": ({"core"}, {"pycocotools", "PIL", "tqdm"}),
-    "probes": ({"core", "data"}, set()),
+    "probes": ({"core", "data"}, {"tqdm"}),
     "features": ({"core"}, {"timm", "torchvision", "safetensors", "huggingface_hub"}),
     "metrics": ({"core"}, {"scipy"}),
     "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm"}),

@@ -1,5 +1,6 @@
 """Pairs, places and pictures: the invariants of a probe, and that probe 17 is probe 17 everywhere."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -103,6 +104,19 @@ def test_fingerprint_is_the_golden_one(scenes, probes):
     assert noisy.fingerprint() == GOLDEN["fingerprint"]
     hidden = ck.ProbeSet.from_coco(*scenes, count=24, spec=ck.ProbeSpec(visible=0.6))
     assert hidden.fingerprint() != GOLDEN["fingerprint"]
+
+
+def test_fingerprint_is_of_the_pictures(scenes):
+    """Computed here from the float images that a network sees."""
+    probes = ck.ProbeSet.from_coco(*scenes, count=5, spec=ck.ProbeSpec(canvas="gray"))
+    digest = hashlib.sha256()
+    for number in range(5):
+        probe = probes[number]
+        for image in (probe.alone, probe.together, probe.partner, probe.control):
+            digest.update((image * 255).round().to(torch.uint8).numpy().tobytes())
+        for mask in (probe.mask_a, probe.mask_b):
+            digest.update(np.packbits(mask.numpy()).tobytes())
+    assert probes.fingerprint() == digest.hexdigest()
 
 
 def test_fingerprint_of_real_photos(real_coco):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
 from ..data.cutouts import CACHE_BYTES, CutoutStore, ObjectCutout, resize_cutout, square_photo
@@ -20,8 +21,8 @@ from ..data.manifest import ObjectPair, manifest_text
 from ..errors import DataError
 from ..pixels import full_canvas, repeat_to
 from ..streams import Stream
-from .placement import UNITS, Box, Canvas, ProbeSpec, draw_pairs, place, place_instead, scaled_size, to_px
-from .triplet import Probe, hide_tiles, object_layer, probe_images, tiles_at
+from .placement import UNITS, Box, ProbeSpec, draw_pairs, place, place_instead, scaled_size, to_px
+from .triplet import Layer, Probe, hide_tiles, object_layer, probe_images, tiles_at
 
 __all__ = ["GRAY", "ProbeSet"]
 
@@ -57,6 +58,7 @@ class ProbeSet:
         self.pairs = tuple(pairs)
         self.index = index
         self.seed = seed
+        self._fingerprint: str | None = None
         wanted = [key for pair in self.pairs for key in _members(pair)]
         self.store = CutoutStore(index, images, wanted=wanted, cache_bytes=cache_bytes)
         backdrops = [pair.backdrop for pair in self.pairs if pair.backdrop is not None]
@@ -108,7 +110,6 @@ class ProbeSet:
         side: int = UNITS,
         mean: tuple[float, float, float] = GRAY,
         device: torch.device | str = "cpu",
-        canvas: Canvas | None = None,
     ) -> Probe:
         """Draw some probes as one batch.
 
@@ -117,15 +118,12 @@ class ProbeSet:
             side: of the canvas, px; the picture is the same at any, only larger.
             mean: colour of the canvas where the spec says `mean`, sRGB in [0, 1].
             device: where the pixels are put together.
-            canvas: instead of the spec's.
         """
         device = torch.device(device)
         pairs = [self.pairs[number] for number in numbers]
-        placed = [self._placed(pair, side) for pair in pairs]
-        layers = [object_layer([objects[role] for objects in placed], side).to(device) for role in (0, 1)]
-        control = object_layer([objects[2] for objects in placed], side).to(device) if self.spec.control else None
-        background = self._background(canvas or self.spec.canvas, pairs, side, mean, device)
-        return probe_images(background, layers[0], layers[1], control)
+        a, b, c = self._layers(pairs, side)
+        background = self._background(pairs, side, mean, device)
+        return probe_images(background, a.to(device), b.to(device), None if c is None else c.to(device))
 
     def batches(
         self,
@@ -163,27 +161,34 @@ class ProbeSet:
         }
         return manifest_text(header, self.pairs)
 
-    @cached_property
-    def _fingerprint(self) -> str:
-        digest = hashlib.sha256()
-        for start in range(0, len(self), 16):
-            numbers = range(start, min(start + 16, len(self)))
-            probe = self.render(numbers, canvas="gray")
-            for row in range(len(numbers)):
-                for images in (probe.alone, probe.together, probe.partner, probe.control):
-                    if images is not None:
-                        digest.update((images[row] * 255).round().to(torch.uint8).numpy().tobytes())
-                digest.update(np.packbits(probe.mask_a[row].numpy()).tobytes())
-                digest.update(np.packbits(probe.mask_b[row].numpy()).tobytes())
-        return digest.hexdigest()
-
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, progress: bool = False) -> str:
         """Return the SHA-256 of the rendered probes (8-bit images and masks, gray canvas, 224 px).
 
         Equal fingerprints mean equal pictures, byte for byte. All photos are decoded for it, so that a broken one
-        shows before the first forward pass.
+        shows before the first forward pass. It is computed once.
+
+        Args:
+            progress: whether to show a bar.
         """
+        if self._fingerprint is None:
+            digest = hashlib.sha256()
+            gray = torch.full((1, 3, 1, 1), 128, dtype=torch.uint8)
+            with tqdm(self.pairs, desc="checking probes", unit="probe", disable=not progress) as bar:
+                for pair in bar:
+                    probe = probe_images(gray, *self._layers([pair], UNITS))
+                    for images in (probe.alone, probe.together, probe.partner, probe.control):
+                        if images is not None:
+                            digest.update(images.numpy().tobytes())
+                    digest.update(np.packbits(probe.mask_a.numpy()).tobytes())
+                    digest.update(np.packbits(probe.mask_b.numpy()).tobytes())
+            self._fingerprint = digest.hexdigest()
         return self._fingerprint
+
+    def _layers(self, pairs: Sequence[ObjectPair], side: int) -> tuple[Layer, Layer, Layer | None]:
+        """Return A, B and C (if there is a control) of some probes, each as one layer."""
+        placed = [self._placed(pair, side) for pair in pairs]
+        a, b = (object_layer([objects[role] for objects in placed], side) for role in (0, 1))
+        return a, b, object_layer([objects[2] for objects in placed], side) if self.spec.control else None
 
     def _placed(self, pair: ObjectPair, side: int) -> list[tuple[ObjectCutout, Box]]:
         cutouts = [self.store.cutout(key) for key in _members(pair)]
@@ -205,13 +210,9 @@ class ProbeSet:
         return replace(fitted, mask=fitted.mask & tiles_at(keep, fitted.mask.shape[0], fitted.mask.shape[1], side))
 
     def _background(
-        self,
-        canvas: Canvas,
-        pairs: Sequence[ObjectPair],
-        side: int,
-        mean: tuple[float, float, float],
-        device: torch.device,
+        self, pairs: Sequence[ObjectPair], side: int, mean: tuple[float, float, float], device: torch.device
     ) -> Tensor:
+        canvas = self.spec.canvas
         if canvas in ("mean", "gray"):
             return full_canvas(mean if canvas == "mean" else GRAY, len(pairs), side, device)
         if canvas == "noise":

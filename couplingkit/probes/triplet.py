@@ -73,14 +73,21 @@ def object_layer(placed: list[tuple[ObjectCutout, Box]], side: int) -> Layer:
 
 
 def probe_images(background: Tensor, a: Layer, b: Layer, c: Layer | None) -> Probe:
-    """Paste the layers onto `background`, float32 (B, 3, H, W) in [0, 1]; all on one device."""
-    alone = composite(background, _unit(a.rgb), a.mask)
-    rgb_b = _unit(b.rgb)
+    """Paste the layers onto `background`, (B, 3, H, W), all on one device.
+
+    The background is float32 in [0, 1], or uint8 for probes in bytes; the float pixels are the bytes / 255, exactly.
+    """
+    in_bytes = background.dtype == torch.uint8
+    rgb_a, rgb_b = (layer.rgb if in_bytes else _unit(layer.rgb) for layer in (a, b))
+    alone = composite(background, rgb_a, a.mask)
+    control = None
+    if c is not None:
+        control = composite(alone, c.rgb if in_bytes else _unit(c.rgb), c.mask)
     return Probe(
         alone=alone,
         together=composite(alone, rgb_b, b.mask),
         partner=composite(background, rgb_b, b.mask),
-        control=None if c is None else composite(alone, _unit(c.rgb), c.mask),
+        control=control,
         mask_a=a.mask,
         mask_b=b.mask,
         mask_c=None if c is None else c.mask,

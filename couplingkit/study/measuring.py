@@ -72,7 +72,7 @@ def measure(
     """
     check_range("batch_size", batch_size, 1)
     check_range("min_cells", min_cells, 0)
-    fingerprint = probes.fingerprint()
+    fingerprint = probes.fingerprint(progress=progress)
     readings: list[Reading] = []
     tables: list[pd.DataFrame] = []
     shape: dict[str, Any] = {"side": backbone.side_px, "mean": backbone.mean, "device": backbone.device}
