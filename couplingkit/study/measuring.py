@@ -80,9 +80,11 @@ def measure(
         for numbers, probe in probes.batches(batch_size, **shape):
             reading = read_batch(backbone, probe)
             check_finite(backbone.name, reading, numbers, min_cells)
+            del probe  # or two batches of pictures would lie in memory while the next is drawn
             if numbers.start == 0:
-                again = probes.render(numbers, **shape)
-                check_zero_control(backbone, again, reading, numbers, eps=eps, min_cells=min_cells)
+                check_zero_control(
+                    backbone, probes.render(numbers, **shape), reading, numbers, eps=eps, min_cells=min_cells
+                )
             if center:
                 readings.append(reading)
             else:
