@@ -52,7 +52,7 @@ def preview(count: int, image_size: int, device: str, out: Path | None, overwrit
     path = out or Path("preview.png")
     if path.suffix not in (".png", ".pdf", ".svg"):
         raise OutputError(f"out {path} must end in .png, .pdf or .svg; the suffix chooses the format.")
-    check_free(path, overwrite=overwrite)
+    check_free(path, overwrite=overwrite, folder=False)
     spec = ProbeSpec(**{key: options[key] for key in ("object_size", "gap", "canvas", "pairing", "visible", "control")})
     found = ProbeSet.from_coco(
         options["annotations"],

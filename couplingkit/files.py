@@ -9,23 +9,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import OutputError
+from .errors import OutputError, listed
 
 __all__ = ["check_free", "new_file", "new_folder"]
 
+# Lists what was written into a folder, so that --overwrite deletes nothing else.
+MARKER = ".couplingkit"
 
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise `OutputError` if `path` exists and may not be replaced, or its parent cannot be written to.
 
-    Called before the work starts, so that nobody waits for hours to be refused.
+def check_free(path: Path, *, overwrite: bool, folder: bool = True) -> None:
+    """Raise `OutputError` if results cannot go to `path`: it exists, may not be replaced, or cannot be written.
+
+    Called before the work starts, so that nobody waits for hours to be refused. What is replaced must be couplingkit's
+    own: a folder that holds anything else (photos, notes) is never deleted.
+
+    Args:
+        path: where the results are to go.
+        overwrite: whether an older result may be replaced.
+        folder: whether the result is a folder.
     """
+    if path.resolve() == Path.cwd() or path.resolve() in Path.cwd().parents:
+        raise OutputError(f"out {path} is the folder you are in, or above it; name a new folder.")
     if path.exists() and not overwrite:
         raise OutputError(f"out {path} exists; choose another --out, or replace it with --overwrite.")
+    if path.exists() and folder != path.is_dir():
+        raise OutputError(f"out {path} is {'no folder' if folder else 'a folder'} and is not replaced; choose another.")
+    if path.is_dir():
+        _check_own(path)
     parent = path.absolute().parent
     while not parent.exists():
         parent = parent.parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise OutputError(f"out {path} cannot be made: {parent} is no folder that can be written to.")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".couplingkit.", dir=parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"out {path} cannot be made: {parent} cannot be written to ({error.strerror}).") from error
+
+
+def _check_own(path: Path) -> None:
+    """Raise `OutputError` if a folder holds anything that couplingkit did not write."""
+    present = {entry.name for entry in path.iterdir()}
+    marker = path / MARKER
+    written = set(marker.read_text().splitlines()) | {MARKER} if marker.is_file() else set()
+    foreign = sorted(present - written)
+    if foreign:
+        raise OutputError(
+            f"out {path} holds what couplingkit did not write ({listed(foreign, most=3)}) and is not replaced; choose "
+            "another --out."
+        )
 
 
 @contextmanager
@@ -45,6 +76,8 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         with _explained(path):
             yield draft
             draft.chmod(0o755)
+            written = sorted(entry.name for entry in draft.iterdir())
+            (draft / MARKER).write_text("".join(f"{name}\n" for name in written))
             _swap_in(draft, path, overwrite)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -57,7 +90,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     The temporary name keeps the suffix, by which writers choose a format.
     """
-    check_free(path, overwrite=overwrite)
+    check_free(path, overwrite=overwrite, folder=False)
     with _explained(path):
         path.absolute().parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.absolute().parent)
@@ -67,7 +100,7 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         with _explained(path):
             yield draft
             draft.chmod(0o644)
-            check_free(path, overwrite=overwrite)
+            check_free(path, overwrite=overwrite, folder=False)
             draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)

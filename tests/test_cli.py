@@ -49,6 +49,7 @@ def test_measure_writes_everything_it_says(data, tmp_path):
     assert "mean 0.5,0.5,0.5" in done.stderr
     assert "Zero control" in done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
+        ".couplingkit",
         "coupling.pdf",
         "coupling.png",
         "probes.json",
@@ -72,7 +73,7 @@ def test_measure_writes_everything_it_says(data, tmp_path):
         assert model["probes"] == {"made": 12, "measured": 12, "not_measurable": 0}
     assert summary["models"][2]["statistics"]["cr_mean"]["value"] == pytest.approx(1, abs=1e-6)
     assert summary["differences"][0]["probes"] == 12
-    assert summary["command"].startswith("couplingkit ")
+    assert summary["command"].startswith("couplingkit")
     assert len(json.loads((out / "probes.json").read_text())["pairs"]) == 12
     assert Image.open(out / "coupling.png").size[0] == round(3.35 * 300)
 

@@ -110,8 +110,11 @@ def test_unmeasured_rows_do_not_count():
 
 def test_too_few_photos_give_no_interval():
     images = np.column_stack([np.zeros(50, int), np.arange(50) % (FEWEST_IMAGES - 2) + 1])
-    summary = summarize(rates_of(np.linspace(0.9, 1.1, 50)), images, Stream(0))
+    cr = np.linspace(0.9, 1.1, 50)
+    with_c = np.column_stack([images, np.arange(50) + 100])
+    summary = summarize(rates_of(cr), with_c, Stream(0), cr_control=cr**2)
     assert summary.cr_mean == pytest.approx(1)
+    assert np.isnan(summary.estimates["specificity"].low)
     assert np.isnan(summary.estimates["cr_mean"].low)
 
 

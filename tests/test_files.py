@@ -18,13 +18,14 @@ def test_a_folder_appears_when_it_is_whole(tmp_path):
         assert not (tmp_path / "deep" / "run").exists()
     assert (tmp_path / "deep" / "run" / "rows.csv").read_text() == "1"
     assert names(tmp_path / "deep") == ["run"]
+    assert names(tmp_path / "deep" / "run") == [".couplingkit", "rows.csv"]
 
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt])
 def test_a_failure_leaves_nothing_and_keeps_the_old(tmp_path, failure):
     target = tmp_path / "run"
-    target.mkdir()
-    (target / "rows.csv").write_text("old")
+    with new_folder(target) as draft:
+        (draft / "rows.csv").write_text("old")
     with pytest.raises(failure), new_folder(target, overwrite=True) as draft:
         (draft / "rows.csv").write_text("new")
         raise failure
@@ -43,10 +44,32 @@ def test_overwriting_is_asked_for(tmp_path):
         pass
     with pytest.raises(OutputError, match="--overwrite"), new_file(target):
         pass
-    with new_folder(target, overwrite=True) as draft:
-        (draft / "new").write_text("new")
-    assert names(target) == ["new"]
+    with pytest.raises(OutputError, match="did not write"), new_folder(target, overwrite=True):
+        pass
+    assert (target / "old").read_text() == "old"
+    (target / "old").unlink()
+    for name in ("new", "newer"):
+        with new_folder(target, overwrite=True) as draft:
+            (draft / name).write_text(name)
+        assert names(target) == [".couplingkit", name]
     assert names(tmp_path) == ["run"]
+
+
+def test_overwriting_deletes_nothing_that_is_not_ours(tmp_path, monkeypatch):
+    with new_folder(tmp_path / "run") as draft:
+        (draft / "rows.csv").write_text("1")
+    (tmp_path / "run" / "photo.jpg").write_text("mine")
+    with pytest.raises(OutputError, match=r"photo\.jpg"):
+        check_free(tmp_path / "run", overwrite=True)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(OutputError, match="no folder"):
+        check_free(tmp_path / "file", overwrite=True)
+    with pytest.raises(OutputError, match="a folder"):
+        check_free(tmp_path / "run", overwrite=True, folder=False)
+    monkeypatch.chdir(tmp_path / "run")
+    for path in (".", "", ".."):
+        with pytest.raises(OutputError, match="folder you are in"):
+            check_free(type(tmp_path)(path), overwrite=True)
 
 
 def test_a_full_disk_is_one_sentence(tmp_path):
@@ -57,5 +80,5 @@ def test_a_full_disk_is_one_sentence(tmp_path):
 
 def test_a_parent_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(OutputError, match="no folder"):
+    with pytest.raises(OutputError, match="cannot be"):
         check_free(tmp_path / "file" / "run", overwrite=False)

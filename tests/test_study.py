@@ -10,6 +10,7 @@ import torch
 
 import couplingkit as ck
 from couplingkit.errors import MeasurementError
+from couplingkit.figures.tables import render
 from couplingkit.study import ROW_COLUMNS
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text())
@@ -120,6 +121,8 @@ def test_centering_changes_the_rates_and_warns_of_clipped_denominators(probes):
     assert np.nanmax(np.abs(centered.cr - again.cr)) < 1e-5
     assert centered.summary.clipped_denominator > 0.05 > plain.summary.clipped_denominator
     assert any("clipped" in warning for warning in centered.warnings)
+    assert "(!) no measurement" in render([centered], "table")
+    assert "(!)" not in render([plain], "table")
     assert centered.provenance["settings"]["center"] is True
 
 

@@ -102,7 +102,8 @@ class CutoutStore:
     def check_photos(self, image_ids: Iterable[int]) -> None:
         """Raise `DataError` if a photo's file is missing, before hours are spent on the others."""
         if not self.folder.is_dir():
-            raise DataError(f"images folder {self.folder} does not exist; give the folder that file_name starts from.")
+            what = "is no folder" if self.folder.exists() else "does not exist"
+            raise DataError(f"images folder {self.folder} {what}; give the folder that file_name starts from.")
         names = [self.index.images[image_id].file_name for image_id in dict.fromkeys(image_ids)]
         missing = [name for name in names if not (self.folder / name).is_file()]
         if missing:

@@ -246,7 +246,7 @@ def parse_model_name(text: str) -> ModelName:
         )
     if not file and Path(architecture).is_file():
         raise BackboneError(f"model {text!r} is a file; name the architecture it belongs to, as ARCH@{text}.")
-    return ModelName(text, source, architecture, options, Path(file) if file else None)
+    return ModelName(text, source, architecture, options, Path(file).expanduser() if file else None)
 
 
 def load_backbone(name: str, **options: Any) -> NetworkBackbone:

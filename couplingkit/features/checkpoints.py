@@ -45,6 +45,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         BackboneError: the file is missing, cut short, not a checkpoint, or holds other objects than tensors and
             plain containers.
     """
+    if path.is_dir():
+        raise BackboneError(f"weights file {path} is a folder; give ARCH@FILE with the path of a checkpoint in it.")
     if not path.is_file():
         raise BackboneError(f"weights file {path} does not exist; give ARCH@FILE with the path of a checkpoint.")
     if path.suffix == ".safetensors":
@@ -60,7 +62,7 @@ def _load_safely(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # The safe reader meets damage with whatever exception comes first, a KeyError as well as an EOFError.
-        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported global" in str(error):
             raise BackboneError(
                 f"weights file {path} holds Python objects besides tensors, and unpickling those could run any code, "
                 "so it was not opened; save its state_dict alone, or as .safetensors."

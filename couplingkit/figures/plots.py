@@ -20,7 +20,7 @@ __all__ = ["COLUMN_IN", "PAGE_IN", "coupling_figure", "draw_coupling", "probe_sh
 
 COLUMN_IN = 3.35
 PAGE_IN = 6.9
-ROW_IN, FOOT_IN = 0.45, 0.38
+ROW_IN, FOOT_IN = 0.45, 0.5
 STYLE: Any = {
     "font.size": 7,
     "axes.linewidth": 0.6,
@@ -60,25 +60,30 @@ def draw_coupling(axes: Axes, measurements: Sequence[Measurement], *, longest_la
     """
     rates = [measurement.cr[~np.isnan(measurement.cr)] for measurement in measurements]
     low, high = _limits(rates)
-    labels = short_labels([measurement.name for measurement in measurements])
+    names = short_labels([measurement.name for measurement in measurements])
+    labels = [_shorten(name, longest_label) for name in names]
+    if len(set(labels)) < len(set(names)):
+        # What tells them apart fell out of the middle.
+        labels = [f"{row}: {_shorten(name, longest_label - 3)}" for row, name in enumerate(names, 1)]
     axes.axvline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
     for row, (label, measurement, cr) in enumerate(zip(labels, measurements, rates, strict=True)):
         jitter = Stream(0).child("jitter").generator().uniform(-0.16, 0.16, len(cr))
         shown = np.clip(cr, low, high)
-        axes.scatter(shown, row + 0.12 + jitter, s=2, color=INK, alpha=0.25, linewidths=0, zorder=2)
+        axes.scatter(shown, row + 0.12 + jitter, s=2, color=INK, alpha=0.25, linewidths=0, zorder=2, clip_on=False)
         axes.plot(np.quantile(shown, [0.25, 0.75]), [row + 0.12] * 2, color=INK, linewidth=3.5, alpha=0.55, zorder=3)
         estimate = measurement.summary.estimates["cr_mean"]
         axes.plot([estimate.low, estimate.high], [row + 0.12] * 2, color=MARK, linewidth=1.3, zorder=4)
         axes.plot(estimate.value, row + 0.12, "D", color=MARK, markersize=3, zorder=5)
         value = f"{estimate.value:.3f}"
         value += "" if np.isnan(estimate.low) else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
-        for x, text, side in ((0.0, _shorten(label, longest_label), "left"), (1.0, value, "right")):
+        for x, text, side in ((0.0, label, "left"), (1.0, value, "right")):
             written = axes.text(x, row - 0.28, text, transform=axes.get_yaxis_transform(), ha=side, va="center")
             written.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     beyond = sum(int(((cr < low) | (cr > high)).sum()) for cr in rates)
     level = measurements[0].summary.level
-    note = f"; {beyond} probes off the axis" if beyond else ""
-    axes.set_xlabel(f"coupling rate (red: mean, {level:.0%} interval{note})", fontsize=6.5)
+    note = f"; {beyond} off the axis" if beyond else ""
+    axes.set_xlabel(f"coupling rate, log scale (dots: probes{note};\nbar: quartiles; red: mean, {level:.0%} interval)")
+    axes.xaxis.label.set_fontsize(6.5)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     _plain_log_ticks(axes, low, high)

@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..errors import ArgumentError
 from ..metrics.bootstrap import Estimate
+from ..metrics.summary import CLIPPED_LIMIT, RateSummary
 from ..study import Measurement
 
 __all__ = ["Format", "render", "short_labels", "summary_document", "summary_numbers"]
@@ -62,7 +63,7 @@ def _for_reading(measurements: Sequence[Measurement]) -> pd.DataFrame:
         rows.append(
             {
                 "model": label,
-                f"cr_mean [{summary.level:.0%}]": _with_interval(found["cr_mean"]),
+                f"cr_mean [{summary.level:.0%}]": _with_interval(found["cr_mean"]) + _mark(summary),
                 "cr_median": f"{found['cr_median'].value:.3f}",
                 "cr_geomean": f"{found['cr_geomean'].value:.3f}",
                 "cr_of_means": f"{found['cr_of_means'].value:.3f}",
@@ -75,6 +76,10 @@ def _for_reading(measurements: Sequence[Measurement]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _mark(summary: RateSummary) -> str:
+    return " (!)" if summary.clipped_denominator > CLIPPED_LIMIT else ""
 
 
 def _with_interval(estimate: Estimate | None) -> str:
@@ -115,7 +120,9 @@ def render(
     if form == "markdown":
         lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
         return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return "\n".join([table.to_string(index=False), *_difference_lines(differences)])
+    marked = any(_mark(measurement.summary) for measurement in measurements)
+    foot = [f"(!) no measurement: over {CLIPPED_LIMIT:.0%} of the denominators are clipped"] if marked else []
+    return "\n".join([table.to_string(index=False), *foot, *_difference_lines(differences)])
 
 
 def _difference_lines(differences: Sequence[Difference]) -> list[str]:

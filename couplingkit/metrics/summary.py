@@ -13,10 +13,12 @@ from ..streams import Stream
 from .bootstrap import Estimate, intervals
 from .coupling import CouplingRates
 
-__all__ = ["STATISTICS", "RateSummary", "paired_difference", "summarize"]
+__all__ = ["CLIPPED_LIMIT", "STATISTICS", "RateSummary", "paired_difference", "summarize"]
 
 Array = NDArray[np.float64]
 
+# Above this share of clipped denominators a mean of ratios is not a measurement.
+CLIPPED_LIMIT = 0.05
 STATISTICS = {
     "cr_mean": "mean coupling rate, the paper's average",
     "cr_median": "median coupling rate",
@@ -111,6 +113,9 @@ def summarize(
         both = np.column_stack([cr_control, rates.cr - cr_control])[kept]
         # C's photo is a third thing that such probes share.
         parts = intervals(both, images[kept], stream.child("control"), level=level, resamples=resamples)
+        if np.isnan(log_mean.low):
+            # C's photos do not make up for too few of A's and B's.
+            parts = [Estimate(part.value, np.nan, np.nan) for part in parts]
         estimates["cr_control"], estimates["specificity"] = parts
     ordered = {name: estimates[name] for name in STATISTICS if name in estimates}
     return RateSummary(ordered, len(kept), int(kept.sum()), len(np.unique(pair)), level)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..errors import MeasurementError, check_range
 from ..features.backbone import DenseBackbone
 from ..metrics.coupling import CouplingRates, coupling_rate
-from ..metrics.summary import RateSummary, summarize
+from ..metrics.summary import CLIPPED_LIMIT, RateSummary, summarize
 from ..probes.probeset import ProbeSet
 from ..streams import Stream
 from .readings import Reading, check_finite, check_zero_control, read_batch
@@ -24,8 +24,6 @@ from .record import ROW_COLUMNS, Measurement
 
 __all__ = ["measure"]
 
-# Above this share of clipped denominators a mean of ratios is not a measurement.
-CLIPPED_LIMIT = 0.05
 VERSIONED = (
     "couplingkit",
     "torch",
