@@ -58,7 +58,7 @@ def draw(probes, measurements, path):
             axes.set_xticks([])
             axes.set_yticks([])
         draw_angles(figure.add_axes((0.01, 0.02, 0.42, 0.4)), measurements[-1], SHOWN)
-        draw_coupling(figure.add_axes((0.47, 0.1, 0.52, 0.38)), measurements)
+        draw_coupling(figure.add_axes((0.47, 0.14, 0.52, 0.35)), measurements)
         save_figure(figure, path)
 
 
