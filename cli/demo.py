@@ -39,11 +39,11 @@ def demo(seed: int, device: str, out: Path | None, overwrite: bool) -> None:
         probes = _scene_probes(Path(scratch), seed)
         options = {"device": device, "precision": "auto", "seed": seed}
         measurements, _ = measure_models(MODELS, probes, options, {"batch_size": 32})
+        write_run(folder, measurements, probes, [], overwrite=overwrite)
         click.echo(render(measurements, "table"))
         click.echo()
         for sentence in _meaning({measurement.name: measurement.summary for measurement in measurements}):
             click.echo(textwrap.fill(sentence, 100))
-        write_run(folder, measurements, probes, [], overwrite=overwrite)
 
 
 def _meaning(found: dict[str, RateSummary]) -> list[str]:

@@ -93,6 +93,8 @@ def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, ov
     settings = {key: options[key] for key in ("batch_size", "eps", "min_cells", "center")}
     measurements, failures = measure_models(models, probes, backbone_options, settings)
     differences = differences_to_first(measurements, seed=options["seed"])
+    # To disk first: a reader of standard output may hang up.
+    write_run(folder, measurements, probes, differences, overwrite=overwrite)
     click.echo(render(measurements, form, differences=differences, command=command_line()))
     for measurement in measurements:
         for warning in measurement.warnings:
@@ -102,7 +104,6 @@ def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, ov
         f"Zero control: with B left out, CR is exactly 1 on each model's first {zero['probes']} probes.",
         err=True,
     )
-    write_run(folder, measurements, probes, differences, overwrite=overwrite)
     if failures:
         click.echo(f"{len(failures)} of {len(models)} models failed: {'; '.join(failures)}", err=True)
         raise SystemExit(2)

@@ -180,6 +180,16 @@ def test_a_model_that_fails_does_not_stop_the_others(data, tmp_path):
     }
 
 
+def test_results_survive_a_control_row_that_cannot_be_measured(data, tmp_path):
+    """Objects of 12 px: too small for control:cell's stride of 16, large enough for a stride of 4."""
+    out = tmp_path / "run"
+    words = ["measure", "random:test_resnet", *data, "--probes", 6, "--object-size", 12, "--layer", 1, "--out", out]
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "control:cell: none of the 6 probes" in done.stderr
+    assert set(pd.read_csv(out / "rows.csv")["model"]) == {"random:test_resnet"}
+
+
 def test_preview_draws_and_counts(data, tmp_path):
     out = tmp_path / "sheet.png"
     done = run("probes", "preview", *data, "--probes", 3, "--out", out)
