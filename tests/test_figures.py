@@ -27,7 +27,7 @@ def test_no_label_is_cut_and_none_overlap(measurements, tmp_path, count, width):
     save_figure(figure, tmp_path / "figure.png")
     figure.draw_without_rendering()
     axes = figure.axes[0]
-    texts = [*axes.texts, axes.xaxis.label]
+    texts = [*axes.texts, axes.xaxis.label, *axes.get_xticklabels()]
     boxes = [text.get_window_extent() for text in texts]
     whole = figure.bbox
     for text, box in zip(texts, boxes, strict=True):

@@ -101,8 +101,11 @@ def _limits(rates: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
 
 
 def _plain_log_ticks(axes: Axes, low: float, high: float) -> None:
-    wide = high / low > 12
-    steps = (1, 3) if wide else (1, 2, 5) if high / low > 4 else (1, 1.1, 1.25, 1.5, 2, 3, 4, 5, 6, 7, 8, 9, 9.5)
+    fine = (1.0, 1.05, 1.1, 1.2, 1.3, 1.4, 8, 9, 9.5)
+    medium = (1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+    steps: tuple[float, ...] = fine if high / low < 1.5 else medium
+    if high / low > 4:
+        steps = (1, 3) if high / low > 12 else (1, 2, 5)
     ticks = [step * 10.0**power for power in range(-4, 5) for step in steps]
     shown = [tick for tick in ticks if low <= tick <= high]
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
