@@ -8,7 +8,9 @@ import click
 
 from .. import __version__
 from ..errors import CouplingKitError
+from .backbones import backbones
 from .demo import demo
+from .inspect import inspect
 from .measure import measure
 from .probes import probes
 from .scenes import scenes
@@ -45,9 +47,10 @@ def main() -> None:
     Start here:
       couplingkit demo                       nothing to download, half a minute
       couplingkit probes preview --help      look at the probes of your own data
+      couplingkit inspect --help             see how a checkpoint will be read
       couplingkit measure --help             measure your models
     """
 
 
-for command in (demo, measure, probes, scenes):
+for command in (backbones, demo, inspect, measure, probes, scenes):
     main.add_command(command)

@@ -11,7 +11,10 @@ from .options import data_options, model_options, out_options, probe_options, se
 
 __all__ = ["measure"]
 
-BACKBONE_OPTIONS = ("layer", "norm", "image_size", "mean", "std", "precision", "device", "seed")
+BACKBONE_OPTIONS = (
+    *("layer", "norm", "image_size", "output_stride", "mean", "std", "branch", "key", "trust"),
+    *("precision", "device", "seed"),
+)
 
 
 @click.command(short_help="Measure the coupling rate of models on your data.")
@@ -52,18 +55,25 @@ def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, ov
 
     \b
     MODEL is one of
-      NAME, timm:NAME       a timm architecture with its pretrained weights
-      torchvision:NAME      likewise from torchvision
+      FILE                  a checkpoint; its format and architecture are recognised
       ARCH@FILE             weights from a file (.pth, .safetensors), read safely
       ARCH,KEY=VALUE@FILE   the same, with a setting of the architecture
+      NAME, timm:NAME       a timm architecture with its pretrained weights
+      hf-hub:ORG/NAME       the same from the Hugging Face hub
+      torchvision:NAME      likewise from torchvision
+      transformers:NAME     a vision model of Hugging Face transformers
+      hub:CLONE:ENTRY       an entry of the hubconf.py in a local clone
+      FOLDER                as timm or transformers save a model
       random:ARCH           random weights, from --seed
       control:cell          a network that cannot couple
       control:leak:0.2[:32] one with a planted leak (and its reach in px)
 
+    `couplingkit backbones` lists the names, `couplingkit inspect` says how a model will be read.
+
     \b
     Example:
-      couplingkit measure vit_tiny_patch16_224@weights.pth random:vit_tiny_patch16_224 \\
-          --annotations instances.json --images images/ --probes 500 --out runs/vit-tiny
+      couplingkit measure dino_vitsmall16.pth moco_v2_800ep.pth.tar random:vit_small_patch16_224 \\
+          --annotations instances.json --images images/ --probes 500 --out runs/first
 
     Standard output has one row a model and the row of control:cell, which must be 1. The folder of --out gets rows.csv
     (one row per probe and model), summary.json (all numbers and their provenance), probes.json and coupling.png/.pdf.
@@ -111,10 +121,15 @@ def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, ov
 
 def _check_models(models: tuple[str, ...], options: dict[str, Any]) -> None:
     """Refuse words that cannot be models and options out of range before any photo is read."""
-    from ..features.backbone import BackboneOptions, parse_model_name
+    from ..errors import ArgumentError
     from ..features.hardware import resolve_device
+    from ..features.names import BackboneOptions, parse_model_name, split_layers
 
     for name in models:
         parse_model_name(name)
+    twice = [name for name in dict.fromkeys(models) if models.count(name) > 1]
+    if twice:
+        raise ArgumentError(f"model {twice[0]!r} is named {models.count(twice[0])} times; name each model once.")
+    split_layers(options["layer"])
     BackboneOptions(**{key: options[key] for key in BACKBONE_OPTIONS})
     resolve_device(options["device"])

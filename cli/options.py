@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-__all__ = ["data_options", "model_options", "out_options", "probe_options", "rgb", "seed_option"]
+__all__ = ["data_options", "model_options", "out_options", "probe_options", "rgb", "seed_option", "size"]
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -32,6 +32,17 @@ def rgb(_context: click.Context, parameter: click.Parameter, value: str | None) 
     except ValueError:
         raise click.BadParameter(f"{value!r} is not one number or three with commas, like 0.485,0.456,0.406.") from None
     return first, second, third
+
+
+def size(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Read `224` or `336x224`."""
+    from ..errors import ArgumentError
+    from ..features.names import parse_size
+
+    try:
+        return None if value is None else parse_size(value)
+    except ArgumentError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 seed_option = click.option(
@@ -117,18 +128,40 @@ device_option = click.option(
 )
 
 model_options = _together(
-    click.option("--layer", default="last", show_default=True, help="last, or the index (timm) or name (torchvision)."),
+    click.option(
+        "--layer",
+        default="last",
+        show_default=True,
+        help="last, an index, or a submodule's name (torchvision, hub); several with commas, like 3,7,11, take one "
+        "forward pass.",
+    ),
     click.option(
         "--norm",
         type=click.Choice(["applied", "raw"]),
-        default="applied",
-        show_default=True,
-        help="Whether the network's final norm is applied to the layer.",
+        help="Whether the network's final norm is applied to the layer. [default: applied where it is trained]",
     ),
     click.option(
         "--image-size",
-        type=click.IntRange(16, 4096),
-        help="Side of the input, in px. [default: the model's own]",
+        callback=size,
+        metavar="SIDE|HxW",
+        help="Input in px: a side, or HEIGHTxWIDTH like 336x224. [default: the model's own]",
+    ),
+    click.option(
+        "--output-stride",
+        type=click.IntRange(1, 64),
+        help="Px per cell of a CNN that can be dilated, like 16 or 8. [default: the model's own]",
+    ),
+    click.option(
+        "--branch", help="Network to read of a checkpoint with several. [default: the format's: query, teacher]"
+    ),
+    click.option(
+        "--key", help="Where the weights are in a checkpoint of unknown format, like state_dict.module.encoder."
+    ),
+    click.option(
+        "--trust-checkpoint",
+        "trust",
+        is_flag=True,
+        help="Open checkpoints that hold Python objects; this runs whatever code they name.",
     ),
     click.option("--mean", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
     click.option("--std", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),

@@ -62,7 +62,7 @@ def preview(count: int, image_size: int, device: str, out: Path | None, overwrit
         spec=spec,
         eligibility=Eligibility(options["min_area"], options["allow_border"]),
     )
-    batch = found.render(range(count), side=image_size, device=resolve_device(device))
+    batch = found.render(range(count), size=image_size, device=resolve_device(device))
     columns = [images for images in (batch.alone, batch.together, batch.partner, batch.control) if images is not None]
     rows = [[images[row].permute(1, 2, 0).cpu().numpy() for images in columns] for row in range(count)]
     captions = [_caption(found, number) for number in range(count)]

@@ -47,24 +47,25 @@ def measure_models(
     Returns:
         The measurements, and a sentence for each model that failed.
     """
-    from ..features.backbone import load_backbone
-    from ..study import measure
+    from ..features.loading import load_layers
+    from ..study import measure_layers
 
     measurements, failures = [], []
     for name in dict.fromkeys((*names, CONTROL_ROW)):
         is_ours = name == CONTROL_ROW and name not in names
         options = {key: backbone_options[key] for key in ("device", "precision")} if is_ours else backbone_options
         try:
-            backbone = load_backbone(name, **options)
+            backbone = load_layers(name, **options)
             if not is_ours:
-                click.echo(describe(backbone.provenance()), err=True)
-            measurements.append(measure(backbone, probes, progress=True, **settings))
+                for layer in backbone.layers:
+                    click.echo(describe(layer.provenance()), err=True)
+            measurements += measure_layers(backbone, probes, progress=True, **settings)
         except CouplingKitError as error:
             if len(names) == 1 and not is_ours:
                 raise
             failures.append(f"{name}: {error}")
             click.echo(f"Skipped: {failures[-1]}", err=True)
-    if not any(measurement.name in names for measurement in measurements):
+    if all(measurement.name == CONTROL_ROW for measurement in measurements) and CONTROL_ROW not in names:
         raise CouplingKitError(f"no model could be measured: {' '.join(failures)}")
     return measurements, failures
 
@@ -72,11 +73,13 @@ def measure_models(
 def describe(provenance: dict[str, Any]) -> str:
     """Return one line on how a model is read: the defaults that came from its weights, and what was chosen."""
     mean, std = (",".join(f"{value:g}" for value in provenance[key]) for key in ("mean", "std"))
+    height, width = provenance["image_size"]
+    read = "".join(f"{provenance[key]}, " for key in ("format", "branch") if provenance.get(key))
     return (
-        f"{provenance['name']}: input {provenance['image_size']} px, stride {provenance['stride_px']} px, "
+        f"{provenance['name']}: {read}input {height} x {width} px, stride {provenance['stride_px']} px, "
         f"{provenance['channels']} channels, layer {provenance.get('layer', 'last')}, "
-        f"norm {provenance.get('norm', 'none')}, mean {mean}, std {std}, "
-        f"{provenance['precision']} on {provenance['device']}"
+        f"norm {provenance.get('norm', 'none')}, mean {mean}, std {std} "
+        f"({provenance.get('normalisation', 'as built')}), {provenance['precision']} on {provenance['device']}"
     )
 
 

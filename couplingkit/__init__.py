@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from .data.scenes import write_scenes as write_scenes
     from .errors import CouplingKitError as CouplingKitError
     from .features.backbone import DenseBackbone as DenseBackbone
+    from .features.backbone import LayeredBackbone as LayeredBackbone
     from .features.backbone import NetworkBackbone as NetworkBackbone
-    from .features.backbone import load_backbone as load_backbone
+    from .features.loading import load_backbone as load_backbone
+    from .features.loading import load_layers as load_layers
+    from .features.own_format import save_backbone as save_backbone
     from .features.regions import masked_mean as masked_mean
     from .features.regions import region_weights as region_weights
     from .metrics.angles import angle_between as angle_between
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from .study import Measurement as Measurement
     from .study import compare as compare
     from .study import measure as measure
+    from .study import measure_layers as measure_layers
 
 __version__ = "0.1.0"
 
@@ -39,6 +43,7 @@ _HOMES = {
     "CouplingKitError": "errors",
     "DenseBackbone": "features.backbone",
     "Eligibility": "data.coco",
+    "LayeredBackbone": "features.backbone",
     "Measurement": "study",
     "NetworkBackbone": "features.backbone",
     "Probe": "probes.triplet",
@@ -48,11 +53,14 @@ _HOMES = {
     "angle_between": "metrics.angles",
     "compare": "study",
     "coupling_rate": "metrics.coupling",
-    "load_backbone": "features.backbone",
+    "load_backbone": "features.loading",
+    "load_layers": "features.loading",
     "masked_mean": "features.regions",
     "measure": "study",
+    "measure_layers": "study",
     "paired_difference": "metrics.summary",
     "region_weights": "features.regions",
+    "save_backbone": "features.own_format",
     "summarize": "metrics.summary",
     "write_scenes": "data.scenes",
 }

@@ -11,6 +11,7 @@ __all__ = [
     "CouplingKitError",
     "DataError",
     "MeasurementError",
+    "NormalisationError",
     "OutputError",
     "check_range",
     "listed",
@@ -35,6 +36,10 @@ class DataError(CouplingKitError):
 
 class BackboneError(CouplingKitError):
     """A network cannot be named, built, loaded, or read as a map of features."""
+
+
+class NormalisationError(BackboneError):
+    """What images are normalised with cannot be told from a model, and guessing would make every number wrong."""
 
 
 class MeasurementError(CouplingKitError):

@@ -22,9 +22,9 @@ def composite(background: Tensor, rgb: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask[:, None], rgb, background)
 
 
-def full_canvas(colour: tuple[float, float, float], batch: int, side: int, device: torch.device) -> Tensor:
-    """Return float32 (batch, 3, side, side) of one sRGB colour in [0, 1]."""
-    return torch.tensor(colour, dtype=torch.float32, device=device).view(1, 3, 1, 1).expand(batch, 3, side, side)
+def full_canvas(colour: tuple[float, float, float], batch: int, size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return float32 (batch, 3, *size) of one sRGB colour in [0, 1]; size is (height, width)."""
+    return torch.tensor(colour, dtype=torch.float32, device=device).view(1, 3, 1, 1).expand(batch, 3, *size)
 
 
 def normalize(images: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Tensor:
@@ -40,8 +40,14 @@ def normalize(images: Tensor, mean: tuple[float, float, float], std: tuple[float
     return (images - shift) / scale
 
 
-def repeat_to(tile: Tensor, side: int) -> Tensor:
-    """Enlarge or shrink (..., h, w) to (..., side, side) by nearest pixel, with integer arithmetic only."""
-    rows = torch.arange(side, device=tile.device) * tile.shape[-2] // side
-    columns = torch.arange(side, device=tile.device) * tile.shape[-1] // side
+def repeat_to(tile: Tensor, size: tuple[int, int]) -> Tensor:
+    """Enlarge or shrink (..., h, w) to the middle square of (..., *size) and repeat it beyond, by nearest pixel.
+
+    With integer arithmetic only, so that every machine takes the same pixels.
+    """
+    side = min(size)
+    rows, columns = (
+        (torch.arange(length, device=tile.device) - (length - side) // 2) * cells // side % cells
+        for length, cells in zip(size, tile.shape[-2:], strict=True)
+    )
     return tile[..., rows[:, None], columns[None, :]]

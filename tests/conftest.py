@@ -41,3 +41,9 @@ def real_coco():
 def real_weights():
     """Folder of real pretrained weights."""
     return _folder("COUPLINGKIT_REAL_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def quick():
+    """Whether the tests that move gigabytes are to be left out."""
+    return bool(os.environ.get("COUPLINGKIT_QUICK"))

@@ -14,7 +14,7 @@ LAYERS = {
     "core": (set(), set()),
     "data": ({"core"}, {"pycocotools", "PIL", "tqdm"}),
     "probes": ({"core", "data"}, {"tqdm"}),
-    "features": ({"core"}, {"timm", "torchvision", "safetensors", "huggingface_hub"}),
+    "features": ({"core"}, {"timm", "torchvision", "safetensors", "huggingface_hub", "transformers"}),
     "metrics": ({"core"}, {"scipy"}),
     "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm"}),
     "figures": ({"core", "metrics", "study"}, {"matplotlib", "pandas"}),
@@ -27,10 +27,12 @@ LAYERS = {
 }
 # Third-party packages with one home inside their layer.
 HOMES = {
-    "timm": {"couplingkit/features/sources.py"},
-    "torchvision": {"couplingkit/features/sources.py"},
-    "huggingface_hub": {"couplingkit/features/sources.py"},
-    "safetensors": {"couplingkit/features/checkpoints.py"},
+    # One module per library that networks come from.
+    "timm": {"couplingkit/features/sources/timm_networks.py"},
+    "huggingface_hub": {"couplingkit/features/sources/timm_networks.py"},
+    "torchvision": {"couplingkit/features/sources/torchvision_networks.py"},
+    "transformers": {"couplingkit/features/sources/transformers_networks.py"},
+    "safetensors": {"couplingkit/features/checkpoints.py", "couplingkit/features/own_format.py"},
     # segmentation.py is the part of coco.py that knows RLE; scenes.py encodes through it.
     "pycocotools": {"couplingkit/data/segmentation.py"},
 }

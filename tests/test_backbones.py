@@ -1,9 +1,7 @@
 """Adapters keep the backbone's protocol, and weights are taken whole or refused."""
 
-import pickle
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import timm
@@ -13,8 +11,8 @@ from safetensors.torch import save_file
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, BackboneError
-from couplingkit.features.backbone import BackboneOptions, parse_model_name
 from couplingkit.features.hardware import resolve_precision
+from couplingkit.features.names import BackboneOptions, parse_model_name
 
 TIMM = [
     "test_vit",
@@ -42,7 +40,7 @@ TORCHVISION = [
 
 def check_contract(backbone):
     """What is declared is what comes out, whatever is in the batch beside it; features are finite and repeatable."""
-    side = backbone.side_px
+    side = backbone.size_px[0]
     images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     features = backbone(images)
     assert features.dtype == torch.float32
@@ -103,7 +101,7 @@ def test_a_map_that_does_not_tile_the_image_is_refused():
 def test_timm_networks_take_other_sizes(architecture, size, way):
     backbone = ck.load_backbone(f"random:{architecture}", image_size=size, device="cpu", precision="float32")
     check_contract(backbone)
-    assert backbone.side_px == (size or 160)
+    assert backbone.size_px == (size or 160, size or 160)
     assert backbone.provenance()["input"] == way
 
 
@@ -185,49 +183,9 @@ def spoil(state, how):
 def test_weights_that_do_not_fit_are_listed(tmp_path, how):
     file = tmp_path / "weights.pth"
     torch.save(spoil(timm.create_model("test_vit").state_dict(), how), file)
-    named = "backbone.blocks" if how == "prefixed" else "blocks.0.attn.qkv"
-    with pytest.raises(BackboneError, match="do not fit") as caught:
+    said = "--key backbone" if how == "prefixed" else r"do not fit.*blocks\.0\.attn\.qkv"
+    with pytest.raises(BackboneError, match=said):
         ck.load_backbone(f"test_vit@{file}")
-    assert named in str(caught.value) or "cls_token" in str(caught.value)
-
-
-class Bomb:
-    """Unpickled, it would make a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
-
-
-def test_a_pickle_is_never_executed(tmp_path):
-    marker, file = tmp_path / "was here", tmp_path / "weights.pth"
-    torch.save({"state_dict": timm.create_model("test_vit").state_dict(), "extra": Bomb(marker)}, file)
-    with pytest.raises(BackboneError, match="not opened"):
-        ck.load_backbone(f"test_vit@{file}")
-    file.write_bytes(pickle.dumps(Bomb(marker)))
-    with pytest.raises(BackboneError):
-        ck.load_backbone(f"test_vit@{file}")
-    assert not marker.exists()
-
-
-@pytest.mark.parametrize("content", ["cut", "empty", "text", "list", "no file"])
-def test_files_that_are_no_checkpoints(tmp_path, content):
-    file = tmp_path / "weights.pth"
-    if content == "cut":
-        torch.save(timm.create_model("test_vit").state_dict(), file)
-        file.write_bytes(file.read_bytes()[:5000])
-    elif content == "list":
-        torch.save([torch.zeros(2)], file)
-    elif content != "no file":
-        file.write_bytes(b"" if content == "empty" else b"hello, weights")
-    with pytest.raises(BackboneError, match=str(file)):
-        ck.load_backbone(f"test_vit@{file}")
-    cut = tmp_path / "weights.safetensors"
-    cut.write_bytes(b"\x10")
-    with pytest.raises(BackboneError, match="safetensors"):
-        ck.load_backbone(f"test_vit@{cut}")
 
 
 @pytest.mark.parametrize(
@@ -237,8 +195,9 @@ def test_files_that_are_no_checkpoints(tmp_path, content):
         ("timm:vit_tiny_patch16_24", "vit_tiny_patch16_224"),
         ("torchvision:resnet5", "resnet50"),
         ("convnext_tiny,=3@x", "KEY=VALUE"),
-        ("", "not of the form"),
-        ("random:test_vit@x.pth", "not of the form"),
+        ("", "not of a known form"),
+        ("tfhub:resnet50", "'tfhub' is no source.*hub:CLONE:ENTRY"),
+        ("random:test_vit@x.pth", "not of a known form"),
         ("random:test_vit,depths=3", "cannot be built"),
     ],
 )
@@ -247,11 +206,15 @@ def test_unknown_names_are_refused_with_near_ones(name, hint):
         ck.load_backbone(name)
 
 
-def test_a_bare_file_is_told_what_is_missing(tmp_path):
-    file = tmp_path / "checkpoint.pth"
-    file.write_bytes(b"x")
-    with pytest.raises(BackboneError, match="ARCH@"):
-        parse_model_name(str(file))
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(BackboneError, match="does not exist"):
+        ck.load_backbone(f"test_vit@{tmp_path}/no.pth")
+    with pytest.raises(BackboneError, match="reads like a weights file"):
+        parse_model_name(f"{tmp_path}/no.pth")
+    with pytest.raises(BackboneError, match="is a folder"):
+        ck.load_backbone(f"test_vit@{tmp_path}")
+    with pytest.raises(BackboneError, match=r"without a readable config\.json"):
+        ck.load_backbone(str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["resnet18", "torchvision:resnet18"])

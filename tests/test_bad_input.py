@@ -156,7 +156,7 @@ def test_too_few_for_a_control_say_so(tmp_path, copy):
         ("control:sieve", "control:leak:AMOUNT"),
         ("resnet18@none.pth", "does not exist"),
         ("random:test_vit,blocks=x", "cannot be built"),
-        ("@x", "not of the form"),
+        ("@x", "not of a known form"),
     ],
 )
 def test_unknown_models(tmp_path, scenes, model, word):
@@ -174,7 +174,7 @@ def test_unknown_models(tmp_path, scenes, model, word):
         (["--eps", "0"], "eps must be"),
         (["--eps", "nan"], "eps must be"),
         (["--min-cells", "-1"], "min_cells must be"),
-        (["--image-size", "100"], "multiple of 16"),
+        (["--image-size", "100"], "multiples of 16"),
         (["--layer", "3"], "one layer"),
         (["--object-size", "2"], "none of the 8 probes"),
     ],

@@ -129,7 +129,7 @@ def test_standard_output_is_the_table_alone_in_each_format(data, tmp_path, form)
         (["--allow-border"], ("probes", "eligibility", "border"), True),
         (["--layer", 2], ("model", "layer"), "2 of 0..5"),
         (["--norm", "raw"], ("model", "norm"), "raw"),
-        (["--image-size", 192], ("model", "image_size"), 192),
+        (["--image-size", "192x224"], ("model", "image_size"), [192, 224]),
         (["--mean", "0.4,0.5,0.6"], ("model", "mean"), [0.4, 0.5, 0.6]),
         (["--std", "0.25"], ("model", "std"), [0.25, 0.25, 0.25]),
         (["--precision", "bfloat16"], ("model", "precision"), "bfloat16"),

@@ -34,7 +34,7 @@ def specs():
 @pytest.mark.parametrize("side", [97, 224, 240, 518])
 def test_pixels_of_a_probe_are_its_layers_bit_for_bit(scenes, spec, side):
     probes = ck.ProbeSet.from_coco(*scenes, count=8, spec=spec)
-    probe = probes.render(range(8), side=side, mean=(0.2, 0.4, 0.6))
+    probe = probes.render(range(8), size=side, mean=(0.2, 0.4, 0.6))
     assert probe.alone.shape == (8, 3, side, side)
     assert probe.mask_a.any(dim=(1, 2)).all()
     assert probe.mask_b.any(dim=(1, 2)).all()

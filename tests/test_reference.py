@@ -12,7 +12,7 @@ COLUMNS = ("cells_a", "cells_b", "numerator", "denominator", "cr", "cr_control",
 
 def exported(probes, backbone, number):
     """Images of one probe through the network, and its masks, as NumPy."""
-    probe = probes.render([number], side=backbone.side_px, mean=backbone.mean)
+    probe = probes.render([number], size=backbone.size_px, mean=backbone.mean)
     images = {
         "alone": probe.alone,
         "together": probe.together,

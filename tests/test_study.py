@@ -22,7 +22,7 @@ class Counting:
     def __init__(self, name="control:leak:0.3"):
         self.inner = ck.load_backbone(name, device="cpu")
         self.shown = []
-        for key in ("name", "channels", "stride_px", "side_px", "mean", "device", "provenance"):
+        for key in ("name", "channels", "stride_px", "size_px", "mean", "device", "provenance"):
             setattr(self, key, getattr(self.inner, key))
 
     def __call__(self, images):
@@ -42,7 +42,7 @@ def test_each_image_runs_once_and_the_zero_control_once_more(scenes, control, pa
 
 
 def network(read, **options):
-    return ck.NetworkBackbone(torch.nn.Conv2d(3, 12, 16, 16), read, name="broken", side_px=224, **options)
+    return ck.NetworkBackbone(torch.nn.Conv2d(3, 12, 16, 16), read, name="broken", size_px=224, **options)
 
 
 def test_a_network_that_is_not_deterministic_stops_the_measurement(probes):

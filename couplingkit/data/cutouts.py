@@ -15,7 +15,7 @@ from ..errors import DataError, listed
 from .coco import CocoIndex, ImageRecord, ObjectRecord
 from .segmentation import rle_mask
 
-__all__ = ["CutoutStore", "ObjectCutout", "read_photo", "resize_cutout", "square_photo"]
+__all__ = ["CutoutStore", "ObjectCutout", "photo_canvas", "read_photo", "resize_cutout"]
 
 CACHE_BYTES = 128 * 2**20
 
@@ -160,10 +160,16 @@ def resize_cutout(cutout: ObjectCutout, width: int, height: int) -> ObjectCutout
     return ObjectCutout(cutout.annotation_id, cutout.image_id, cutout.category, resized[..., :3].copy(), mask)
 
 
-def square_photo(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return the largest centred square of a photo as uint8 (side, side, 3), antialiased."""
+def photo_canvas(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the largest centred part of a photo that has the aspect of `size`, as uint8 (*size, 3), antialiased.
+
+    Args:
+        pixels: uint8 (h, w, 3).
+        size: height and width of the canvas, px.
+    """
     height, width = pixels.shape[:2]
-    edge = min(height, width)
-    top, left = (height - edge) // 2, (width - edge) // 2
-    square = Image.fromarray(np.ascontiguousarray(pixels[top : top + edge, left : left + edge]))
-    return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR))
+    rows = max(1, min(height, width * size[0] // size[1]))
+    columns = max(1, min(width, height * size[1] // size[0]))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    part = Image.fromarray(np.ascontiguousarray(pixels[top : top + rows, left : left + columns]))
+    return np.asarray(part.resize((size[1], size[0]), Image.Resampling.BILINEAR))

@@ -16,7 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
-from ..data.cutouts import CACHE_BYTES, CutoutStore, ObjectCutout, resize_cutout, square_photo
+from ..data.cutouts import CACHE_BYTES, CutoutStore, ObjectCutout, photo_canvas, resize_cutout
 from ..data.manifest import ObjectPair, manifest_text
 from ..errors import DataError
 from ..pixels import full_canvas, repeat_to
@@ -107,7 +107,7 @@ class ProbeSet:
         self,
         numbers: Sequence[int],
         *,
-        side: int = UNITS,
+        size: int | tuple[int, int] = UNITS,
         mean: tuple[float, float, float] = GRAY,
         device: torch.device | str = "cpu",
     ) -> Probe:
@@ -115,28 +115,30 @@ class ProbeSet:
 
         Args:
             numbers: places in `pairs`.
-            side: of the canvas, px; the picture is the same at any, only larger.
+            size: of the canvas, px: one side, or (height, width). The picture is the same at any, only larger; a canvas
+                that is no square has it in its middle, in units of 1/224 of the shorter side.
             mean: colour of the canvas where the spec says `mean`, sRGB in [0, 1].
             device: where the pixels are put together.
         """
         device = torch.device(device)
         pairs = [self.pairs[number] for number in numbers]
-        a, b, c = self._layers(pairs, side)
-        background = self._background(pairs, side, mean, device)
+        height_width = (size, size) if isinstance(size, int) else size
+        a, b, c = self._layers(pairs, height_width)
+        background = self._background(pairs, height_width, mean, device)
         return probe_images(background, a.to(device), b.to(device), None if c is None else c.to(device))
 
     def batches(
         self,
-        size: int,
+        count: int,
         *,
-        side: int = UNITS,
+        size: int | tuple[int, int] = UNITS,
         mean: tuple[float, float, float] = GRAY,
         device: torch.device | str = "cpu",
     ) -> Iterator[tuple[range, Probe]]:
-        """Yield (numbers, probes) of at most `size` probes at a time, in order; arguments as in `render`."""
-        for start in range(0, len(self), size):
-            numbers = range(start, min(start + size, len(self)))
-            yield numbers, self.render(numbers, side=side, mean=mean, device=device)
+        """Yield (numbers, probes) of at most `count` probes at a time, in order; other arguments as in `render`."""
+        for start in range(0, len(self), count):
+            numbers = range(start, min(start + count, len(self)))
+            yield numbers, self.render(numbers, size=size, mean=mean, device=device)
 
     @cached_property
     def source_images(self) -> NDArray[np.int64]:
@@ -175,7 +177,7 @@ class ProbeSet:
             gray = torch.full((1, 3, 1, 1), 128, dtype=torch.uint8)
             with tqdm(self.pairs, desc="checking probes", unit="probe", disable=not progress) as bar:
                 for pair in bar:
-                    probe = probe_images(gray, *self._layers([pair], UNITS))
+                    probe = probe_images(gray, *self._layers([pair], (UNITS, UNITS)))
                     for images in (probe.alone, probe.together, probe.partner, probe.control):
                         if images is not None:
                             digest.update(images.numpy().tobytes())
@@ -184,13 +186,14 @@ class ProbeSet:
             self._fingerprint = digest.hexdigest()
         return self._fingerprint
 
-    def _layers(self, pairs: Sequence[ObjectPair], side: int) -> tuple[Layer, Layer, Layer | None]:
+    def _layers(self, pairs: Sequence[ObjectPair], size: tuple[int, int]) -> tuple[Layer, Layer, Layer | None]:
         """Return A, B and C (if there is a control) of some probes, each as one layer."""
-        placed = [self._placed(pair, side) for pair in pairs]
-        a, b = (object_layer([objects[role] for objects in placed], side) for role in (0, 1))
-        return a, b, object_layer([objects[2] for objects in placed], side) if self.spec.control else None
+        placed = [self._placed(pair, size) for pair in pairs]
+        a, b = (object_layer([objects[role] for objects in placed], size) for role in (0, 1))
+        return a, b, object_layer([objects[2] for objects in placed], size) if self.spec.control else None
 
-    def _placed(self, pair: ObjectPair, side: int) -> list[tuple[ObjectCutout, Box]]:
+    def _placed(self, pair: ObjectPair, size: tuple[int, int]) -> list[tuple[ObjectCutout, Box]]:
+        side = min(size)
         cutouts = [self.store.cutout(key) for key in _members(pair)]
         longer, gap = to_px(self.spec.object_size, side), to_px(self.spec.gap, side)
         sizes = [scaled_size(cutout.rgb.shape[1], cutout.rgb.shape[0], longer) for cutout in cutouts]
@@ -200,7 +203,9 @@ class ProbeSet:
         fitted = [resize_cutout(cutout, box.width, box.height) for cutout, box in zip(cutouts, boxes, strict=False)]
         if self.spec.visible < 1:
             fitted[0] = self._partly_hidden(pair, cutouts[0], fitted[0], side)
-        return list(zip(fitted, boxes, strict=True))
+        top, left = ((length - side) // 2 for length in size)
+        shifted = [replace(box, left=box.left + left, top=box.top + top) for box in boxes]
+        return list(zip(fitted, shifted, strict=True))
 
     def _partly_hidden(self, pair: ObjectPair, whole: ObjectCutout, fitted: ObjectCutout, side: int) -> ObjectCutout:
         # Decided at 224 px, so that the same tiles go at every resolution.
@@ -210,15 +215,15 @@ class ProbeSet:
         return replace(fitted, mask=fitted.mask & tiles_at(keep, fitted.mask.shape[0], fitted.mask.shape[1], side))
 
     def _background(
-        self, pairs: Sequence[ObjectPair], side: int, mean: tuple[float, float, float], device: torch.device
+        self, pairs: Sequence[ObjectPair], size: tuple[int, int], mean: tuple[float, float, float], device: torch.device
     ) -> Tensor:
         canvas = self.spec.canvas
         if canvas in ("mean", "gray"):
-            return full_canvas(mean if canvas == "mean" else GRAY, len(pairs), side, device)
+            return full_canvas(mean if canvas == "mean" else GRAY, len(pairs), size, device)
         if canvas == "noise":
             tiles = [self._noise(pair) for pair in pairs]
-            return repeat_to(torch.from_numpy(np.stack(tiles)).to(device), side).to(torch.float32) / 255
-        photos = [square_photo(self.store.photo(pair.backdrop), side) for pair in pairs if pair.backdrop is not None]
+            return repeat_to(torch.from_numpy(np.stack(tiles)).to(device), size).to(torch.float32) / 255
+        photos = [photo_canvas(self.store.photo(pair.backdrop), size) for pair in pairs if pair.backdrop is not None]
         return torch.from_numpy(np.stack(photos)).to(device).permute(0, 3, 1, 2).to(torch.float32) / 255
 
     def _noise(self, pair: ObjectPair) -> NDArray[np.uint8]:

@@ -61,10 +61,10 @@ class Layer:
         return Layer(self.rgb.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
 
 
-def object_layer(placed: list[tuple[ObjectCutout, Box]], side: int) -> Layer:
-    """Return cutouts, resized to their boxes before, as one layer of a batch of canvases of `side` px."""
-    rgb = np.zeros((len(placed), side, side, 3), dtype=np.uint8)
-    mask = np.zeros((len(placed), side, side), dtype=bool)
+def object_layer(placed: list[tuple[ObjectCutout, Box]], size: tuple[int, int]) -> Layer:
+    """Return cutouts, resized to their boxes before, as one layer of a batch of canvases of (height, width) px."""
+    rgb = np.zeros((len(placed), *size, 3), dtype=np.uint8)
+    mask = np.zeros((len(placed), *size), dtype=bool)
     for row, (cutout, box) in enumerate(placed):
         window = np.s_[row, box.top : box.top + box.height, box.left : box.left + box.width]
         rgb[window] = cutout.rgb * cutout.mask[..., None]

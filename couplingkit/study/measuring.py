@@ -13,17 +13,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import MeasurementError, check_range
-from ..features.backbone import DenseBackbone
+from ..errors import ArgumentError, MeasurementError, check_range
+from ..features.backbone import DenseBackbone, LayeredBackbone
 from ..metrics.coupling import CouplingRates, coupling_rate
 from ..metrics.summary import CLIPPED_LIMIT, RateSummary, summarize
 from ..probes.probeset import ProbeSet
 from ..streams import Stream
-from .readings import Reading, check_finite, check_zero_control, read_batch
+from .readings import OUTLIER, Reading, check_finite, check_zero_control, read_batch
 from .record import ROW_COLUMNS, Measurement
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_layers"]
 
+# Share of the probes with outlying cells above which the report says so.
+OUTLYING_LIMIT = 0.01
 VERSIONED = (
     "couplingkit",
     "torch",
@@ -68,32 +70,72 @@ def measure(
     Raises:
         MeasurementError: the zero control fails, features are not finite, or no probe can be measured.
     """
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "eps": eps,
+        "min_cells": min_cells,
+        "center": center,
+        "level": level,
+        "resamples": resamples,
+    }
+    if not isinstance(backbone, DenseBackbone):
+        raise ArgumentError(
+            f"backbone must be a DenseBackbone, not {backbone!r}; load_backbone gives one for a model's name."
+        )
+    return measure_layers(LayeredBackbone([backbone]), probes, progress=progress, **settings)[0]
+
+
+def measure_layers(
+    backbone: LayeredBackbone,
+    probes: ProbeSet,
+    *,
+    batch_size: int = 32,
+    eps: float = 1e-2,
+    min_cells: float = 1.0,
+    center: bool = False,
+    level: float = 0.95,
+    resamples: int = 2000,
+    progress: bool = False,
+) -> list[Measurement]:
+    """Measure several layers of a network with one forward pass per image; arguments and errors as in `measure`.
+
+    Returns:
+        One measurement per layer, each the same as if that layer were measured alone.
+    """
     check_range("batch_size", batch_size, 1)
     check_range("min_cells", min_cells, 0)
     fingerprint = probes.fingerprint(progress=progress)
-    readings: list[Reading] = []
-    tables: list[pd.DataFrame] = []
-    shape: dict[str, Any] = {"side": backbone.side_px, "mean": backbone.mean, "device": backbone.device}
+    readings: list[list[Reading]] = [[] for _ in backbone.layers]
+    tables: list[list[pd.DataFrame]] = [[] for _ in backbone.layers]
+    shape: dict[str, Any] = {"size": backbone.size_px, "mean": backbone.mean, "device": backbone.device}
     with tqdm(total=len(probes), desc=backbone.name, unit="probe", disable=not progress) as bar:
         for numbers, probe in probes.batches(batch_size, **shape):
-            reading = read_batch(backbone, probe)
-            check_finite(backbone.name, reading, numbers, min_cells)
+            batch = read_batch(backbone, probe)
+            for layer, reading in zip(backbone.layers, batch, strict=True):
+                check_finite(layer.name, reading, numbers, min_cells)
             del probe  # or two batches of pictures would lie in memory while the next is drawn
             if numbers.start == 0:
                 check_zero_control(
-                    backbone, probes.render(numbers, **shape), reading, numbers, eps=eps, min_cells=min_cells
+                    backbone, probes.render(numbers, **shape), batch, numbers, eps=eps, min_cells=min_cells
                 )
-            if center:
-                readings.append(reading)
-            else:
-                tables.append(_rates(reading, None, eps, min_cells))
+            for place, reading in enumerate(batch):
+                if center:
+                    readings[place].append(reading)
+                else:
+                    tables[place].append(_rates(reading, None, eps, min_cells))
             bar.update(len(numbers))
     if center:
-        shift = _mean_feature(readings, min_cells)
-        tables = [_rates(reading, shift, eps, min_cells) for reading in readings]
-    table = pd.concat(tables, ignore_index=True)
+        tables = [_centered_rates(of_layer, eps, min_cells) for of_layer in readings]
     settings = {"eps": eps, "min_cells": min_cells, "center": center, "level": level, "resamples": resamples}
-    return _measurement(backbone, probes, table, settings, fingerprint, batch_size)
+    return [
+        _measurement(layer, probes, pd.concat(of_layer, ignore_index=True), settings, fingerprint, batch_size)
+        for layer, of_layer in zip(backbone.layers, tables, strict=True)
+    ]
+
+
+def _centered_rates(readings: list[Reading], eps: float, min_cells: float) -> list[pd.DataFrame]:
+    shift = _mean_feature(readings, min_cells)
+    return [_rates(reading, shift, eps, min_cells) for reading in readings]
 
 
 def _mean_feature(readings: list[Reading], min_cells: float) -> Tensor:
@@ -124,7 +166,8 @@ def _rates(reading: Reading, shift: Tensor | None, eps: float, min_cells: float)
     )
     # A direction may be undefined (a feature of length 0) in one image only; then nothing of the row counts.
     table.loc[~measured] = pd.NA
-    return table.assign(cells_a=reading.cells_a.numpy(), cells_b=reading.cells_b.numpy(), measured=measured)
+    regions = {"cells_a": reading.cells_a, "cells_b": reading.cells_b, "outliers_a": reading.outliers}
+    return table.assign(**{name: values.numpy() for name, values in regions.items()}, measured=measured)
 
 
 def _measurement(
@@ -171,7 +214,8 @@ def _measurement(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
     }
     rows = _rows(backbone.name, probes, table)
-    warnings = _warnings(backbone, summary, settings)
+    outlying = int((table["outliers_a"].to_numpy()[measured] > 0).sum())
+    warnings = (*provenance["model"].get("notes", ()), *_warnings(backbone, summary, settings, outlying))
     return Measurement(backbone.name, rows, summary, provenance, warnings, probes.source_images)
 
 
@@ -199,7 +243,9 @@ def _too_few_cells(backbone: DenseBackbone, settings: dict[str, Any]) -> str:
     )
 
 
-def _warnings(backbone: DenseBackbone, summary: RateSummary, settings: dict[str, Any]) -> tuple[str, ...]:
+def _warnings(
+    backbone: DenseBackbone, summary: RateSummary, settings: dict[str, Any], outlying: int
+) -> tuple[str, ...]:
     found = []
     lost = summary.probes - summary.measured
     if lost:
@@ -209,6 +255,11 @@ def _warnings(backbone: DenseBackbone, summary: RateSummary, settings: dict[str,
         found.append(
             f"{clipped:.0%} of the denominators are clipped at {settings['eps']:g} rad: cr_mean is a mean of ratios "
             "with such denominators and no measurement; read cr_of_means and cr_median."
+        )
+    if outlying > OUTLYING_LIMIT * summary.measured:
+        found.append(
+            f"in {outlying} of {summary.measured} probes some cells of A have over {OUTLIER:g} times the median norm "
+            "of its region (ViTs without register tokens do this), and a mean over the region is not robust to them."
         )
     if np.isnan(summary.estimates["cr_mean"].low):
         found.append(f"the probes come from {summary.source_images} photos, too few for an interval.")

@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 from ..errors import MeasurementError
-from ..features.backbone import DenseBackbone
+from ..features.backbone import DenseBackbone, LayeredBackbone
 from ..features.regions import masked_mean, region_weights
 from ..metrics.coupling import coupling_rate
 from ..probes.triplet import Probe
 
-__all__ = ["Reading", "check_finite", "check_zero_control", "read_batch"]
+__all__ = ["OUTLIER", "Reading", "check_finite", "check_zero_control", "outlier_share", "read_batch"]
+
+# A cell counts as an outlier above this many times the median norm of its region.
+OUTLIER = 4.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Reading:
         partner: z_B (n, D).
         cells_a: size of A's region, in cells (n,).
         cells_b: of B's.
+        outliers: share of A's region in cells whose norm is above `OUTLIER` times the region's median, (n,).
     """
 
     alone: Tensor
@@ -37,6 +41,7 @@ class Reading:
     partner: Tensor
     cells_a: Tensor
     cells_b: Tensor
+    outliers: Tensor
 
     def readable(self, min_cells: float) -> Tensor:
         """Return which probes can be measured, bool (n,): both regions keep at least `min_cells`."""
@@ -50,22 +55,51 @@ class Reading:
             yield "A beside C", self.control
 
 
-def read_batch(backbone: DenseBackbone, probe: Probe) -> Reading:
-    """Run the images of a batch through the network, each once, and pool A's and B's regions."""
+def read_batch(backbone: LayeredBackbone, probe: Probe) -> list[Reading]:
+    """Run the images of a batch through the network, each once, and pool A's and B's regions at every layer."""
     of_a = backbone(probe.alone)
-    weights_a, weights_b = _region_weights(backbone, probe, of_a)
+    weights = [_region_weights(layer, probe, features) for layer, features in zip(backbone.layers, of_a, strict=True)]
 
-    def pooled(images: Tensor, weights: Tensor) -> Tensor:
-        return masked_mean(backbone(images), weights).cpu()
+    def pooled(images: Tensor, role: int) -> list[Tensor]:
+        maps = backbone(images)
+        return [masked_mean(features, pair[role]).cpu() for features, pair in zip(maps, weights, strict=True)]
 
-    return Reading(
-        alone=masked_mean(of_a, weights_a).cpu(),
-        together=pooled(probe.together, weights_a),
-        control=None if probe.control is None else pooled(probe.control, weights_a),
-        partner=pooled(probe.partner, weights_b),
-        cells_a=weights_a.sum(dim=(-2, -1)).cpu(),
-        cells_b=weights_b.sum(dim=(-2, -1)).cpu(),
-    )
+    alone = [masked_mean(features, pair[0]).cpu() for features, pair in zip(of_a, weights, strict=True)]
+    outliers = [outlier_share(features, pair[0]).cpu() for features, pair in zip(of_a, weights, strict=True)]
+    del of_a
+    together, partner = pooled(probe.together, 0), pooled(probe.partner, 1)
+    control = None if probe.control is None else pooled(probe.control, 0)
+    return [
+        Reading(
+            alone=alone[layer],
+            together=together[layer],
+            control=None if control is None else control[layer],
+            partner=partner[layer],
+            cells_a=weights_a.sum(dim=(-2, -1)).cpu(),
+            cells_b=weights_b.sum(dim=(-2, -1)).cpu(),
+            outliers=outliers[layer],
+        )
+        for layer, (weights_a, weights_b) in enumerate(weights)
+    ]
+
+
+def outlier_share(features: Tensor, weights: Tensor) -> Tensor:
+    """Return which share of a region lies in cells of far larger norm than the rest of it.
+
+    The mean of a region is not robust to them; ViTs without register tokens are known to have a few.
+
+    Args:
+        features: float32 (B, D, h, w).
+        weights: float32 (B, h, w), the region.
+
+    Returns:
+        float32 (B,) in [0, 1]; 0 for an empty region.
+    """
+    norms = features.norm(dim=1).flatten(1)
+    shares = weights.flatten(1)
+    median = norms.masked_fill(shares == 0, torch.nan).nanmedian(dim=1, keepdim=True).values
+    total = shares.sum(dim=1)
+    return torch.where(total > 0, (shares * (norms > OUTLIER * median)).sum(dim=1) / total.clamp(min=1e-9), 0.0)
 
 
 def _region_weights(backbone: DenseBackbone, probe: Probe, features: Tensor) -> tuple[Tensor, Tensor]:
@@ -92,25 +126,25 @@ def check_finite(name: str, reading: Reading, numbers: range, min_cells: float) 
 
 
 def check_zero_control(
-    backbone: DenseBackbone, again: Probe, reading: Reading, numbers: range, *, eps: float, min_cells: float
+    backbone: LayeredBackbone, again: Probe, readings: list[Reading], numbers: range, *, eps: float, min_cells: float
 ) -> None:
-    """Raise `MeasurementError` unless the coupling rate is exactly 1 with B left out of `I_A2`.
+    """Raise `MeasurementError` unless the coupling rate is exactly 1 with B left out of `I_A2`, at every layer.
 
     Args:
         backbone: the network.
         again: the batch rendered anew; of it, A alone is shown.
-        reading: what the batch gave.
+        readings: what the batch gave, per layer.
         numbers: of its probes.
         eps: as in the measurement.
         min_cells: as in the measurement.
     """
-    features = backbone(again.alone)
-    repeated = masked_mean(features, _region_weights(backbone, again, features)[0]).cpu()
-    rates = coupling_rate(reading.alone, repeated, reading.partner, eps=eps)
-    wrong = np.flatnonzero(reading.readable(min_cells).numpy() & ~np.isnan(rates.cr) & (rates.cr != 1))
-    if wrong.size:
-        raise MeasurementError(
-            f"zero control of {backbone.name} failed: with B left out the coupling rate of probe {numbers[wrong[0]]} "
-            f"is {rates.cr[wrong[0]]:.9g} and must be exactly 1; the network gives different features for the same "
-            "image (is dropout on, or a kernel not deterministic?), so none of its rates can be trusted."
-        )
+    for layer, features, reading in zip(backbone.layers, backbone(again.alone), readings, strict=True):
+        repeated = masked_mean(features, _region_weights(layer, again, features)[0]).cpu()
+        rates = coupling_rate(reading.alone, repeated, reading.partner, eps=eps)
+        wrong = np.flatnonzero(reading.readable(min_cells).numpy() & ~np.isnan(rates.cr) & (rates.cr != 1))
+        if wrong.size:
+            raise MeasurementError(
+                f"zero control of {layer.name} failed: with B left out the coupling rate of probe {numbers[wrong[0]]} "
+                f"is {rates.cr[wrong[0]]:.9g} and must be exactly 1; the network gives different features for the same "
+                "image (is dropout on, or a kernel not deterministic?), so none of its rates can be trusted."
+            )

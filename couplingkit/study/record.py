@@ -22,7 +22,7 @@ __all__ = ["ROW_COLUMNS", "Measurement", "compare"]
 
 ROW_COLUMNS = [
     *("model", "probe", "annotation_a", "annotation_b", "annotation_c", "category_a", "category_b", "gap", "direction"),
-    *("cells_a", "cells_b", "numerator", "denominator", "cr", "cr_control", "displacement"),
+    *("cells_a", "cells_b", "outliers_a", "numerator", "denominator", "cr", "cr_control", "displacement"),
     *("clipped_numerator", "clipped_denominator", "measured"),
 ]
 

@@ -37,7 +37,7 @@ def main():
     options = parser.parse_args()
 
     backbone = ck.load_backbone(options.model, precision=options.precision, device=options.device)
-    images = torch.rand(options.batch_size, 3, backbone.side_px, backbone.side_px, device=backbone.device)
+    images = torch.rand(options.batch_size, 3, *backbone.size_px, device=backbone.device)
     forward_seconds(backbone, images, options.batch_size, options.batch_size)
     # Different probes in each part, so that no part gains from what an earlier one decoded.
     bare = measured = 0.0

@@ -1,0 +1,1 @@
+"""One module per library that networks come from; each turns a name into an `OpenedNetwork`."""

@@ -1,0 +1,129 @@
+"""The name of an architecture in, what it gives out: measured on shapes alone where that can be done."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...errors import BackboneError
+from ..backbone import RUN_ERRORS, tiles
+from ..catalogue import CatalogueEntry
+from ..names import BackboneOptions, ModelName
+from ..opened import first_line
+from . import timm_networks, torchvision_networks
+
+__all__ = ["survey"]
+
+EVEN_SIDE = 256
+Size = tuple[int, int]
+
+
+def survey(source: str, name: str) -> CatalogueEntry:
+    """Build an architecture without memory for its weights, run it once, and say what comes out.
+
+    Args:
+        source: timm or torchvision.
+        name: of the architecture.
+    """
+    return _survey_timm(name) if source == "timm" else _survey_torchvision(name)
+
+
+def _survey_timm(name: str) -> CatalogueEntry:
+    model = ModelName(name, "timm", name, random=True)
+    network = timm_networks.blank_network(model, {})
+    size = timm_networks.native_size(network)
+    entry: dict[str, Any] = {
+        "source": "timm",
+        "name": name,
+        "family": type(network).__module__.rpartition(".")[2],
+        "parameters": _thousands(network),
+        "input": f"{size[0]}x{size[1]}",
+    }
+    try:
+        maps = _all_maps(network, size)
+    except RUN_ERRORS as error:
+        return CatalogueEntry(**entry, stride=0, channels=0, layers=0, other_sizes="no", problem=first_line(error))
+    strides = [_stride(network, index, (one[-2], one[-1]), size) for index, one in enumerate(maps)]
+    odd = [str(index) for index, stride in enumerate(strides) if not stride]
+    problem = "" if strides[-1] else f"{maps[-1][-2]} x {maps[-1][-1]} cells are no whole px per cell"
+    if odd and not problem:
+        problem = f"layers {' '.join(odd)} only: no whole px per cell"
+    return CatalogueEntry(
+        **entry,
+        stride=strides[-1],
+        channels=maps[-1][1],
+        layers=len(maps),
+        other_sizes=_other_sizes(model, size, strides[-1]) if strides[-1] else "no",
+        problem=problem,
+    )
+
+
+def _thousands(network: nn.Module) -> int:
+    return round(sum(parameter.numel() for parameter in network.parameters()) / 1000)
+
+
+def _all_maps(network: Any, size: Size) -> list[torch.Size]:
+    with torch.inference_mode():
+        maps = network.forward_intermediates(
+            torch.zeros(1, 3, *size, device="meta"), indices=None, output_fmt="NCHW", intermediates_only=True
+        )
+    return [one.shape for one in maps]
+
+
+def _stride(network: Any, index: int, grid: Size, size: Size) -> int:
+    """Return px per cell as a backbone finds it: declared and agreed to, or measured at an even size; 0 if neither."""
+    info = getattr(network, "feature_info", None)
+    declared = int(info[index]["reduction"]) if info and index < len(info) else 0
+    if declared and tiles(grid, size, declared):
+        return declared
+    try:
+        rows = timm_networks.maps_of(network, torch.zeros(1, 3, EVEN_SIDE, EVEN_SIDE, device="meta"), [index], False)
+        side, cells = EVEN_SIDE, rows[0].shape[-2]
+    except RUN_ERRORS:
+        side, cells = size[0], grid[0]
+    measured = side // cells if cells and side % cells == 0 else 0
+    return measured if measured and tiles(grid, size, measured) else 0
+
+
+def _other_sizes(model: ModelName, native: Size, stride: int) -> str:
+    step = max(stride, 32)
+    try:
+        return timm_networks.way_to(model, {}, native=native, size=(native[0] + 2 * step, native[1] + step))[0]
+    except BackboneError:
+        pass
+    try:
+        way, _ = timm_networks.way_to(model, {}, native=native, size=(2 * native[0], 2 * native[1]))
+    except BackboneError:
+        return "no"
+    return f"{way}, square only"
+
+
+def _survey_torchvision(name: str) -> CatalogueEntry:
+    model = ModelName(f"random:torchvision:{name}", "torchvision", name, random=True)
+    entry: dict[str, Any] = {"source": "torchvision", "name": name, "layers": 0}
+    opened = torchvision_networks.open_network(model, BackboneOptions(), None)
+    size = opened.size_px
+    entry |= {
+        "family": type(opened.network).__module__.rpartition(".")[2],
+        "parameters": _thousands(opened.network),
+        "input": f"{size[0]}x{size[1]}",
+    }
+    nothing: dict[str, Any] = {"stride": 0, "channels": 0, "other_sizes": "no"}
+    network = opened.network.to("meta")
+    try:
+        with torch.inference_mode():
+            found = opened.read(network, torch.zeros(1, 3, *size, device="meta"), [0])[0].shape
+    except (BackboneError, *RUN_ERRORS) as error:
+        return CatalogueEntry(**entry, **nothing, problem=first_line(error))
+    stride = next((step for step in (8, 16, 32) if tiles((found[-2], found[-1]), size, step)), 0)
+    if not stride:
+        return CatalogueEntry(**entry, **nothing, problem=f"{found[-2]} x {found[-1]} cells are no whole px per cell")
+    try:
+        with torch.inference_mode():
+            opened.read(network, torch.zeros(1, 3, size[0] + 64, size[1] + 32, device="meta"), [0])
+        other = "plain call"
+    except (BackboneError, *RUN_ERRORS):
+        other = "image_size, square only" if name.startswith("vit_") else "no"
+    return CatalogueEntry(**entry, stride=stride, channels=found[1], other_sizes=other, problem="")

@@ -1,0 +1,274 @@
+"""The name of a timm architecture in, a network with its weights out, read through `forward_intermediates`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.utils import get_session
+from timm.data import resolve_model_data_config
+from torch import Tensor, nn
+
+from ...errors import BackboneError, near
+from ...streams import Stream
+from ..architectures import position_grid
+from ..backbone import RUN_ERRORS
+from ..fitting import check_fit, fit_weights
+from ..layouts import FoundWeights
+from ..names import RGB, BackboneOptions, ModelName, split_layers
+from ..opened import (
+    OpenedNetwork,
+    ReadLayer,
+    build_errors,
+    first_line,
+    layer_index,
+    needs_output_stride,
+    seeded,
+    wanted_norm,
+)
+
+__all__ = ["blank_network", "known_architectures", "maps_of", "native_size", "open_network", "way_to"]
+
+VERSION = timm.__version__
+ABROAD = ("hf-hub:", "local-dir:")
+Size = tuple[int, int]
+
+
+def known_architectures() -> list[str]:
+    """Return the names of timm's architectures, sorted."""
+    return sorted(timm.list_models())
+
+
+def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights | None) -> OpenedNetwork:
+    """Build a timm network with pretrained weights, those found in a file, or random ones."""
+    plain = model.architecture.partition(".")[0]
+    if not model.architecture.startswith(ABROAD) and not timm.is_model(plain):
+        raise BackboneError(
+            f"model {model.text!r}: timm {VERSION} has no architecture {plain!r}{near(plain, known_architectures())}."
+        )
+    settings = needs_output_stride(options, model.options)
+    settings |= _size_of_weights(model, settings, found)
+    blank = blank_network(model, settings)
+    native = native_size(blank)
+    size = options.size or native
+    way, extra = way_to(model, settings, native=native, size=size)
+    network, resampled = _with_weights(model, options, found, {**settings, **extra}, blank)
+    count = _count_layers(network, size, model.text)
+    indices = [layer_index(layer, count, model.text) for layer in split_layers(options.layer)]
+    asked = wanted_norm(options, found)
+    in_effect = _norm_in_effect(network, indices, size)
+    config = resolve_model_data_config(network)
+
+    def read(net: Any, images: Tensor, which: Sequence[int]) -> list[Tensor]:
+        return maps_of(net, images, [indices[one] for one in which], asked == "applied" and any(in_effect))
+
+    return OpenedNetwork(
+        network=network,
+        layers=tuple(
+            ReadLayer(f"{index} of 0..{count - 1}", asked if has else "none", _declared_stride(network, index))
+            for index, has in zip(indices, in_effect, strict=True)
+        ),
+        read=read,
+        size_px=size,
+        normalisation=(_triple(config["mean"]), _triple(config["std"])),
+        facts={
+            "source": f"timm {VERSION}",
+            "architecture": model.architecture,
+            "options": {key: str(value) for key, value in settings.items()},
+            "native_size": list(native),
+            "input": way,
+            "interpolation": resampled or _interpolation(blank, way),
+        },
+    )
+
+
+def _size_of_weights(model: ModelName, settings: Mapping[str, Any], found: FoundWeights | None) -> dict[str, Any]:
+    """Return the input size that a ViT's weights were trained at, where it is not the architecture's own.
+
+    So their position embedding is taken as it is, or resampled once, to the size that is shown.
+    """
+    grid = position_grid(found.tensors) if found else None
+    patch = found.tensors.get("patch_embed.proj.weight") if found else None
+    if grid is None or patch is None or patch.ndim != 4 or "img_size" in settings:
+        return {}
+    assert found is not None
+    own = blank_network(model, settings).state_dict().get("pos_embed")
+    if own is None or own.ndim != 3 or own.shape == found.tensors["pos_embed"].shape:
+        return {}
+    return {"img_size": grid * patch.shape[-1]}
+
+
+def blank_network(model: ModelName, settings: Mapping[str, Any]) -> nn.Module:
+    """Return the network without memory for its weights, to look at names, shapes and sizes."""
+    hub = model.architecture.startswith("hf-hub:")
+    with build_errors(model, pretrained=hub):
+        if hub:
+            _check_hub(model)
+        with torch.device("meta"):
+            network: nn.Module = timm.create_model(
+                model.architecture, pretrained=False, **{"num_classes": 0, **settings}
+            )
+    return network.eval()
+
+
+def native_size(network: nn.Module) -> Size:
+    """Return height and width of the images that a network was built for, px."""
+    height, width = resolve_model_data_config(network)["input_size"][-2:]
+    grid = getattr(getattr(network, "patch_embed", None), "img_size", None)
+    # What the network was built for counts, and not what its name is usually built for.
+    return (int(grid[0]), int(grid[1])) if grid is not None else (int(height), int(width))
+
+
+def way_to(model: ModelName, settings: Mapping[str, Any], *, native: Size, size: Size) -> tuple[str, dict[str, Any]]:
+    """Return how the family takes images of `size`, and the settings for it."""
+    if size == native:
+        return "native", {}
+    ways: list[tuple[str, dict[str, Any]]] = [
+        ("plain call", {}),
+        ("img_size", {"img_size": size}),
+        ("dynamic_img_size", {"dynamic_img_size": True}),
+    ]
+    reasons = []
+    for way, extra in ways:
+        try:
+            network = blank_network(model, {**settings, **extra})
+            maps_of(network, torch.zeros(1, 3, *size, device="meta"), None, False)
+        except (BackboneError, *RUN_ERRORS) as error:
+            reasons.append(f"{way}: {first_line(error)}")
+        else:
+            return way, extra
+    raise BackboneError(
+        f"{model.text} cannot take images of {size[0]} x {size[1]} px ({'; '.join(reasons[:2])}); leave --image-size "
+        "away, or choose a multiple of its stride."
+    )
+
+
+def _with_weights(
+    model: ModelName,
+    options: BackboneOptions,
+    found: FoundWeights | None,
+    settings: dict[str, Any],
+    blank: nn.Module,
+) -> tuple[nn.Module, str]:
+    """Return the network and, in words, which of a file's weights were resampled."""
+    if found is not None:
+        return _with_found(model, found, settings, blank)
+    pretrained = not model.random
+    with seeded(options.seed, model.architecture), build_errors(model, pretrained=pretrained):
+        if pretrained:
+            _check_hub(model)
+            # With its classifier, and so strictly: told to leave that away, timm does not mind other weights missing.
+            network: nn.Module = timm.create_model(model.architecture, pretrained=True, **settings)
+        else:
+            network = timm.create_model(model.architecture, **{"num_classes": 0, **settings})
+    return network.eval(), ""
+
+
+def _with_found(
+    model: ModelName, found: FoundWeights, settings: dict[str, Any], blank: nn.Module
+) -> tuple[nn.Module, str]:
+    source = f"{model.weights}, read as {model.architecture}"
+    classifier = getattr(blank, "default_cfg", {}).get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    optional = () if found.norm_trained else ("norm.",)
+    given = check_fit(blank.state_dict(), found.tensors, source=source, heads=heads, optional=optional)
+    build: dict[str, Any] = {"num_classes": 0, **settings}
+    with seeded(0, model.architecture), build_errors(model, pretrained=False):
+        network: nn.Module = timm.create_model(model.architecture, **build)
+    own = network.state_dict()
+    odd = [name for name in given if own[name].shape != given[name].shape]
+    if not odd:
+        fit_weights(network, given, source=source, optional=optional)
+        return network.eval(), ""
+    # Another size of input: timm knows for each family how what depends on it is resampled.
+    overlay = {"state_dict": dict(given), "custom_load": False}
+    with seeded(0, model.architecture), build_errors(model, pretrained=False):
+        network = timm.create_model(model.architecture, pretrained=True, pretrained_cfg_overlay=overlay, **build)
+    own = network.state_dict()
+    lost = [name for name in given if name not in odd and not torch.equal(own[name], given[name].to(own[name].dtype))]
+    if lost:
+        raise BackboneError(f"the weights of {source} do not fit at another size: {lost[0]} was not taken.")
+    return network.eval(), f"{', '.join(odd)}: by timm, to the size of the input"
+
+
+def _interpolation(blank: nn.Module, way: str) -> str:
+    if way == "native" or "pos_embed" not in blank.state_dict():
+        return "none"
+    return "pos_embed: by timm, to the size of the input"
+
+
+def maps_of(network: Any, images: Tensor, indices: Sequence[int] | None, norm: bool) -> list[Tensor]:
+    """Run a timm network to some of its layers (None: the last) and return NCHW maps, prefix tokens gone."""
+    wanted = None if indices is None else sorted(set(indices))
+    with torch.inference_mode():
+        found = network.forward_intermediates(
+            images,
+            indices=1 if wanted is None else wanted,
+            norm=norm,
+            output_fmt="NCHW",
+            intermediates_only=True,
+            stop_early=True,
+        )
+    # They come in the network's order.
+    return list(found[-1:]) if wanted is None else [found[wanted.index(index)] for index in indices or ()]
+
+
+def _count_layers(network: Any, size: Size, name: str) -> int:
+    try:
+        with torch.inference_mode():
+            maps = network.forward_intermediates(
+                torch.zeros(1, 3, *size), indices=None, output_fmt="NCHW", intermediates_only=True
+            )
+    except RUN_ERRORS as error:
+        raise BackboneError(f"{name} gives no map of features for {size[0]} x {size[1]} px: {error}") from error
+    return len(maps)
+
+
+def _norm_in_effect(network: Any, indices: list[int], size: Size) -> list[bool]:
+    """Return for each layer whether asking for the final norm changes its map.
+
+    Some networks refuse the argument, others ignore it; so the maps are compared.
+    """
+    noise = Stream(0).child("norm probe").generator().standard_normal((1, 3, *size))
+    images = torch.from_numpy(noise).to(torch.float32)
+    raw = maps_of(network, images, indices, False)
+    try:
+        normed = maps_of(network, images, indices, True)
+    except AssertionError:
+        return [False] * len(indices)
+    return [not torch.equal(one, other) for one, other in zip(raw, normed, strict=True)]
+
+
+def _declared_stride(network: Any, index: int) -> int | None:
+    info = getattr(network, "feature_info", None)
+    try:
+        return int(info[index]["reduction"]) if info else None
+    except (IndexError, KeyError, TypeError):
+        return None
+
+
+def _triple(values: Any) -> RGB:
+    first, second, third = (float(value) for value in values)
+    return first, second, third
+
+
+def _check_hub(model: ModelName) -> None:
+    """Raise `OSError` at once where the hub cannot be reached; its own client would retry for most of a minute."""
+    if model.architecture.startswith("hf-hub:"):
+        repository = model.architecture.removeprefix("hf-hub:")
+        files = ["config.json"]
+    else:
+        config = timm.models.get_pretrained_cfg(model.architecture)
+        if config is None or not config.hf_hub_id:
+            return
+        repository, files = config.hf_hub_id, ["model.safetensors", "pytorch_model.bin"]
+    if any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
+        return
+    head: Callable[..., Any] = get_session().head
+    try:
+        head(constants.ENDPOINT, timeout=10)
+    except Exception as error:
+        raise OSError(f"{constants.ENDPOINT} cannot be reached") from error
