@@ -88,6 +88,7 @@ def spoilt(content, how, place):
         "mask",
         "fc",
         "encoder_q.0.",
+        "encoder_q.1.",
         "distill",
     )
     names = [name for name in tensors if name.endswith(".weight") and not any(word in name for word in skip)]

@@ -18,6 +18,7 @@ __all__ = ["RUN_ERRORS", "DenseBackbone", "LayeredBackbone", "NetworkBackbone", 
 # What torch and the networks raise on an input that they cannot take.
 RUN_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError)
 EVEN_SIDE = 256
+PATCH = 14
 
 
 @runtime_checkable
@@ -123,7 +124,7 @@ class NetworkBackbone:
         # A network that takes its own size only (a ViT) does not round.
         try:
             rows = self(torch.full((1, 3, EVEN_SIDE, EVEN_SIDE), 0.5, device=self.device)).shape[-2]
-        except RUN_ERRORS:
+        except (BackboneError, *RUN_ERRORS):
             rows, side = grid[0], self.size_px[0]
         else:
             side = EVEN_SIDE
@@ -163,7 +164,15 @@ class NetworkBackbone:
 
 
 def tiles(grid: tuple[int, int], size: tuple[int, int], stride: int) -> bool:
-    """Return whether a grid of cells is an image's size divided by the stride, rounded down or up."""
+    """Return whether a grid of cells is an image's size divided by the stride.
+
+    Rounded, down or up, only for the powers of 2 of convolutions: 240 px in 14 cells are 17.14 px each, and no 17. ViTs
+    of patch 14 cut off what is left of their input.
+    """
+    if stride == PATCH:
+        return all(cells and cells == px // stride for cells, px in zip(grid, size, strict=True))
+    if stride & (stride - 1):
+        return all(cells and cells * stride == px for cells, px in zip(grid, size, strict=True))
     return all(cells and cells in (px // stride, -(-px // stride)) for cells, px in zip(grid, size, strict=True))
 
 

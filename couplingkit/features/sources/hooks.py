@@ -13,6 +13,7 @@ from ...errors import BackboneError, listed, near
 __all__ = ["as_map", "hooked_maps", "last_place", "submodule"]
 
 MOST_PREFIX_TOKENS = 32
+USUAL_STRIDES = (2, 4, 8, 14, 16, 28, 32, 64)
 # The last submodule of each family that still has a grid, with the family's final norm where it has one before pooling;
 # the second of a pair is the same without the norm.
 LAST_PLACES = (
@@ -114,14 +115,15 @@ def as_map(output: Any, size: tuple[int, int], what: str) -> Tensor:
 
 
 def _one_stride(grid: torch.Size, size: tuple[int, int]) -> bool:
+    """Return whether the cells tile the image: exactly, or rounded at one of the strides that networks have."""
     rows, columns = grid
-    if not rows or not columns or rows > size[0] or columns > size[1]:
+    if not rows or not columns:
         return False
-    stride = max(-(-size[0] // rows), -(-size[1] // columns))
-    near_strides = (stride - 1, stride)
+    if size[0] % rows == 0 and size[1] % columns == 0 and size[0] // rows == size[1] // columns:
+        return True
     return any(
-        step and all(cells in (side // step, -(-side // step)) for cells, side in zip(grid, size, strict=True))
-        for step in near_strides
+        all(cells in (side // stride, -(-side // stride)) for cells, side in zip(grid, size, strict=True))
+        for stride in USUAL_STRIDES
     )
 
 

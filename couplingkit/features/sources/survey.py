@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,10 +38,15 @@ def _survey_timm(name: str) -> CatalogueEntry:
     entry: dict[str, Any] = {
         "source": "timm",
         "name": name,
-        "family": type(network).__module__.rpartition(".")[2],
+        "family": timm_networks.family(name),
         "parameters": _thousands(network),
         "input": f"{size[0]}x{size[1]}",
     }
+    try:
+        maps = _all_maps(network, size)
+    except RUN_ERRORS:
+        # Some ask a tensor for its values on the way; those are built for real.
+        network = timm_networks.build_at_random(model)
     try:
         maps = _all_maps(network, size)
     except RUN_ERRORS as error:
@@ -60,6 +66,10 @@ def _survey_timm(name: str) -> CatalogueEntry:
     )
 
 
+def _device(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
 def _thousands(network: nn.Module) -> int:
     return round(sum(parameter.numel() for parameter in network.parameters()) / 1000)
 
@@ -67,7 +77,7 @@ def _thousands(network: nn.Module) -> int:
 def _all_maps(network: Any, size: Size) -> list[torch.Size]:
     with torch.inference_mode():
         maps = network.forward_intermediates(
-            torch.zeros(1, 3, *size, device="meta"), indices=None, output_fmt="NCHW", intermediates_only=True
+            torch.zeros(1, 3, *size, device=_device(network)), indices=None, output_fmt="NCHW", intermediates_only=True
         )
     return [one.shape for one in maps]
 
@@ -79,7 +89,9 @@ def _stride(network: Any, index: int, grid: Size, size: Size) -> int:
     if declared and tiles(grid, size, declared):
         return declared
     try:
-        rows = timm_networks.maps_of(network, torch.zeros(1, 3, EVEN_SIDE, EVEN_SIDE, device="meta"), [index], False)
+        rows = timm_networks.maps_of(
+            network, torch.zeros(1, 3, EVEN_SIDE, EVEN_SIDE, device=_device(network)), [index], False
+        )
         side, cells = EVEN_SIDE, rows[0].shape[-2]
     except RUN_ERRORS:
         side, cells = size[0], grid[0]
@@ -88,16 +100,20 @@ def _stride(network: Any, index: int, grid: Size, size: Size) -> int:
 
 
 def _other_sizes(model: ModelName, native: Size, stride: int) -> str:
-    step = max(stride, 32)
-    try:
-        return timm_networks.way_to(model, {}, native=native, size=(native[0] + 2 * step, native[1] + step))[0]
-    except BackboneError:
-        pass
-    try:
-        way, _ = timm_networks.way_to(model, {}, native=native, size=(2 * native[0], 2 * native[1]))
-    except BackboneError:
-        return "no"
-    return f"{way}, square only"
+    step = -(-32 // stride) * stride
+    for size, limit in (((native[0] + 2 * step, native[1] + step), ""), ((native[0] + step,) * 2, " (square only)")):
+        for skip in (0, 1):
+            try:
+                way, extra = timm_networks.way_to(model, {}, native=native, size=size, skip=skip)
+                # Looking up relative positions that are not there fails with real numbers only.
+                network = timm_networks.blank_network(model, extra)
+                if any("rel_pos_h" in name for name in network.state_dict()):
+                    network = timm_networks.build_at_random(replace(model, options=extra))
+                    timm_networks.maps_of(network, torch.zeros(1, 3, *size), None, False)
+            except (BackboneError, *RUN_ERRORS):
+                continue
+            return f"{way}{limit}"
+    return "no"
 
 
 def _survey_torchvision(name: str) -> CatalogueEntry:
@@ -117,7 +133,7 @@ def _survey_torchvision(name: str) -> CatalogueEntry:
             found = opened.read(network, torch.zeros(1, 3, *size, device="meta"), [0])[0].shape
     except (BackboneError, *RUN_ERRORS) as error:
         return CatalogueEntry(**entry, **nothing, problem=first_line(error))
-    stride = next((step for step in (8, 16, 32) if tiles((found[-2], found[-1]), size, step)), 0)
+    stride = next((step for step in (8, 14, 16, 32) if tiles((found[-2], found[-1]), size, step)), 0)
     if not stride:
         return CatalogueEntry(**entry, **nothing, problem=f"{found[-2]} x {found[-1]} cells are no whole px per cell")
     try:
@@ -125,5 +141,5 @@ def _survey_torchvision(name: str) -> CatalogueEntry:
             opened.read(network, torch.zeros(1, 3, size[0] + 64, size[1] + 32, device="meta"), [0])
         other = "plain call"
     except (BackboneError, *RUN_ERRORS):
-        other = "image_size, square only" if name.startswith("vit_") else "no"
+        other = "image_size (square only)" if name.startswith("vit_") else "no"
     return CatalogueEntry(**entry, stride=stride, channels=found[1], other_sizes=other, problem="")

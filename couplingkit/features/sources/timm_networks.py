@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import timm
@@ -30,7 +31,16 @@ from ..opened import (
     wanted_norm,
 )
 
-__all__ = ["blank_network", "known_architectures", "maps_of", "native_size", "open_network", "way_to"]
+__all__ = [
+    "blank_network",
+    "build_at_random",
+    "family",
+    "known_architectures",
+    "maps_of",
+    "native_size",
+    "open_network",
+    "way_to",
+]
 
 VERSION = timm.__version__
 ABROAD = ("hf-hub:", "local-dir:")
@@ -40,6 +50,18 @@ Size = tuple[int, int]
 def known_architectures() -> list[str]:
     """Return the names of timm's architectures, sorted."""
     return sorted(timm.list_models())
+
+
+def family(architecture: str) -> str:
+    """Return the module of timm that registers an architecture."""
+    return str(timm.models.model_entrypoint(architecture).__module__.rpartition(".")[2])
+
+
+def build_at_random(model: ModelName) -> nn.Module:
+    """Build a network with the random weights that timm gives it, for its shapes."""
+    with seeded(0, model.architecture), build_errors(model, pretrained=False):
+        network: nn.Module = timm.create_model(model.architecture, **{"num_classes": 0, **model.options})
+    return network.eval()
 
 
 def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights | None) -> OpenedNetwork:
@@ -56,7 +78,15 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
     size = options.size or native
     way, extra = way_to(model, settings, native=native, size=size)
     network, resampled = _with_weights(model, options, found, {**settings, **extra}, blank)
-    count = _count_layers(network, size, model.text)
+    try:
+        count = _count_layers(network, size, model.text)
+    except BackboneError:
+        if way != "plain call":
+            raise
+        # Shapes said that it works; looking up relative positions that are not there fails with real numbers only.
+        way, extra = way_to(model, settings, native=native, size=size, skip=1)
+        network, resampled = _with_weights(model, options, found, {**settings, **extra}, blank)
+        count = _count_layers(network, size, model.text)
     indices = [layer_index(layer, count, model.text) for layer in split_layers(options.layer)]
     asked = wanted_norm(options, found)
     in_effect = _norm_in_effect(network, indices, size)
@@ -122,8 +152,10 @@ def native_size(network: nn.Module) -> Size:
     return (int(grid[0]), int(grid[1])) if grid is not None else (int(height), int(width))
 
 
-def way_to(model: ModelName, settings: Mapping[str, Any], *, native: Size, size: Size) -> tuple[str, dict[str, Any]]:
-    """Return how the family takes images of `size`, and the settings for it."""
+def way_to(
+    model: ModelName, settings: Mapping[str, Any], *, native: Size, size: Size, skip: int = 0
+) -> tuple[str, dict[str, Any]]:
+    """Return how the family takes images of `size`, and the settings for it; `skip` leaves out the first ways."""
     if size == native:
         return "native", {}
     ways: list[tuple[str, dict[str, Any]]] = [
@@ -132,7 +164,7 @@ def way_to(model: ModelName, settings: Mapping[str, Any], *, native: Size, size:
         ("dynamic_img_size", {"dynamic_img_size": True}),
     ]
     reasons = []
-    for way, extra in ways:
+    for way, extra in ways[skip:]:
         try:
             network = blank_network(model, {**settings, **extra})
             maps_of(network, torch.zeros(1, 3, *size, device="meta"), None, False)
@@ -175,9 +207,7 @@ def _with_found(
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     optional = () if found.norm_trained else ("norm.",)
     given = check_fit(blank.state_dict(), found.tensors, source=source, heads=heads, optional=optional)
-    build: dict[str, Any] = {"num_classes": 0, **settings}
-    with seeded(0, model.architecture), build_errors(model, pretrained=False):
-        network: nn.Module = timm.create_model(model.architecture, **build)
+    network = build_at_random(replace(model, options=settings))
     own = network.state_dict()
     odd = [name for name in given if own[name].shape != given[name].shape]
     if not odd:
@@ -186,7 +216,9 @@ def _with_found(
     # Another size of input: timm knows for each family how what depends on it is resampled.
     overlay = {"state_dict": dict(given), "custom_load": False}
     with seeded(0, model.architecture), build_errors(model, pretrained=False):
-        network = timm.create_model(model.architecture, pretrained=True, pretrained_cfg_overlay=overlay, **build)
+        network = timm.create_model(
+            model.architecture, pretrained=True, pretrained_cfg_overlay=overlay, **{"num_classes": 0, **settings}
+        )
     own = network.state_dict()
     lost = [name for name in given if name not in odd and not torch.equal(own[name], given[name].to(own[name].dtype))]
     if lost:

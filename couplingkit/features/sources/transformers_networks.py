@@ -164,8 +164,9 @@ def _dense_norm(network: nn.Module, last: Tensor, dense: Tensor, name: str) -> n
         return None
     for place in NORMS:
         norm: nn.Module | None = dict(network.named_modules()).get(place)
-        if norm is not None and torch.allclose(_normed(norm, last), dense, atol=1e-4):
-            return norm
+        with torch.inference_mode():
+            if norm is not None and torch.allclose(_normed(norm, last), dense, atol=1e-4):
+                return norm
     raise BackboneError(f"{name}: what lies between its last layer and its output is not known here.")
 
 
