@@ -64,11 +64,11 @@ def _records(name: str, options: dict[str, Any]) -> list[dict[str, Any]]:
 
     try:
         return [layer.provenance() for layer in load_layers(name, **options).layers]
-    except NormalisationError as error:
+    except NormalisationError:
         # Everything else can be said of the file all the same.
         given = {key: options[key] or value for key, value in IMAGENET.items()}
         layers = load_layers(name, **{**options, **given}).layers
-        unknown = {"mean": None, "std": None, "normalisation": "not known", "notes": [str(error)]}
+        unknown = {"mean": None, "std": None, "normalisation": "not known"}
         return [{**layer.provenance(), **unknown} for layer in layers]
 
 

@@ -14,7 +14,7 @@ import couplingkit as ck
 from couplingkit.errors import BackboneError, NormalisationError, OutputError
 from couplingkit.features.architectures import recognise
 from couplingkit.features.checkpoints import open_checkpoint
-from couplingkit.features.layouts import find_weights
+from couplingkit.features.found_weights import find_weights
 
 PLAIN = {"device": "cpu", "precision": "float32"}
 

@@ -155,7 +155,7 @@ def test_entries_that_give_no_network(clone, entry, hint):
 def test_official_names_stay_for_the_projects_own_code(tmp_path):
     """A DINOv2 file keeps the names of its file for a clone, and gets timm's for timm."""
     from couplingkit.features.checkpoints import open_checkpoint
-    from couplingkit.features.layouts import find_weights
+    from couplingkit.features.found_weights import find_weights
 
     found = find_weights(open_checkpoint(dinov2_registers().write(tmp_path)))
     assert "register_tokens" in found.raw

@@ -15,7 +15,7 @@ from .architectures import recognise
 from .backbone import LayeredBackbone, NetworkBackbone
 from .checkpoints import file_sha256, open_checkpoint, tensors_sha256
 from .controls import CONTROL_STRIDE, parse_control
-from .layouts import FoundWeights, find_weights
+from .found_weights import FoundWeights, find_weights
 from .names import RGB, BackboneOptions, ModelName, parse_model_name, split_layers
 from .opened import OpenedNetwork
 from .own_format import own_weights
@@ -87,11 +87,23 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
             stride_px=layer.stride_px,
             precision=chosen.precision,
             device=chosen.device,
-            facts={**facts, "layer": layer.label, "norm": layer.norm, "notes": [*opened.notes, *notes]},
+            facts={
+                **facts,
+                "layer": layer.label,
+                "norm": layer.norm,
+                "notes": [*_of_the_norm(found, layer.norm), *notes],
+            },
         )
         for place, layer in enumerate(opened.layers)
     ]
     return LayeredBackbone(backbones, lambda network, images: opened.read(network, images, range(len(layers))))
+
+
+def _of_the_norm(found: FoundWeights | None, norm: str) -> list[str]:
+    if found is None or found.norm_trained or norm == "none":
+        return []
+    became = "left out" if norm == "raw" else "applied, as chosen"
+    return [f"its final norm was never trained ({found.system}) and is {became}."]
 
 
 def _reader(opened: OpenedNetwork, place: int) -> Any:
@@ -161,7 +173,7 @@ def _normalisation(
     notes: tuple[str, ...] = ()
     stated, origin = opened.normalisation, f"{opened.facts['source']}'s for the model"
     if found is not None and found.normalisation is not None:
-        if stated is not None and stated != found.normalisation:
+        if model.source != "file" and stated is not None and stated != found.normalisation:
             notes = (
                 f"normalised with ImageNet's mean and std, as the file's layout asks for ({found.system}), not with "
                 f"{opened.facts['source']}'s mean {stated[0]} and std {stated[1]} for {opened.facts['architecture']}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import BackboneError, listed
 from ..streams import Stream
-from .layouts import FoundWeights
+from .found_weights import FoundWeights
 from .names import RGB, BackboneOptions, ModelName
 
 __all__ = ["OpenedNetwork", "ReadLayer", "build_errors", "layer_index", "seeded"]
@@ -44,7 +44,6 @@ class OpenedNetwork:
         size_px: height and width of its input.
         normalisation: mean and std that the source states; None where it states none.
         facts: for the record: source, architecture, options, input, interpolation.
-        notes: sentences that a reader of the numbers must know.
     """
 
     network: nn.Module
@@ -53,7 +52,6 @@ class OpenedNetwork:
     size_px: tuple[int, int]
     normalisation: tuple[RGB, RGB] | None
     facts: Mapping[str, Any]
-    notes: tuple[str, ...] = field(default_factory=tuple)
 
 
 def layer_index(layer: str, count: int, name: str) -> int:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import BackboneError
 from ..files import new_file
 from .checkpoints import Checkpoint
-from .layouts import FoundWeights
+from .found_weights import FoundWeights
 from .names import RGB
 
 __all__ = ["own_weights", "save_backbone"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ...errors import BackboneError
 from ..fitting import fit_weights
-from ..layouts import FoundWeights
+from ..found_weights import FoundWeights
 from ..names import BackboneOptions, ModelName, split_layers
 from ..opened import OpenedNetwork, ReadLayer, build_errors, seeded, wanted_norm
 from .hooks import hooked_maps, last_place, submodule

@@ -55,7 +55,7 @@ def _survey_timm(name: str) -> CatalogueEntry:
     odd = [str(index) for index, stride in enumerate(strides) if not stride]
     problem = "" if strides[-1] else f"{maps[-1][-2]} x {maps[-1][-1]} cells are no whole px per cell"
     if odd and not problem:
-        problem = f"layers {' '.join(odd)} only: no whole px per cell"
+        problem = f"layer {' '.join(odd)}: no whole px per cell"
     return CatalogueEntry(
         **entry,
         stride=strides[-1],

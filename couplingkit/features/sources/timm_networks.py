@@ -18,7 +18,7 @@ from ...streams import Stream
 from ..architectures import position_grid
 from ..backbone import RUN_ERRORS
 from ..fitting import check_fit, fit_weights
-from ..layouts import FoundWeights
+from ..found_weights import FoundWeights
 from ..names import RGB, BackboneOptions, ModelName, split_layers
 from ..opened import (
     OpenedNetwork,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...errors import BackboneError, listed, near
 from ..fitting import fit_weights
-from ..layouts import FoundWeights
+from ..found_weights import FoundWeights
 from ..names import RGB, BackboneOptions, ModelName, split_layers
 from ..opened import OpenedNetwork, ReadLayer, build_errors, seeded, wanted_norm
 from .hooks import hooked_maps, last_place, submodule

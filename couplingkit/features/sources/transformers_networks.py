@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...errors import BackboneError, listed
 from ...streams import Stream
 from ..backbone import RUN_ERRORS
-from ..layouts import FoundWeights
+from ..found_weights import FoundWeights
 from ..names import RGB, BackboneOptions, ModelName, split_layers
 from ..opened import OpenedNetwork, ReadLayer, build_errors, layer_index, seeded, wanted_norm
 from .hooks import as_map
