@@ -42,14 +42,20 @@ def test_readme_python(tmp_path, monkeypatch):
 def test_readme_commands_are_commands():
     """Every `couplingkit` line of README parses: the command exists and takes these options."""
     lines = re.findall(
-        r"^.*couplingkit (?:demo|measure|probes|scenes).*$", README.replace("\\\n", " "), flags=re.MULTILINE
+        r"^.*couplingkit (?:backbones|demo|inspect|measure|probes|scenes).*$",
+        README.replace("\\\n", " "),
+        flags=re.MULTILINE,
     )
     commands = [line.split("couplingkit ", 1)[1] for line in lines if not line.startswith(("*", "`", "|"))]
-    assert len(commands) >= 4
+    assert len(commands) >= 8
     for command in commands:
-        words = shlex.split(command)
+        words = shlex.split(command, comments=True)
         options = [word for word in words if word.startswith("--")]
-        path = [word for word in words[:2] if word in ("demo", "measure", "probes", "preview", "scenes")]
+        path = [
+            word
+            for word in words[:2]
+            if word in ("backbones", "demo", "inspect", "measure", "probes", "preview", "scenes")
+        ]
         told = CliRunner().invoke(main, [*path, "--help"])
         assert told.exit_code == 0
         for option in options:
