@@ -29,7 +29,7 @@ LAYERS = {
 HOMES = {
     # One module per library that networks come from.
     "timm": {"couplingkit/features/sources/timm_networks.py"},
-    "huggingface_hub": {"couplingkit/features/sources/timm_networks.py"},
+    "huggingface_hub": {"couplingkit/features/sources/downloads.py"},
     "torchvision": {"couplingkit/features/sources/torchvision_networks.py"},
     "transformers": {"couplingkit/features/sources/transformers_networks.py"},
     "safetensors": {"couplingkit/features/checkpoints.py", "couplingkit/features/own_format.py"},

@@ -14,9 +14,10 @@ from couplingkit.errors import BackboneError
 
 @pytest.mark.parametrize("gap", [0, 5, 16, 48])
 @pytest.mark.parametrize("canvas", ["mean", "noise"])
-def test_a_network_that_cannot_couple_has_one(scenes, gap, canvas):
+@pytest.mark.parametrize("size", [224, (336, 240)])
+def test_a_network_that_cannot_couple_has_one(scenes, gap, canvas, size):
     probes = ck.ProbeSet.from_coco(*scenes, count=16, spec=ck.ProbeSpec(gap=gap, canvas=canvas))
-    rows = ck.measure(ck.load_backbone("control:cell"), probes).rows
+    rows = ck.measure(ck.load_backbone("control:cell", image_size=size), probes).rows
     assert rows["measured"].all()
     assert (rows["cr"] - 1).abs().max() < 1e-6
     assert (rows["cr_control"] - 1).abs().max() < 1e-6

@@ -31,11 +31,11 @@ def specs():
 
 
 @pytest.mark.parametrize("spec", specs(), ids=str)
-@pytest.mark.parametrize("side", [97, 224, 240, 518])
+@pytest.mark.parametrize("side", [97, 224, (240, 320), 518, (301, 240)])
 def test_pixels_of_a_probe_are_its_layers_bit_for_bit(scenes, spec, side):
     probes = ck.ProbeSet.from_coco(*scenes, count=8, spec=spec)
     probe = probes.render(range(8), size=side, mean=(0.2, 0.4, 0.6))
-    assert probe.alone.shape == (8, 3, side, side)
+    assert probe.alone.shape == (8, 3, *(side if isinstance(side, tuple) else (side, side)))
     assert probe.mask_a.any(dim=(1, 2)).all()
     assert probe.mask_b.any(dim=(1, 2)).all()
     for beside, mask in ((probe.together, probe.mask_b), (probe.control, probe.mask_c)):
@@ -51,6 +51,25 @@ def test_pixels_of_a_probe_are_its_layers_bit_for_bit(scenes, spec, side):
     for images in (probe.alone, probe.together, probe.partner):
         assert images.min() >= 0
         assert images.max() <= 1
+
+
+@pytest.mark.parametrize("canvas", ["gray", "noise"])
+def test_a_canvas_that_is_no_square_has_the_square_in_its_middle(scenes, canvas):
+    probes = ck.ProbeSet.from_coco(*scenes, count=4, spec=ck.ProbeSpec(canvas=canvas, visible=0.7))
+    square = probes.render(range(4), size=160)
+    for size, window in (((160, 240), np.s_[..., :, 40:200]), ((224, 160), np.s_[..., 32:192, :])):
+        wider = probes.render(range(4), size=size)
+        for name, value in vars(square).items():
+            assert torch.equal(getattr(wider, name)[window], value), name
+        assert not wider.mask_a.sum() > square.mask_a.sum()
+
+
+def test_a_canvas_of_a_photo_fills_every_size(scenes):
+    probes = ck.ProbeSet.from_coco(*scenes, count=3, spec=ck.ProbeSpec(canvas="image"))
+    for size in ((160, 240), (240, 160), (96, 384)):
+        background = probes.render(range(3), size=size).alone
+        assert background.shape[-2:] == size
+        assert (background.std(dim=(1, 2, 3)) > 0.01).all()
 
 
 def test_the_mean_canvas_is_exactly_the_mean(probes):

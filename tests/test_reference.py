@@ -24,9 +24,18 @@ def exported(probes, backbone, number):
     return maps, {name: mask[0].numpy() for name, mask in masks.items()}
 
 
-@pytest.mark.parametrize("name", ["random:test_vit", "random:test_resnet", "control:leak:0.3"])
-def test_rows_equal_the_reference(probes, name):
-    backbone = ck.load_backbone(name, precision="float32", device="cpu")
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("random:test_vit", None),
+        ("random:test_vit", (224, 176)),
+        ("random:test_resnet", None),
+        ("control:leak:0.3", None),
+        ("control:leak:0.3", (224, 336)),
+    ],
+)
+def test_rows_equal_the_reference(probes, name, size):
+    backbone = ck.load_backbone(name, image_size=size, precision="float32", device="cpu")
     rows = ck.measure(backbone, probes).rows
     compared = 0
     for number in range(20):

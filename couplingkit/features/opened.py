@@ -106,12 +106,18 @@ def build_errors(model: ModelName, *, pretrained: bool) -> Iterator[None]:
     except OSError as error:
         raise BackboneError(
             f"the weights of {model.text} would have to be downloaded, and that failed ({first_line(error)}); on a "
-            f"machine without network give a file as {model.architecture}@FILE."
+            f"machine without network give {_instead(model)}."
         ) from error
     except (TypeError, ValueError, RuntimeError, AssertionError, KeyError, AttributeError) as error:
         what = "has no pretrained weights that load here" if pretrained else "cannot be built"
         settings = f" with {listed(model.options)}" if model.options else ""
         raise BackboneError(f"{model.text} {what}{settings}: {first_line(error)}") from error
+
+
+def _instead(model: ModelName) -> str:
+    if model.source == "transformers" or ":" in model.architecture:
+        return "a folder with the model's files, copied there"
+    return f"a file as {model.architecture}@FILE"
 
 
 def first_line(error: Exception) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import timm
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.utils import get_session
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
@@ -30,6 +28,7 @@ from ..opened import (
     seeded,
     wanted_norm,
 )
+from .downloads import check_hub
 
 __all__ = [
     "blank_network",
@@ -288,19 +287,9 @@ def _triple(values: Any) -> RGB:
 
 
 def _check_hub(model: ModelName) -> None:
-    """Raise `OSError` at once where the hub cannot be reached; its own client would retry for most of a minute."""
     if model.architecture.startswith("hf-hub:"):
-        repository = model.architecture.removeprefix("hf-hub:")
-        files = ["config.json"]
-    else:
-        config = timm.models.get_pretrained_cfg(model.architecture)
-        if config is None or not config.hf_hub_id:
-            return
-        repository, files = config.hf_hub_id, ["model.safetensors", "pytorch_model.bin"]
-    if any(isinstance(try_to_load_from_cache(repository, file), str) for file in files):
+        check_hub(model.architecture.removeprefix("hf-hub:"), ["config.json"])
         return
-    head: Callable[..., Any] = get_session().head
-    try:
-        head(constants.ENDPOINT, timeout=10)
-    except Exception as error:
-        raise OSError(f"{constants.ENDPOINT} cannot be reached") from error
+    config = timm.models.get_pretrained_cfg(model.architecture)
+    if config is not None and config.hf_hub_id:
+        check_hub(config.hf_hub_id, ["model.safetensors", "pytorch_model.bin"])

@@ -15,6 +15,7 @@ from ..backbone import RUN_ERRORS
 from ..found_weights import FoundWeights
 from ..names import RGB, BackboneOptions, ModelName, split_layers
 from ..opened import OpenedNetwork, ReadLayer, build_errors, layer_index, seeded, wanted_norm
+from .downloads import check_hub
 from .hooks import as_map
 
 __all__ = ["open_network"]
@@ -88,6 +89,8 @@ def _load(model: ModelName, options: BackboneOptions) -> tuple[Any, dict[str, An
     place = model.architecture
     local = Path(place).expanduser().is_dir()
     with seeded(options.seed, place), build_errors(model, pretrained=not model.random):
+        if not local:
+            check_hub(place, ["config.json"])
         if model.random:
             config = transformers.AutoConfig.from_pretrained(place)
             build: Any = transformers.AutoModel.from_config
