@@ -86,6 +86,7 @@ def _text(record: dict[str, Any]) -> str:
         "architecture": _architecture(record),
         "parameters": f"{record['parameters'] / 1e6:.1f} million",
         "input": f"{height} x {width} px ({asked})",
+        "heads": record.get("heads"),
         "interpolation": record.get("interpolation"),
         "map": f"stride {record['stride_px']} px, {record['channels']} channels",
         "layer": record.get("layer"),
@@ -115,6 +116,6 @@ def _architecture(record: dict[str, Any]) -> str:
 
 def _normalisation(record: dict[str, Any]) -> str:
     if record["mean"] is None:
-        return "not known; measure needs --mean and --std, or ARCH@FILE"
+        return "not known; measure needs --mean and --std"
     mean, std = (" ".join(f"{value:g}" for value in record[key]) for key in ("mean", "std"))
     return f"{mean}, {std} ({record.get('normalisation', 'as built')})"

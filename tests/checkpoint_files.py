@@ -1,6 +1,7 @@
 """Checkpoints of every layout, made from random weights as each project's own scripts would save them."""
 
 import argparse
+import functools
 import pickle
 import re
 from dataclasses import dataclass, field
@@ -40,6 +41,7 @@ class Made:
         return path
 
 
+@functools.cache
 def network(architecture, seed, **options):
     """A network whose every parameter and statistic is random, so that none can be mistaken for another."""
     torch.manual_seed(seed)

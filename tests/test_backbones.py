@@ -21,10 +21,6 @@ TIMM = [
     "test_efficientnet",
     "swin_tiny_patch4_window7_224",
     "mobilenetv2_100",
-    "regnetx_002",
-    "densenet121",
-    "deit3_small_patch16_224",
-    "vit_small_patch14_dinov2",
 ]
 TORCHVISION = [
     "resnet18",

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
-import collections
 import hashlib
-import importlib
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -23,17 +21,8 @@ from ..errors import BackboneError, listed
 
 __all__ = ["Checkpoint", "file_sha256", "open_checkpoint", "tensors_sha256"]
 
-# Besides tensors and plain containers: the arguments that training scripts store, and NumPy's arrays and numbers, which
-# detectron2's files and many metrics are made of. None of them runs code from the file.
-_NUMPY = ("numpy._core.multiarray", "numpy.core.multiarray", "numpy._core.numeric", "numpy.core.numeric")
-_NUMPY_FUNCTIONS = {"_reconstruct": 0, "scalar": 0, "_frombuffer": 2}
-ALLOWED: dict[tuple[str, str], Any] = {
-    ("argparse", "Namespace"): argparse.Namespace,
-    ("collections", "OrderedDict"): collections.OrderedDict,
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    **{(home, name): None for home in _NUMPY for name in _NUMPY_FUNCTIONS},
-}
+# Where the pickles of NumPy's versions say that an array's parts come from.
+_NUMPY = ("numpy", "numpy._core.multiarray", "numpy.core.multiarray", "numpy._core.numeric", "numpy.core.numeric")
 
 
 @dataclass(frozen=True)
@@ -90,6 +79,8 @@ def open_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
     if path.suffix == ".safetensors":
         return _open_safetensors(path)
     content = _unpickle(path, trust)
+    if isinstance(content, nn.Module):
+        content = content.state_dict()
     groups = dict(_groups(content, ""))
     if not groups:
         has = f"keys {listed(content)}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
@@ -114,10 +105,26 @@ def _open_safetensors(path: Path) -> Checkpoint:
 def _unpickle(path: Path, trust: bool) -> Any:
     # The older format of torch.save is one stream, which cannot be mapped.
     mapped = zipfile.is_zipfile(path)
-    if trust:
-        return torch.load(path, map_location="cpu", weights_only=False, mmap=mapped)
     try:
-        with torch.serialization.safe_globals(_safe_globals()), warnings.catch_warnings():
+        return _unpickle_safely(path, mapped)
+    except BackboneError:
+        if not trust:
+            raise
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, mmap=mapped)
+    except Exception:
+        if not mapped:
+            try:
+                return pickle.loads(path.read_bytes())
+            except Exception as second:
+                error = second
+        raise BackboneError(f"weights file {path} cannot be opened ({_first_line(error)}).") from error
+
+
+def _unpickle_safely(path: Path, mapped: bool) -> Any:
+    allowed: list[Any] = [(kind, f"{home}.{name}") for (home, name), kind in stand_ins().items()]
+    try:
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on pickles of newer protocols, which are read below
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
@@ -128,8 +135,11 @@ def _unpickle(path: Path, trust: bool) -> Any:
                 return content
         if isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error):
             raise _refusal(path) from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({reason}).") from error
+        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({_first_line(error)}).") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _refusal(path: Path) -> BackboneError:
@@ -139,15 +149,81 @@ def _refusal(path: Path) -> BackboneError:
     )
 
 
-def _safe_globals() -> list[Any]:
-    kinds = [getattr(np.dtypes, name) for name in np.dtypes.__all__]
-    named = [(_numpy_function(name), f"{home}.{name}") for home, name in ALLOWED if home in _NUMPY]
-    return [argparse.Namespace, np.ndarray, np.dtype, *kinds, *named]
+class StoredArray:
+    """What a pickle says of a NumPy array, its bytes untouched: NumPy never follows what a file says."""
+
+    def __init__(self, *_arguments: Any):
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def tensor(self) -> Tensor | None:
+        """Return the array as a tensor, or None if it is none of plain numbers."""
+        try:
+            _, shape, kind, fortran, content = self.state
+            numbers = np.frombuffer(content, dtype=np.dtype(kind.plain()))
+            return torch.from_numpy(numbers.reshape(shape, order="F" if fortran else "C").copy())
+        except (TypeError, ValueError, AttributeError, RuntimeError):
+            return None
 
 
-def _numpy_function(name: str) -> Any:
-    # NumPy 2 moved its core; files name the old place or the new one.
-    return getattr(importlib.import_module(_NUMPY[_NUMPY_FUNCTIONS[name]]), name)
+class StoredType:
+    """What a pickle says of a NumPy type: its letter and size, and the order of its bytes."""
+
+    def __init__(self, *arguments: Any):
+        self.letters = arguments[0] if arguments else ""
+        self.order = "<"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
+
+    def plain(self) -> str:
+        """Return the type of plain numbers, like `<f4`, or raise `ValueError`."""
+        if not re.fullmatch(r"[fiub][1248]", str(self.letters)) or self.order not in ("<", ">", "|", "="):
+            raise ValueError(f"{self.letters!r} is no type of plain numbers")
+        return f"{self.order}{self.letters}"
+
+
+def stand_ins() -> dict[tuple[str, str], Any]:
+    """Return what the classes and functions that a file may name are replaced by, made anew for every file.
+
+    Besides tensors and plain containers these are the arguments that training scripts store, and NumPy's arrays and
+    numbers, which detectron2's files and many metrics are made of. A file can neither call nor change the real ones.
+    """
+
+    class Namespace:
+        def __setstate__(self, state: Any) -> None:
+            pass
+
+    class Array(StoredArray):
+        pass
+
+    class Type(StoredType):
+        pass
+
+    def reconstruct(*_arguments: Any) -> StoredArray:
+        return Array()
+
+    def scalar(*_arguments: Any) -> None:
+        return None
+
+    def from_buffer(content: Any = b"", kind: Any = None, shape: Any = (), order: str = "C") -> StoredArray:
+        made = Array()
+        made.state = (1, shape, kind, order == "F", content)
+        return made
+
+    of_numpy = {
+        "ndarray": Array,
+        "dtype": Type,
+        "_reconstruct": reconstruct,
+        "scalar": scalar,
+        "_frombuffer": from_buffer,
+    }
+    return {
+        ("argparse", "Namespace"): Namespace,
+        **{(home, name): kind for home in _NUMPY for name, kind in of_numpy.items()},
+    }
 
 
 def _is_pickle(path: Path) -> bool:
@@ -158,19 +234,19 @@ def _is_pickle(path: Path) -> bool:
 class _ArrayUnpickler(pickle.Unpickler):
     """Reads dictionaries of NumPy arrays and refuses every other class or function before it is called."""
 
+    def __init__(self, file: Any):
+        super().__init__(file)
+        self.allowed = {**stand_ins(), ("collections", "OrderedDict"): dict, ("_codecs", "encode"): _encode_latin1}
+
     def find_class(self, module: str, name: str) -> Any:
-        if module in _NUMPY and (module, name) in ALLOWED:
-            return _numpy_function(name)
-        if (module, name) == ("_codecs", "encode"):
-            return _encode_latin1
-        if (module, name) in ALLOWED:
-            return ALLOWED[module, name]
-        raise pickle.UnpicklingError(f"{module}.{name} is refused")
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} is refused")
+        return self.allowed[module, name]
 
 
-def _encode_latin1(text: str, encoding: str) -> bytes:
+def _encode_latin1(text: str, encoding: str = "") -> bytes:
     # How pickles of protocol 2 write the bytes of an array.
-    if encoding != "latin1":
+    if encoding != "latin1" or not isinstance(text, str):
         raise pickle.UnpicklingError(f"encoding {encoding} is refused")
     return text.encode("latin1")
 
@@ -179,13 +255,10 @@ def _unpickle_arrays(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             return _ArrayUnpickler(file).load()
-    except pickle.UnpicklingError as error:
-        if "refused" in str(error):
-            raise _refusal(path) from error
-        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({error}).") from error
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({reason}).") from error
+        if isinstance(error, pickle.UnpicklingError) and "refused" in str(error):
+            raise _refusal(path) from error
+        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({_first_line(error)}).") from error
 
 
 def _groups(content: Any, place: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -195,7 +268,7 @@ def _groups(content: Any, place: str) -> Iterator[tuple[str, dict[str, Tensor]]]
     if not isinstance(content, Mapping) or place.count(".") > 1:
         return
     named = {str(key): value for key, value in content.items() if isinstance(key, str)}
-    tensors = {name: _as_tensor(value) for name, value in named.items() if _is_array(value)}
+    tensors = {name: tensor for name, value in named.items() if (tensor := _as_tensor(value)) is not None}
     if tensors:
         yield place, tensors
     for name, value in named.items():
@@ -203,9 +276,9 @@ def _groups(content: Any, place: str) -> Iterator[tuple[str, dict[str, Tensor]]]
             yield from _groups(value, f"{place}.{name}" if place else name)
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "fiub")
-
-
-def _as_tensor(value: Any) -> Tensor:
-    return value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+def _as_tensor(value: Any) -> Tensor | None:
+    if isinstance(value, StoredArray):
+        return value.tensor()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" and value.dtype.itemsize <= 8:
+        return torch.from_numpy(value.copy())
+    return value if isinstance(value, Tensor) else None

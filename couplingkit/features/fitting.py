@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError, listed
@@ -47,11 +48,22 @@ def check_fit(
         for name in sorted(given.keys() & own.keys())
         if given[name].shape != own[name].shape
     ]
-    if missing or unexpected or shapes:
+    kinds = [
+        f"{name} ({given[name].dtype}, {given[name].layout})"
+        for name in sorted(given.keys() & own.keys())
+        if own[name].is_floating_point() and not _is_plain(given[name])
+    ]
+    if missing or unexpected or shapes or kinds:
         parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)]
+        parts.append(("no plain floating-point numbers", kinds))
         told = "; ".join(f"{len(names)} {what}: {listed(names)}" for what, names in parts if names)
         raise BackboneError(f"the weights of {source} do not fit: {told}. Is it the right architecture?")
     return given
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Return whether a tensor holds real numbers as they are, neither quantised nor sparse nor absent."""
+    return value.is_floating_point() and value.layout == torch.strided and not value.is_meta
 
 
 def fit_weights(

@@ -34,7 +34,8 @@ class FoundWeights:
         normalisation: mean and std that the layout stands for; None where it does not tell.
         left_out: what else the file holds, by group, for people.
         architecture: of timm's, where the file names it.
-        settings: of that architecture.
+        settings: of the architecture, where the layout or the file has some.
+        caution: what a reader must know of a file that is read so.
     """
 
     tensors: dict[str, Tensor]
@@ -49,6 +50,7 @@ class FoundWeights:
     left_out: tuple[str, ...] = field(default_factory=tuple)
     architecture: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    caution: str = ""
     branches: tuple[str, ...] = ()
 
 
@@ -150,13 +152,19 @@ def _read(
     # A network that only resembles the family keeps its head: whether that is one is for its architecture to say.
     if strange and not layout.leave_out:
         tensors = raw
+    if not layout.branches.keys() - {""} or layout.headed is not None:
+        _check_for_copies(checkpoint, trunk)
     known = IMAGENET_MEAN, IMAGENET_STD
+    patches = tensors.get("patch_embed.proj.weight")
+    heads = layout.heads.get(patches.shape[0]) if patches is not None and patches.ndim else None
     return FoundWeights(
         tensors=tensors,
         raw=raw,
         system=layout.system,
         branch=chosen,
         branches=tuple(name for name in there if name),
+        settings={"num_heads": heads} if heads else {},
+        caution=layout.caution,
         place=str(trunk),
         family="resnet" if trunk.family == "detectron2" else trunk.family,
         strange=tuple(strange),
@@ -164,6 +172,16 @@ def _read(
         normalisation=known if layout.imagenet and not strange else None,
         left_out=_left_out(checkpoint, trunk.group, trunk.prefix, leave_out),
     )
+
+
+def _check_for_copies(checkpoint: Checkpoint, trunk: _Trunk) -> None:
+    """Refuse a file that holds the network twice, as with an average of its weights, without branches to tell them."""
+    others = [one for one in _trunks(checkpoint) if one.family == trunk.family and one.group != trunk.group]
+    if others:
+        raise BackboneError(
+            f"weights file {checkpoint.path} holds a {trunk.family} at {trunk} and at {listed(others)}; say which one "
+            f"to read with --key {trunk.group or others[0]} or --key {others[0]}."
+        )
 
 
 def _at_key(checkpoint: Checkpoint, key: str) -> FoundWeights:

@@ -7,7 +7,7 @@ with. The rows are tried in order; the first whose network is there decides.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["HEADS", "LAYOUTS", "TOPS", "Layout", "Place"]
 
@@ -29,6 +29,8 @@ class Layout:
         leave_out: beginnings of names that are no part of the network.
         spare: whether modules that the network does not know may lie beside it.
         norm_trained: whether the network's final norm was trained.
+        heads: width -> number of attention heads, where it is not that of timm's ViT of the size.
+        caution: what a reader must know of a file that is read so.
         imagenet: whether images were normalised with ImageNet's mean and std; None where files do not tell.
     """
 
@@ -42,6 +44,8 @@ class Layout:
     spare: bool = False
     norm_trained: bool = True
     imagenet: bool | None = True
+    heads: Mapping[int, int] = field(default_factory=dict)
+    caution: str = ""
 
 
 HEADS = ("fc.", "head.", "mask_token", "masked_embed", "decoder_")
@@ -56,6 +60,10 @@ _DINO = {
     "teacher": (("teacher", "backbone."),),
     "student": (("student", "backbone."),),
 }
+_SSL = (
+    "a ViT without a classifier is taken for a self-supervised one (ImageNet's mean and std, as many heads as timm's ViT "
+    "of the size has): supervised ones may need 0.5, and some projects' small ViTs have other heads"
+)
 _ENCODERS = _pair("query", ("state_dict", "encoder_q."), "key", ("state_dict", "encoder_k."))
 LAYOUTS = (
     Layout(
@@ -76,6 +84,13 @@ LAYOUTS = (
     Layout("ReSim", _ENCODERS, ("resnet",), marks=("encoder_q.fpn_",), spare=True),
     Layout("MoCo", _ENCODERS, ("resnet",), spare=True),
     Layout(
+        "MoCo v3",
+        _pair("query", ("state_dict", "base_encoder."), "key", ("state_dict", "momentum_encoder.")),
+        ("resnet", "vit"),
+        heads={384: 12},
+        spare=True,
+    ),
+    Layout(
         "DenseCL, training file",
         {
             "query": (("state_dict", "backbone."), ("state_dict", "encoder_q.0.")),
@@ -88,7 +103,14 @@ LAYOUTS = (
     Layout("DINOv2, training file", _DINO, ("vit",), marks=("dino_head.", "ibot_head.", "backbone.blocks.0.0.")),
     Layout("iBOT", _DINO, ("vit", "swin"), marks=("backbone.masked_embed",)),
     Layout("DINO", _DINO),
-    Layout("detectron2", {"query": (("model", ""), ("model", "backbone.bottom_up."))}, ("detectron2",), spare=True),
+    Layout(
+        "detectron2",
+        {"query": (("model", ""),)},
+        ("detectron2",),
+        spare=True,
+        caution="taken for a converted self-supervised network (RGB, ImageNet's mean and std, stride in the 3 x 3 "
+        "convolution); files of detectron2's own zoo are BGR with other statistics, and would be misread",
+    ),
     Layout(
         "DINOv2",
         {"teacher": (("", ""),)},
@@ -97,14 +119,29 @@ LAYOUTS = (
         headed=False,
         needs=("cls_token", "blocks.0.ls1.gamma"),
     ),
-    Layout("flat ViT, as DINO's backbone files", {"teacher": TOPS[:1]}, ("vit",), headed=False, needs=("cls_token",)),
-    Layout("flat ViT under model, as MAE's files", {"": TOPS[2:]}, ("vit",), headed=False, needs=("cls_token",)),
+    Layout(
+        "flat ViT, as DINO's backbone files",
+        {"teacher": TOPS[:1]},
+        ("vit",),
+        headed=False,
+        needs=("cls_token",),
+        caution=_SSL,
+    ),
+    Layout(
+        "flat ViT under model, as MAE's files",
+        {"": TOPS[2:]},
+        ("vit",),
+        headed=False,
+        needs=("cls_token",),
+        caution=_SSL,
+    ),
     Layout(
         "flat ViT under state_dict, as iBOT's extracted files",
         {"teacher": TOPS[1:2]},
         ("vit",),
         headed=False,
         needs=("cls_token",),
+        caution=_SSL,
     ),
     Layout("flat Swin, as iBOT's extracted files", {"teacher": TOPS}, ("swin",), headed=False),
     Layout("DenseCL, release", {"query": TOPS[1:2]}, ("resnet",), marks=("author",), headed=False),

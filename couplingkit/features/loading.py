@@ -91,7 +91,7 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
                 **facts,
                 "layer": layer.label,
                 "norm": layer.norm,
-                "notes": [*_of_the_norm(found, layer.norm), *notes],
+                "notes": [*_of_the_file(found, layer.norm), *notes],
             },
         )
         for place, layer in enumerate(opened.layers)
@@ -99,11 +99,12 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
     return LayeredBackbone(backbones, lambda network, images: opened.read(network, images, range(len(layers))))
 
 
-def _of_the_norm(found: FoundWeights | None, norm: str) -> list[str]:
-    if found is None or found.norm_trained or norm == "none":
-        return []
-    became = "left out" if norm == "raw" else "applied, as chosen"
-    return [f"its final norm was never trained ({found.system}) and is {became}."]
+def _of_the_file(found: FoundWeights | None, norm: str) -> list[str]:
+    notes = [f"{found.caution}."] if found is not None and found.caution else []
+    if found is not None and not found.norm_trained and norm != "none":
+        became = "left out" if norm == "raw" else "applied, as chosen"
+        notes.append(f"its final norm was never trained ({found.system}) and is {became}.")
+    return notes
 
 
 def _reader(opened: OpenedNetwork, place: int) -> Any:
@@ -131,6 +132,8 @@ def _resolved(model: ModelName, found: FoundWeights | None) -> ModelName:
     """Return the name with source and architecture, which a bare file or a folder does not say."""
     if model.source == "folder":
         return _folder(model)
+    if model.source == "timm" and found is not None and found.settings and not found.architecture:
+        return replace(model, options={**found.settings, **model.options})
     if model.source != "file":
         return model
     assert found is not None
@@ -147,7 +150,9 @@ def _resolved(model: ModelName, found: FoundWeights | None) -> ModelName:
             f"({listed(found.strange)}); name the architecture, as ARCH@{model.text}."
         )
     architecture = recognise(found.tensors, found.family, source=f"weights file {model.text}")
-    return replace(model, source="timm", architecture=architecture.name, options=architecture.options)
+    return replace(
+        model, source="timm", architecture=architecture.name, options={**architecture.options, **found.settings}
+    )
 
 
 def _folder(model: ModelName) -> ModelName:
@@ -182,12 +187,16 @@ def _normalisation(
         stated, origin = found.normalisation, f"by the file's layout: {found.system}"
     elif model.source == "file":
         stated = None
+    elif found is not None and found.family == "vit" and stated is not None:
+        notes = (
+            f"normalised with timm's mean {stated[0]} and std {stated[1]} for {opened.facts['architecture']}, which "
+            "the file does not confirm; files of DeiT and of MAE's fine-tuning need ImageNet's. --mean and --std choose.",
+        )
     mean, std = options.mean or (stated and stated[0]), options.std or (stated and stated[1])
     if not mean or not std:
         raise NormalisationError(
             f"the normalisation of {model.text} cannot be told from it, and with the wrong one every number is wrong: "
-            f"give --mean and --std (0.485,0.456,0.406 and 0.229,0.224,0.225 are ImageNet's)"
-            + (f", or {opened.facts['architecture']}@{model.text} for timm's own." if model.source == "file" else ".")
+            "give --mean and --std (ImageNet's are 0.485,0.456,0.406 and 0.229,0.224,0.225; timm's supervised ViTs have 0.5)."
         )
     if options.mean or options.std:
         return mean, std, "as chosen" if options.mean and options.std else f"as chosen, the rest {origin}", ()

@@ -84,16 +84,22 @@ def hooked_maps(network: nn.Module, images: Tensor, places: Sequence[str]) -> li
     for place in places:
         if place not in caught:
             raise BackboneError(f"submodule {place} takes no part in the forward pass; name another with --layer.")
-    return [as_map(caught[place], size, f"submodule {place}") for place in places]
+    maps = [as_map(caught[place], size, f"submodule {place}") for place in places]
+    for place, features in zip(places, maps, strict=True):
+        # Tokens first, or windows in the place of images.
+        if features.shape[0] != images.shape[0]:
+            raise BackboneError(f"submodule {place} gives no map per image; name another with --layer.")
+    return maps
 
 
-def as_map(output: Any, size: tuple[int, int], what: str) -> Tensor:
+def as_map(output: Any, size: tuple[int, int], what: str, *, stride: int | None = None) -> Tensor:
     """Bring a submodule's output to (B, D, h, w): channels first or last, or tokens behind class and register tokens.
 
     Args:
         output: of the submodule; of several, the first.
         size: height and width of the images, px.
         what: for the error.
+        stride: px per cell of tokens, where it is known.
 
     Raises:
         BackboneError: it has no grid of cells with one stride along both sides.
@@ -101,12 +107,16 @@ def as_map(output: Any, size: tuple[int, int], what: str) -> Tensor:
     if isinstance(output, (tuple, list)) and output:
         output = output[0]
     if isinstance(output, Tensor) and output.ndim == 4:
-        if _one_stride(output.shape[-2:], size):
-            return output
-        if _one_stride(output.shape[1:3], size):
-            return output.permute(0, 3, 1, 2)
+        first, last = _one_stride(output.shape[-2:], size), _one_stride(output.shape[1:3], size)
+        if first and last:
+            raise BackboneError(
+                f"{what} gives {tuple(output.shape)}, in which channels cannot be told from cells; choose another "
+                "--image-size or --layer."
+            )
+        if first or last:
+            return output if first else output.permute(0, 3, 1, 2)
     if isinstance(output, Tensor) and output.ndim == 3:
-        grid = _token_grid(output.shape[1], size)
+        grid = _token_grid(output.shape[1], size, stride)
         if grid is not None:
             cells = output[:, output.shape[1] - grid[0] * grid[1] :]
             return cells.transpose(1, 2).reshape(output.shape[0], -1, *grid)
@@ -127,12 +137,13 @@ def _one_stride(grid: torch.Size, size: tuple[int, int]) -> bool:
     )
 
 
-def _token_grid(tokens: int, size: tuple[int, int]) -> tuple[int, int] | None:
-    """Return the finest grid of square cells that the tokens can be, the rest standing before them."""
-    for stride in range(1, min(size) + 1):
+def _token_grid(tokens: int, size: tuple[int, int], known: int | None) -> tuple[int, int] | None:
+    """Return the grid of square cells that the tokens are, the rest standing before them; None if two could be."""
+    found = []
+    for stride in range(1, min(size) + 1) if known is None else (known,):
         if size[0] % stride or size[1] % stride:
             continue
         cells = (size[0] // stride) * (size[1] // stride)
-        if cells <= tokens:
-            return (size[0] // stride, size[1] // stride) if tokens - cells <= MOST_PREFIX_TOKENS else None
-    return None
+        if cells <= tokens <= cells + MOST_PREFIX_TOKENS:
+            found.append((size[0] // stride, size[1] // stride))
+    return found[0] if len(found) == 1 else None

@@ -107,11 +107,18 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
             "source": f"timm {VERSION}",
             "architecture": model.architecture,
             "options": {key: str(value) for key, value in settings.items()},
+            "heads": _heads(network),
             "native_size": list(native),
             "input": way,
             "interpolation": resampled or _interpolation(blank, way),
         },
     )
+
+
+def _heads(network: Any) -> int | None:
+    """Return the attention heads per block, which no weight shows, of networks with one number of them."""
+    found = {part.num_heads for part in network.modules() if isinstance(getattr(part, "num_heads", None), int)}
+    return found.pop() if len(found) == 1 else None
 
 
 def _size_of_weights(model: ModelName, settings: Mapping[str, Any], found: FoundWeights | None) -> dict[str, Any]:
@@ -186,7 +193,7 @@ def _with_weights(
 ) -> tuple[nn.Module, str]:
     """Return the network and, in words, which of a file's weights were resampled."""
     if found is not None:
-        return _with_found(model, found, settings, blank)
+        return _with_found(model, found, settings, blank, norm=wanted_norm(options, found))
     pretrained = not model.random
     with seeded(options.seed, model.architecture), build_errors(model, pretrained=pretrained):
         if pretrained:
@@ -199,12 +206,13 @@ def _with_weights(
 
 
 def _with_found(
-    model: ModelName, found: FoundWeights, settings: dict[str, Any], blank: nn.Module
+    model: ModelName, found: FoundWeights, settings: dict[str, Any], blank: nn.Module, *, norm: str
 ) -> tuple[nn.Module, str]:
     source = f"{model.weights}, read as {model.architecture}"
     classifier = getattr(blank, "default_cfg", {}).get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    optional = () if found.norm_trained else ("norm.",)
+    # A norm that was never trained may be missing, but then it cannot be applied either.
+    optional = () if found.norm_trained or norm == "applied" else ("norm.",)
     given = check_fit(blank.state_dict(), found.tensors, source=source, heads=heads, optional=optional)
     network = build_at_random(replace(model, options=settings))
     own = network.state_dict()

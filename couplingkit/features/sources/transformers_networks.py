@@ -39,8 +39,8 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
     native = _native_size(network, processor)
     size = options.size or native
     noise = torch.from_numpy(Stream(0).child("norm probe").generator().standard_normal((1, 3, *size))).float()
+    _check_order(network, model.text)
     states, dense = _states(network, noise, model.text)
-    _check_grid(network, states[-1], size, model.text)
     norm = _dense_norm(network, states[-1], dense, model.text)
     indices = [layer_index(layer, len(states), model.text) for layer in split_layers(options.layer)]
     # The final norm is made for the width of the last layer; the earlier stages of a hierarchical network have another.
@@ -146,15 +146,15 @@ def _states(network: Any, images: Tensor, name: str) -> tuple[list[Tensor], Tens
     # The first is the embedding, which is no layer.
     depth = getattr(network.config, "num_hidden_layers", None) or len(getattr(network.config, "depths", ()))
     kept = states[1:] if depth and len(states) == depth + 1 else states
-    maps = [as_map(state, size, f"{name}'s hidden state") for state in kept]
-    return maps, as_map(out.last_hidden_state, size, f"{name}'s last hidden state")
-
-
-def _check_grid(network: Any, state: Tensor, size: Size, name: str) -> None:
     patch = getattr(network.config, "patch_size", None)
-    flat = not hasattr(network.config, "depths")
-    masks = hasattr(network.config, "mask_ratio")
-    if masks or (flat and isinstance(patch, int) and tuple(state.shape[-2:]) != (size[0] // patch, size[1] // patch)):
+    stride = patch if isinstance(patch, int) and not hasattr(network.config, "depths") else None
+    maps = [as_map(state, size, f"{name}'s hidden state", stride=stride) for state in kept]
+    last = size[0] // maps[-1].shape[-2]
+    return maps, as_map(out.last_hidden_state, size, f"{name}'s last hidden state", stride=last)
+
+
+def _check_order(network: Any, name: str) -> None:
+    if hasattr(network.config, "mask_ratio"):
         raise BackboneError(
             f"{name} ({type(network).__name__}) leaves tokens out or shuffles them, so its cells have no place; load "
             "the encoder of such weights with timm, as ARCH@FILE."
