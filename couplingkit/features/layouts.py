@@ -61,8 +61,8 @@ _DINO = {
     "student": (("student", "backbone."),),
 }
 _SSL = (
-    "a ViT without a classifier is taken for a self-supervised one (ImageNet's mean and std, as many heads as timm's ViT "
-    "of the size has): supervised ones may need 0.5, and some projects' small ViTs have other heads"
+    "a ViT without a classifier is taken for a self-supervised one (ImageNet's mean and std, as many heads as timm's "
+    "ViT of the size has): supervised ones may need 0.5, and some projects' small ViTs have other heads"
 )
 _ENCODERS = _pair("query", ("state_dict", "encoder_q."), "key", ("state_dict", "encoder_k."))
 LAYOUTS = (

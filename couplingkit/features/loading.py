@@ -190,13 +190,13 @@ def _normalisation(
     elif found is not None and found.family == "vit" and stated is not None:
         notes = (
             f"normalised with timm's mean {stated[0]} and std {stated[1]} for {opened.facts['architecture']}, which "
-            "the file does not confirm; files of DeiT and of MAE's fine-tuning need ImageNet's. --mean and --std choose.",
+            "the file does not confirm; files of DeiT and of MAE's fine-tuning need ImageNet's; --mean, --std.",
         )
     mean, std = options.mean or (stated and stated[0]), options.std or (stated and stated[1])
     if not mean or not std:
         raise NormalisationError(
             f"the normalisation of {model.text} cannot be told from it, and with the wrong one every number is wrong: "
-            "give --mean and --std (ImageNet's are 0.485,0.456,0.406 and 0.229,0.224,0.225; timm's supervised ViTs have 0.5)."
+            "give --mean and --std (ImageNet's: 0.485,0.456,0.406 and 0.229,0.224,0.225; timm's supervised ViTs: 0.5)."
         )
     if options.mean or options.std:
         return mean, std, "as chosen" if options.mean and options.std else f"as chosen, the rest {origin}", ()
