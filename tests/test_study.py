@@ -12,6 +12,7 @@ import couplingkit as ck
 from couplingkit.errors import MeasurementError
 from couplingkit.figures.tables import render
 from couplingkit.study import ROW_COLUMNS
+from couplingkit.study.readings import outlier_share
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text())
 
@@ -153,3 +154,23 @@ def test_golden_rates(probes, name):
     assert ck.measure(ck.load_backbone(name), probes).summary.cr_mean == pytest.approx(
         GOLDEN["cr_mean"][name], abs=1e-6
     )
+
+
+def test_cells_of_huge_norm_are_counted_and_reported(probes):
+    """A network with a few tokens of ten times the norm, as ViTs without registers have them."""
+    features, weights = torch.ones(2, 3, 4, 4), torch.zeros(2, 4, 4)
+    weights[0, :2] = 1
+    features[0, :, 1, 1] = 10
+    assert outlier_share(features, weights).tolist() == [0.125, 0.0]
+    cell = ck.load_backbone("control:cell")
+
+    def spiked(net, images):
+        maps = net(images) + 1
+        maps[..., ::3, ::3] *= 10
+        return maps
+
+    backbone = ck.NetworkBackbone(cell.network, spiked, name="spiked", mean=cell.mean, std=cell.std)
+    found = ck.measure(backbone, probes)
+    assert found.rows["outliers_a"].max() > 0
+    assert any("times the median norm" in warning for warning in found.warnings)
+    assert not any("times the median norm" in warning for warning in ck.measure(cell, probes).warnings)

@@ -25,7 +25,7 @@ from .record import ROW_COLUMNS, Measurement
 __all__ = ["measure", "measure_layers"]
 
 # Share of the probes with outlying cells above which the report says so.
-OUTLYING_LIMIT = 0.01
+OUTLYING_LIMIT = 0.05
 VERSIONED = (
     "couplingkit",
     "torch",
