@@ -14,6 +14,7 @@ __all__ = [
     "NormalisationError",
     "OutputError",
     "check_range",
+    "first_line",
     "listed",
     "near",
 ]
@@ -58,6 +59,15 @@ def check_range(name: str, value: float, low: float, high: float = float("inf"))
     if not low <= value <= high:
         expected = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
         raise ArgumentError(f"{name} must be {expected}, but is {value:g}.")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of a library says, or its kind where it says nothing.
+
+    >>> first_line(ValueError("no such thing\\nfor a long reason")), first_line(KeyError())
+    ('no such thing', 'KeyError')
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def listed(names: Iterable[object], *, most: int = 6) -> str:

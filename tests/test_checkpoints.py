@@ -166,7 +166,7 @@ def test_the_format_decides_the_normalisation_and_says_so(tmp_path):
     named = ck.load_backbone(f"{VIT}@{file}", **PLAIN)
     assert (named.mean, named.std) == IMAGENET
     (note,) = named.provenance()["notes"]
-    assert "ImageNet" in note
+    assert "mean (0.485, 0.456, 0.406)" in note
     assert "--mean" in note
     assert named.provenance()["heads"] == 3
     chosen = ck.load_backbone(f"{VIT}@{file}", mean=(0.5,) * 3, std=(0.5,) * 3, **PLAIN)
@@ -318,6 +318,14 @@ def test_our_own_files_say_everything(tmp_path):
         ck.load_backbone(str(file), branch="student")
     with pytest.raises(OutputError):
         own(file, source)
+    # Settings that no weight shows are the file's, whether the architecture is named or not.
+    twelve = network(VIT, 2, num_heads=12)
+    own(file, twelve, settings={"num_heads": 12}, overwrite=True)
+    for name in (str(file), f"{VIT}@{file}"):
+        again = ck.load_backbone(name, **PLAIN)
+        assert again.provenance()["heads"] == 12
+        expected = features_of(twelve, images, normalisation=((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
+        assert torch.allclose(again(images), expected, atol=1e-5)
 
 
 class Bomb:
@@ -396,6 +404,15 @@ def test_a_pickle_is_never_executed(tmp_path, form):
     assert not marker.exists()
 
 
+def lost_class(folder):
+    """A file whose class is not there any more, as those of other people's training code."""
+    Gone = type("Gone", (), {"__module__": __name__})
+    globals()["Gone"] = Gone
+    torch.save({"state_dict": state(network("resnet18", 1)), "extra": Gone()}, folder / "lost.pth")
+    del globals()["Gone"]
+    return folder / "lost.pth"
+
+
 def test_what_is_trusted_is_opened(tmp_path):
     file = tmp_path / "weights.pth"
     torch.save({"state_dict": state(network("resnet18", 1)), "extra": Other()}, file)
@@ -404,6 +421,11 @@ def test_what_is_trusted_is_opened(tmp_path):
     assert ck.load_backbone(str(file), trust=True).provenance()["architecture"] == "resnet18"
     torch.save(network("resnet18", 1), file)
     assert ck.load_backbone(str(file), trust=True).provenance()["architecture"] == "resnet18"
+    with pytest.raises(BackboneError, match="cannot be opened"):
+        ck.load_backbone(str(lost_class(tmp_path)), trust=True)
+    made = LAYOUTS["detectron2"]()
+    made.content["extra"] = Other()
+    assert ck.load_backbone(str(made.write(tmp_path)), trust=True).provenance()["format"] == "detectron2"
     file.write_bytes(b"\x80junk")
     with pytest.raises(BackboneError, match="cannot be opened"):
         ck.load_backbone(str(file), trust=True)

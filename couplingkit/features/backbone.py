@@ -16,7 +16,7 @@ from .names import IMAGENET_MEAN, IMAGENET_STD, RGB
 __all__ = ["RUN_ERRORS", "DenseBackbone", "LayeredBackbone", "NetworkBackbone", "tiles"]
 
 # What torch and the networks raise on an input that they cannot take.
-RUN_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, IndexError, NotImplementedError)
+RUN_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, IndexError)
 EVEN_SIDE = 256
 PATCH = 14
 

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..errors import BackboneError, listed
+from ..errors import BackboneError, first_line, listed
 
 __all__ = ["Checkpoint", "file_sha256", "open_checkpoint", "tensors_sha256"]
 
@@ -111,14 +111,17 @@ def _unpickle(path: Path, trust: bool) -> Any:
         if not trust:
             raise
     try:
-        return torch.load(path, map_location="cpu", weights_only=False, mmap=mapped)
-    except Exception:
-        if not mapped:
-            try:
-                return pickle.loads(path.read_bytes())
-            except Exception as second:
-                error = second
-        raise BackboneError(f"weights file {path} cannot be opened ({_first_line(error)}).") from error
+        # torch's older format is a stream of pickles that begins with a number; a file without that is one pickle.
+        if mapped or not _is_pickle(path) or isinstance(_first_object(path), int):
+            return torch.load(path, map_location="cpu", weights_only=False, mmap=mapped)
+        return _first_object(path)
+    except Exception as error:
+        raise BackboneError(f"weights file {path} cannot be opened ({first_line(error)}).") from error
+
+
+def _first_object(path: Path) -> Any:
+    with path.open("rb") as file:
+        return pickle.load(file)
 
 
 def _unpickle_safely(path: Path, mapped: bool) -> Any:
@@ -135,11 +138,7 @@ def _unpickle_safely(path: Path, mapped: bool) -> Any:
                 return content
         if isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error):
             raise _refusal(path) from error
-        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({_first_line(error)}).") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({first_line(error)}).") from error
 
 
 def _refusal(path: Path) -> BackboneError:
@@ -258,7 +257,7 @@ def _unpickle_arrays(path: Path) -> Any:
     except Exception as error:
         if isinstance(error, pickle.UnpicklingError) and "refused" in str(error):
             raise _refusal(path) from error
-        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({_first_line(error)}).") from error
+        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({first_line(error)}).") from error
 
 
 def _groups(content: Any, place: str) -> Iterator[tuple[str, dict[str, Tensor]]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..errors import BackboneError, listed
 from .checkpoints import Checkpoint
-from .layouts import HEADS, LAYOUTS, TOPS, Layout, Place
+from .layouts import HEADS, HEADS_ASSUMED, LAYOUTS, TOPS, Layout, Place
 from .names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from .parameter_names import FAMILY_MARKERS, plain_names
 
@@ -79,9 +79,9 @@ def find_weights(checkpoint: Checkpoint, *, branch: str | None = None, key: str 
     Raises:
         BackboneError: no layout fits, or the branch or the key is not in the file.
     """
-    trunks = list(_trunks(checkpoint))
     if key is not None:
         return _at_key(checkpoint, key)
+    trunks = list(_trunks(checkpoint))
     for layout in LAYOUTS:
         found = {name: _match(checkpoint, layout, places, trunks) for name, places in layout.branches.items()}
         if any(found.values()):
@@ -206,6 +206,7 @@ def _at_key(checkpoint: Checkpoint, key: str) -> FoundWeights:
                 place=key,
                 family="resnet" if family == "detectron2" else family,
                 strange=tuple(strange),
+                caution=HEADS_ASSUMED if family == "vit" else "",
                 left_out=_left_out(checkpoint, group, prefix, HEADS if family else ()),
             )
     raise BackboneError(

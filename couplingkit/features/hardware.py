@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 import torch
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, first_line
 
 __all__ = ["Precision", "resolve_device", "resolve_precision"]
 
@@ -24,8 +24,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     try:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, AssertionError) as error:
+        reason = first_line(error)
         raise ArgumentError(f"device {str(device)!r} cannot be used here ({reason}); try auto or cpu.") from error
     return resolved
 

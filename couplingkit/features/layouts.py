@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["HEADS", "LAYOUTS", "TOPS", "Layout", "Place"]
+__all__ = ["HEADS", "HEADS_ASSUMED", "LAYOUTS", "TOPS", "Layout", "Place"]
 
 Place = tuple[str, str]
 
@@ -56,6 +56,7 @@ def _pair(first: str, one: Place, second: str, other: Place) -> dict[str, tuple[
     return {first: (one,), second: (other,)}
 
 
+HEADS_ASSUMED = "as many heads as timm's ViT of the size has are assumed, which no weight shows"
 _DINO = {
     "teacher": (("teacher", "backbone."),),
     "student": (("student", "backbone."),),

@@ -132,7 +132,7 @@ def _resolved(model: ModelName, found: FoundWeights | None) -> ModelName:
     """Return the name with source and architecture, which a bare file or a folder does not say."""
     if model.source == "folder":
         return _folder(model)
-    if model.source == "timm" and found is not None and found.settings and not found.architecture:
+    if model.source == "timm" and found is not None and found.settings:
         return replace(model, options={**found.settings, **model.options})
     if model.source != "file":
         return model
@@ -180,9 +180,9 @@ def _normalisation(
     if found is not None and found.normalisation is not None:
         if model.source != "file" and stated is not None and stated != found.normalisation:
             notes = (
-                f"normalised with ImageNet's mean and std, as the file's layout asks for ({found.system}), not with "
-                f"{opened.facts['source']}'s mean {stated[0]} and std {stated[1]} for {opened.facts['architecture']}; "
-                "--mean and --std choose otherwise.",
+                f"normalised with mean {found.normalisation[0]} and std {found.normalisation[1]}, as the file's layout "
+                f"asks for ({found.system}), not with {opened.facts['source']}'s mean {stated[0]} and std {stated[1]} "
+                f"for {opened.facts['architecture']}; --mean and --std choose otherwise.",
             )
         stated, origin = found.normalisation, f"by the file's layout: {found.system}"
     elif model.source == "file":

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import BackboneError, listed
+from ..errors import BackboneError, first_line, listed
 from ..streams import Stream
 from .found_weights import FoundWeights
 from .names import RGB, BackboneOptions, ModelName
@@ -118,8 +118,3 @@ def _instead(model: ModelName) -> str:
     if model.source == "transformers" or ":" in model.architecture:
         return "a folder with the model's files, copied there"
     return f"a file as {model.architecture}@FILE"
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error, or its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...errors import BackboneError
+from ...errors import BackboneError, first_line
 from ..backbone import RUN_ERRORS, tiles
 from ..catalogue import CatalogueEntry
 from ..names import BackboneOptions, ModelName
-from ..opened import first_line
 from . import timm_networks, torchvision_networks
 
 __all__ = ["survey"]

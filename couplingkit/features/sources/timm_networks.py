@@ -11,7 +11,7 @@ import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from ...errors import BackboneError, near
+from ...errors import BackboneError, first_line, near
 from ...streams import Stream
 from ..architectures import position_grid
 from ..backbone import RUN_ERRORS
@@ -22,7 +22,6 @@ from ..opened import (
     OpenedNetwork,
     ReadLayer,
     build_errors,
-    first_line,
     layer_index,
     needs_output_stride,
     seeded,
