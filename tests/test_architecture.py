@@ -28,7 +28,7 @@ LAYERS = {
 # Third-party packages with one home inside their layer.
 HOMES = {
     # One module per library that networks come from.
-    "timm": {"couplingkit/features/sources/timm_networks.py"},
+    "timm": {"couplingkit/features/sources/timm_networks.py", "couplingkit/features/sources/timm_shapes.py"},
     "huggingface_hub": {"couplingkit/features/sources/downloads.py"},
     "torchvision": {"couplingkit/features/sources/torchvision_networks.py"},
     "transformers": {"couplingkit/features/sources/transformers_networks.py"},

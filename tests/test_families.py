@@ -106,7 +106,7 @@ def test_a_family_keeps_the_contract(family):
     gc.collect()
     step = -(-32 // entry.stride) * entry.stride
     wider = (height + 2 * step, width + step)
-    if way in ("plain call", "img_size", "dynamic_img_size"):
+    if way in ("plain call", "img_size"):
         other = ck.load_backbone(name, image_size=wider, **PLAIN)
         assert (other.provenance()["input"], other.stride_px) == (way, entry.stride)
         check_map(other, entry)
@@ -119,7 +119,7 @@ def test_enough_families_are_held_and_take_other_sizes():
     held = {family: entry for family, (entry, cost) in smallest().items() if cost <= MOST}
     assert len(held) >= 75
     assert sum(bool(entry.stride) for entry in held.values()) >= 75
-    flexible = [entry for entry in held.values() if entry.other_sizes in ("plain call", "img_size", "dynamic_img_size")]
+    flexible = [entry for entry in held.values() if entry.other_sizes in ("plain call", "img_size")]
     assert len(flexible) >= 25
     assert len(SPREAD) < 10
 

@@ -27,8 +27,7 @@ class CatalogueEntry:
         stride: px per cell of the last layer's map, as measured; 0 where there is none.
         channels: of that map.
         layers: how many `--layer` can choose from; 0 where they are named.
-        other_sizes: how it takes a larger, non-square input: plain call, img_size or dynamic_img_size; one of
-            these with `(square only)`; or no.
+        other_sizes: how it takes a larger, non-square input: plain call or img_size, perhaps `(square only)`; or no.
         problem: why it cannot be measured; '' where it can.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ __all__ = [
     "BackboneOptions",
     "ModelName",
     "Norm",
+    "as_rgb",
     "parse_model_name",
     "parse_size",
     "split_layers",
@@ -110,6 +112,16 @@ class BackboneOptions:
         """Height and width that were asked for, px."""
         asked = self.image_size
         return (asked, asked) if isinstance(asked, int) else asked
+
+
+def as_rgb(values: Iterable[Any]) -> RGB:
+    """Return three numbers as floats, one per channel.
+
+    >>> as_rgb([0, 0.5, 1])
+    (0.0, 0.5, 1.0)
+    """
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
 
 
 def parse_size(text: str) -> tuple[int, int]:

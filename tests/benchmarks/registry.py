@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from couplingkit.errors import CouplingKitError
 from couplingkit.features.catalogue import CatalogueEntry, catalogue_text
-from couplingkit.features.sources import timm_networks, torchvision_networks
+from couplingkit.features.sources import timm_shapes, torchvision_networks
 from couplingkit.features.sources.survey import survey
 
 TABLE = Path(__file__).parents[2] / "couplingkit" / "features" / "catalogue.csv"
@@ -37,7 +37,7 @@ def main():
     begin = time.perf_counter()
     entries = []
     for source, names in (
-        ("timm", timm_networks.known_architectures()),
+        ("timm", timm_shapes.known_architectures()),
         ("torchvision", torchvision_networks.known_architectures()),
     ):
         chosen = [name for name in names if options.match in name]

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import BackboneError, listed, near
+from ..names import BackboneOptions, split_layers
+from ..opened import ReadLayer
 
-__all__ = ["as_map", "hooked_maps", "last_place", "submodule"]
+__all__ = ["as_map", "read_by_hooks"]
 
 MOST_PREFIX_TOKENS = 32
 USUAL_STRIDES = (2, 4, 8, 14, 16, 28, 32, 64)
@@ -30,6 +32,28 @@ LAST_PLACES = (
     ("Mixed_7c", None),  # Inception
     ("features", None),  # ConvNeXt, DenseNet, EfficientNet, MobileNet, SqueezeNet, VGG, AlexNet
 )
+
+
+def read_by_hooks(
+    network: nn.Module, options: BackboneOptions, norm: str, name: str
+) -> tuple[tuple[ReadLayer, ...], Any]:
+    """Return the layers that are asked for and how `OpenedNetwork` reads them.
+
+    Args:
+        network: of any family.
+        options: `layer` names submodules, or is `last`.
+        norm: applied or raw, of the last layer.
+        name: of the model, for errors.
+    """
+    places = [
+        last_place(network, norm, name) if layer == "last" else (submodule(network, layer, name), "none")
+        for layer in split_layers(options.layer)
+    ]
+
+    def read(net: Any, images: Tensor, which: Sequence[int]) -> list[Tensor]:
+        return hooked_maps(net, images, [places[one][0] for one in which])
+
+    return tuple(ReadLayer(place, became) for place, became in places), read
 
 
 def last_place(network: nn.Module, norm: str, name: str) -> tuple[str, str]:

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import BackboneError
 from ..fitting import fit_weights
 from ..found_weights import FoundWeights
-from ..names import BackboneOptions, ModelName, split_layers
-from ..opened import OpenedNetwork, ReadLayer, build_errors, seeded, wanted_norm
-from .hooks import hooked_maps, last_place, submodule
+from ..names import BackboneOptions, ModelName
+from ..opened import OpenedNetwork, build_errors, seeded, wanted_norm
+from .hooks import read_by_hooks
 
 __all__ = ["open_network"]
 
@@ -39,18 +39,10 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
     network = _call(model, options, folder, entry, given=found is not None or model.random)
     if found is not None:
         fit_weights(network, found.raw, source=f"{model.weights}, read as {entry}", heads=HEADS)
-    norm = wanted_norm(options, found)
-    read_at = [
-        last_place(network, norm, model.text) if layer == "last" else (submodule(network, layer, model.text), "none")
-        for layer in split_layers(options.layer)
-    ]
-
-    def read(net: Any, images: Tensor, which: Sequence[int]) -> list[Tensor]:
-        return hooked_maps(net, images, [read_at[one][0] for one in which])
-
+    layers, read = read_by_hooks(network, options, wanted_norm(options, found), model.text)
     return OpenedNetwork(
         network=network.eval(),
-        layers=tuple(ReadLayer(place, became) for place, became in read_at),
+        layers=layers,
         read=read,
         size_px=options.size or (224, 224),
         normalisation=None,

@@ -12,7 +12,7 @@ from ...errors import BackboneError, first_line
 from ..backbone import RUN_ERRORS, tiles
 from ..catalogue import CatalogueEntry
 from ..names import BackboneOptions, ModelName
-from . import timm_networks, torchvision_networks
+from . import timm_shapes, torchvision_networks
 
 __all__ = ["survey"]
 
@@ -32,12 +32,12 @@ def survey(source: str, name: str) -> CatalogueEntry:
 
 def _survey_timm(name: str) -> CatalogueEntry:
     model = ModelName(name, "timm", name, random=True)
-    network = timm_networks.blank_network(model, {})
-    size = timm_networks.native_size(network)
+    network = timm_shapes.blank_network(model, {})
+    size = timm_shapes.native_size(network)
     entry: dict[str, Any] = {
         "source": "timm",
         "name": name,
-        "family": timm_networks.family(name),
+        "family": timm_shapes.family(name),
         "parameters": _thousands(network),
         "input": f"{size[0]}x{size[1]}",
     }
@@ -45,7 +45,7 @@ def _survey_timm(name: str) -> CatalogueEntry:
         maps = _all_maps(network, size)
     except RUN_ERRORS:
         # Some ask a tensor for its values on the way; those are built for real.
-        network = timm_networks.build_at_random(model)
+        network = timm_shapes.build_at_random(model)
     try:
         maps = _all_maps(network, size)
     except RUN_ERRORS as error:
@@ -88,7 +88,7 @@ def _stride(network: Any, index: int, grid: Size, size: Size) -> int:
     if declared and tiles(grid, size, declared):
         return declared
     try:
-        rows = timm_networks.maps_of(
+        rows = timm_shapes.maps_of(
             network, torch.zeros(1, 3, EVEN_SIDE, EVEN_SIDE, device=_device(network)), [index], False
         )
         side, cells = EVEN_SIDE, rows[0].shape[-2]
@@ -101,18 +101,24 @@ def _stride(network: Any, index: int, grid: Size, size: Size) -> int:
 def _other_sizes(model: ModelName, native: Size, stride: int) -> str:
     step = -(-32 // stride) * stride
     for size, limit in (((native[0] + 2 * step, native[1] + step), ""), ((native[0] + step,) * 2, " (square only)")):
-        for skip in (0, 1):
-            try:
-                way, extra = timm_networks.way_to(model, {}, native=native, size=size, skip=skip)
-                # Looking up relative positions that are not there fails with real numbers only.
-                network = timm_networks.blank_network(model, extra)
-                if any("rel_pos_h" in name for name in network.state_dict()):
-                    network = timm_networks.build_at_random(replace(model, options=extra))
-                    timm_networks.maps_of(network, torch.zeros(1, 3, *size), None, False)
-            except (BackboneError, *RUN_ERRORS):
-                continue
-            return f"{way}{limit}"
+        try:
+            for way, extra in timm_shapes.ways_to(model, {}, native=native, size=size):
+                if _runs(replace(model, options=extra), size):
+                    return f"{way}{limit}"
+        except BackboneError:
+            continue
     return "no"
+
+
+def _runs(model: ModelName, size: Size) -> bool:
+    """Return whether real numbers go through, too; asked only where relative positions may be looked up in vain."""
+    if not any("rel_pos_h" in name for name in timm_shapes.blank_network(model, model.options).state_dict()):
+        return True
+    try:
+        timm_shapes.maps_of(timm_shapes.build_at_random(model), torch.zeros(1, 3, *size), None, False)
+    except RUN_ERRORS:
+        return False
+    return True
 
 
 def _survey_torchvision(name: str) -> CatalogueEntry:

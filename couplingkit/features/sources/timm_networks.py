@@ -11,13 +11,13 @@ import torch
 from timm.data import resolve_model_data_config
 from torch import Tensor, nn
 
-from ...errors import BackboneError, first_line, near
+from ...errors import BackboneError, near
 from ...streams import Stream
 from ..architectures import position_grid
 from ..backbone import RUN_ERRORS
 from ..fitting import check_fit, fit_weights
 from ..found_weights import FoundWeights
-from ..names import RGB, BackboneOptions, ModelName, split_layers
+from ..names import BackboneOptions, ModelName, as_rgb, split_layers
 from ..opened import (
     OpenedNetwork,
     ReadLayer,
@@ -27,39 +27,21 @@ from ..opened import (
     seeded,
     wanted_norm,
 )
-from .downloads import check_hub
+from .timm_shapes import (
+    VERSION,
+    Size,
+    blank_network,
+    build_at_random,
+    check_pretrained,
+    known_architectures,
+    maps_of,
+    native_size,
+    ways_to,
+)
 
-__all__ = [
-    "blank_network",
-    "build_at_random",
-    "family",
-    "known_architectures",
-    "maps_of",
-    "native_size",
-    "open_network",
-    "way_to",
-]
+__all__ = ["open_network"]
 
-VERSION = timm.__version__
 ABROAD = ("hf-hub:", "local-dir:")
-Size = tuple[int, int]
-
-
-def known_architectures() -> list[str]:
-    """Return the names of timm's architectures, sorted."""
-    return sorted(timm.list_models())
-
-
-def family(architecture: str) -> str:
-    """Return the module of timm that registers an architecture."""
-    return str(timm.models.model_entrypoint(architecture).__module__.rpartition(".")[2])
-
-
-def build_at_random(model: ModelName) -> nn.Module:
-    """Build a network with the random weights that timm gives it, for its shapes."""
-    with seeded(0, model.architecture), build_errors(model, pretrained=False):
-        network: nn.Module = timm.create_model(model.architecture, **{"num_classes": 0, **model.options})
-    return network.eval()
 
 
 def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights | None) -> OpenedNetwork:
@@ -74,17 +56,7 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
     blank = blank_network(model, settings)
     native = native_size(blank)
     size = options.size or native
-    way, extra = way_to(model, settings, native=native, size=size)
-    network, resampled = _with_weights(model, options, found, {**settings, **extra}, blank)
-    try:
-        count = _count_layers(network, size, model.text)
-    except BackboneError:
-        if way != "plain call":
-            raise
-        # Shapes said that it works; looking up relative positions that are not there fails with real numbers only.
-        way, extra = way_to(model, settings, native=native, size=size, skip=1)
-        network, resampled = _with_weights(model, options, found, {**settings, **extra}, blank)
-        count = _count_layers(network, size, model.text)
+    network, resampled, way, count = _at_size(model, options, found, settings, blank)
     indices = [layer_index(layer, count, model.text) for layer in split_layers(options.layer)]
     asked = wanted_norm(options, found)
     in_effect = _norm_in_effect(network, indices, size)
@@ -101,7 +73,7 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
         ),
         read=read,
         size_px=size,
-        normalisation=(_triple(config["mean"]), _triple(config["std"])),
+        normalisation=(as_rgb(config["mean"]), as_rgb(config["std"])),
         facts={
             "source": f"timm {VERSION}",
             "architecture": model.architecture,
@@ -112,6 +84,27 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
             "interpolation": resampled or _interpolation(blank, way),
         },
     )
+
+
+def _at_size(
+    model: ModelName,
+    options: BackboneOptions,
+    found: FoundWeights | None,
+    settings: dict[str, Any],
+    blank: nn.Module,
+) -> tuple[nn.Module, str, str, int]:
+    """Return the network for the size that is shown, what was resampled for it, the way it takes it, and its layers."""
+    native = native_size(blank)
+    size = options.size or native
+    refused = BackboneError(f"{model.text} cannot take images of {size[0]} x {size[1]} px.")
+    for way, extra in ways_to(model, settings, native=native, size=size):
+        network, resampled = _with_weights(model, options, found, {**settings, **extra}, blank)
+        try:
+            return network, resampled, way, _count_layers(network, size, model.text)
+        except BackboneError as error:
+            # Looking up relative positions that are not there fails with real numbers only.
+            refused = error
+    raise refused
 
 
 def _heads(network: Any) -> int | None:
@@ -136,53 +129,6 @@ def _size_of_weights(model: ModelName, settings: Mapping[str, Any], found: Found
     return {"img_size": grid * patch.shape[-1]}
 
 
-def blank_network(model: ModelName, settings: Mapping[str, Any]) -> nn.Module:
-    """Return the network without memory for its weights, to look at names, shapes and sizes."""
-    hub = model.architecture.startswith("hf-hub:")
-    with build_errors(model, pretrained=hub):
-        if hub:
-            _check_hub(model)
-        with torch.device("meta"):
-            network: nn.Module = timm.create_model(
-                model.architecture, pretrained=False, **{"num_classes": 0, **settings}
-            )
-    return network.eval()
-
-
-def native_size(network: nn.Module) -> Size:
-    """Return height and width of the images that a network was built for, px."""
-    height, width = resolve_model_data_config(network)["input_size"][-2:]
-    grid = getattr(getattr(network, "patch_embed", None), "img_size", None)
-    # What the network was built for counts, and not what its name is usually built for.
-    return (int(grid[0]), int(grid[1])) if grid is not None else (int(height), int(width))
-
-
-def way_to(
-    model: ModelName, settings: Mapping[str, Any], *, native: Size, size: Size, skip: int = 0
-) -> tuple[str, dict[str, Any]]:
-    """Return how the family takes images of `size`, and the settings for it; `skip` leaves out the first ways."""
-    if size == native:
-        return "native", {}
-    ways: list[tuple[str, dict[str, Any]]] = [
-        ("plain call", {}),
-        ("img_size", {"img_size": size}),
-        ("dynamic_img_size", {"dynamic_img_size": True}),
-    ]
-    reasons = []
-    for way, extra in ways[skip:]:
-        try:
-            network = blank_network(model, {**settings, **extra})
-            maps_of(network, torch.zeros(1, 3, *size, device="meta"), None, False)
-        except (BackboneError, *RUN_ERRORS) as error:
-            reasons.append(f"{way}: {first_line(error)}")
-        else:
-            return way, extra
-    raise BackboneError(
-        f"{model.text} cannot take images of {size[0]} x {size[1]} px ({'; '.join(reasons[:2])}); leave --image-size "
-        "away, or choose a multiple of its stride."
-    )
-
-
 def _with_weights(
     model: ModelName,
     options: BackboneOptions,
@@ -196,7 +142,7 @@ def _with_weights(
     pretrained = not model.random
     with seeded(options.seed, model.architecture), build_errors(model, pretrained=pretrained):
         if pretrained:
-            _check_hub(model)
+            check_pretrained(model)
             # With its classifier, and so strictly: told to leave that away, timm does not mind other weights missing.
             network: nn.Module = timm.create_model(model.architecture, pretrained=True, **settings)
         else:
@@ -238,22 +184,6 @@ def _interpolation(blank: nn.Module, way: str) -> str:
     return "pos_embed: by timm, to the size of the input"
 
 
-def maps_of(network: Any, images: Tensor, indices: Sequence[int] | None, norm: bool) -> list[Tensor]:
-    """Run a timm network to some of its layers (None: the last) and return NCHW maps, prefix tokens gone."""
-    wanted = None if indices is None else sorted(set(indices))
-    with torch.inference_mode():
-        found = network.forward_intermediates(
-            images,
-            indices=1 if wanted is None else wanted,
-            norm=norm,
-            output_fmt="NCHW",
-            intermediates_only=True,
-            stop_early=True,
-        )
-    # They come in the network's order.
-    return list(found[-1:]) if wanted is None else [found[wanted.index(index)] for index in indices or ()]
-
-
 def _count_layers(network: Any, size: Size, name: str) -> int:
     try:
         with torch.inference_mode():
@@ -286,17 +216,3 @@ def _declared_stride(network: Any, index: int) -> int | None:
         return int(info[index]["reduction"]) if info else None
     except (IndexError, KeyError, TypeError):
         return None
-
-
-def _triple(values: Any) -> RGB:
-    first, second, third = (float(value) for value in values)
-    return first, second, third
-
-
-def _check_hub(model: ModelName) -> None:
-    if model.architecture.startswith("hf-hub:"):
-        check_hub(model.architecture.removeprefix("hf-hub:"), ["config.json"])
-        return
-    config = timm.models.get_pretrained_cfg(model.architecture)
-    if config is not None and config.hf_hub_id:
-        check_hub(config.hf_hub_id, ["model.safetensors", "pytorch_model.bin"])

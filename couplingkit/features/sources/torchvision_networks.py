@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from ...errors import BackboneError, listed, near
 from ..fitting import fit_weights
 from ..found_weights import FoundWeights
-from ..names import RGB, BackboneOptions, ModelName, split_layers
-from ..opened import OpenedNetwork, ReadLayer, build_errors, seeded, wanted_norm
-from .hooks import hooked_maps, last_place, submodule
+from ..names import BackboneOptions, ModelName, as_rgb
+from ..opened import OpenedNetwork, build_errors, seeded, wanted_norm
+from .hooks import read_by_hooks
 
 __all__ = ["known_architectures", "open_network"]
 
@@ -54,21 +53,13 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
     if found is not None:
         source = f"{model.weights}, read as torchvision's {model.architecture}"
         fit_weights(network, found.tensors, source=source, heads=HEADS)
-    norm = wanted_norm(options, found)
-    read_at = [
-        last_place(network, norm, model.text) if layer == "last" else (submodule(network, layer, model.text), "none")
-        for layer in split_layers(options.layer)
-    ]
-
-    def read(net: Any, images: Tensor, which: Sequence[int]) -> list[Tensor]:
-        return hooked_maps(net, images, [read_at[one][0] for one in which])
-
+    layers, read = read_by_hooks(network, options, wanted_norm(options, found), model.text)
     return OpenedNetwork(
         network=network.eval(),
-        layers=tuple(ReadLayer(place, became) for place, became in read_at),
+        layers=layers,
         read=read,
         size_px=size,
-        normalisation=(_triple(transforms.mean), _triple(transforms.std)),
+        normalisation=(as_rgb(transforms.mean), as_rgb(transforms.std)),
         facts={
             "source": f"torchvision {VERSION}",
             "architecture": model.architecture,
@@ -89,8 +80,3 @@ def _weights(model: ModelName) -> Any:
     if asked not in known.__members__:
         raise BackboneError(f"model {model.text!r}: weights {asked!r} must be one of {listed(known.__members__)}.")
     return known[asked]
-
-
-def _triple(values: Any) -> RGB:
-    first, second, third = (float(value) for value in values)
-    return first, second, third

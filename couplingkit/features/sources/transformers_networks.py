@@ -13,7 +13,7 @@ from ...errors import BackboneError, listed
 from ...streams import Stream
 from ..backbone import RUN_ERRORS
 from ..found_weights import FoundWeights
-from ..names import RGB, BackboneOptions, ModelName, split_layers
+from ..names import RGB, BackboneOptions, ModelName, as_rgb, split_layers
 from ..opened import OpenedNetwork, ReadLayer, build_errors, layer_index, seeded, wanted_norm
 from .downloads import check_hub
 from .hooks import as_map
@@ -183,4 +183,4 @@ def _normalisation(processor: dict[str, Any]) -> tuple[RGB, RGB] | None:
     mean, std = processor.get("image_mean"), processor.get("image_std")
     if not mean or not std or len(mean) != 3 or len(std) != 3:
         return None
-    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+    return as_rgb(mean), as_rgb(std)
