@@ -28,15 +28,14 @@ def test_a_trained_vit_is_coupled(photos, vit):
 
 
 def test_a_wrong_normalisation_looks_right_and_halves_the_coupling(photos, vit, real_weights):
-    """README's warning, on fewer probes: no clipping, a narrow interval, another number."""
+    """README's warning, on a fifth of its probes: no clipping, nothing that looks amiss, another number."""
     file = real_weights / "vit_tiny_patch16_224_tinyimagenet_ft.pth"
     options = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "precision": "float32", "device": "cpu"}
     wrong = ck.measure(ck.load_backbone(f"vit_tiny_patch16_224@{file}", **options), photos)
     right = ck.measure(vit, photos)
     assert wrong.summary.clipped_denominator == 0
     assert wrong.summary.cr_mean - 1 < 0.7 * (right.summary.cr_mean - 1)
-    difference, _ = ck.compare(right, wrong)
-    assert difference.low > 0
+    assert wrong.summary.estimates["specificity"].value < right.summary.estimates["specificity"].low
 
 
 def test_batch_size_changes_nothing(real_coco, vit):
