@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import DataError, check_range, listed
 from .segmentation import polygon_extent, segmentation_rle, tight_box
 
-__all__ = ["CocoIndex", "Eligibility", "ImageRecord", "ObjectRecord", "read_instances"]
+__all__ = ["CocoIndex", "Eligibility", "ImageRecord", "ObjectRecord", "PhotoObjects", "read_instances", "read_objects"]
 
 # Annotators click near the border, not on it: of COCO's objects that the photo cuts off, about a third has a mask
 # that ends 1 or 2 px inside. So a mask this close to the border touches it.
@@ -137,6 +137,41 @@ def read_instances(path: str | Path, eligibility: Eligibility = Eligibility()) -
         dropped=dict(dropped),
         eligibility=eligibility,
     )
+
+
+@dataclass(frozen=True)
+class PhotoObjects:
+    """Everything annotated on one photo: each object however small or cut off, and the crowds, which are no objects."""
+
+    image: ImageRecord
+    objects: tuple[ObjectRecord, ...]
+    crowds: tuple[ObjectRecord, ...]
+
+
+def read_objects(path: str | Path, image_ids: Iterable[int]) -> dict[int, PhotoObjects]:
+    """Read all that an instances JSON says of some photos, eligible or not; errors as in `read_instances`."""
+    path = Path(path)
+    content, _ = _read_json(path)
+    images = _image_records(content["images"], path)
+    categories = _category_names(content["categories"], path)
+    wanted: dict[int, tuple[list[ObjectRecord], list[ObjectRecord]]] = {identity: ([], []) for identity in image_ids}
+    every = Eligibility(min_area=1, border=True)
+    for annotation in content["annotations"]:
+        if annotation.get("image_id") in wanted:
+            objects, crowds = wanted[annotation["image_id"]]
+            crowd = bool(annotation.get("iscrowd"))
+            image, category = images[annotation["image_id"]], categories[annotation["category_id"]]
+            found = _object_record({**annotation, "iscrowd": 0}, image, category, every, path)
+            if not isinstance(found, str):
+                (crowds if crowd else objects).append(found)
+    return {
+        identity: PhotoObjects(images[identity], *(tuple(sorted(part, key=_by_id)) for part in parts))
+        for identity, parts in wanted.items()
+    }
+
+
+def _by_id(record: ObjectRecord) -> int:
+    return record.annotation_id
 
 
 def _read_json(path: Path) -> tuple[dict[str, Any], str]:

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ArgumentError
+from ..pixels import Frame
 
-__all__ = ["masked_mean", "region_weights"]
+__all__ = ["covered_shares", "masked_mean", "region_weights"]
 
 
 def region_weights(mask: Tensor, other_mask: Tensor, *, stride_px: int, grid: tuple[int, int] | None = None) -> Tensor:
@@ -32,6 +33,31 @@ def region_weights(mask: Tensor, other_mask: Tensor, *, stride_px: int, grid: tu
     planes = torch.stack([mask, other_mask], dim=1).to(torch.float32)
     covered = F.avg_pool2d(F.pad(planes, pad), stride_px)
     return covered[:, 0] * (covered[:, 1] == 0)
+
+
+def covered_shares(masks: Tensor, frame: Frame, *, stride_px: int, grid: tuple[int, int]) -> Tensor:
+    """Return the share of each cell that masks of a photo cover, exactly, without resizing the masks.
+
+    Args:
+        masks: bool (N, H, W), at the photo's own size.
+        frame: where the photo lies in the network's input.
+        stride_px: px of the input per cell.
+        grid: cells (h, w).
+
+    Returns:
+        float64 (N, h, w) in [0, 1].
+    """
+    height, width = masks.shape[-2:]
+    rows = _overlaps(frame.down(torch.arange(height + 1, dtype=torch.float64) - 0.5), grid[0], stride_px)
+    columns = _overlaps(frame.across(torch.arange(width + 1, dtype=torch.float64) - 0.5), grid[1], stride_px)
+    return (rows @ masks.to(torch.float64) @ columns.T).clamp(0, 1)
+
+
+def _overlaps(edges: Tensor, cells: int, stride_px: int) -> Tensor:
+    """Return (cells, pixels): the share of each cell's side that lies within each pixel, whose edges are given."""
+    starts = torch.arange(cells, dtype=torch.float64)[:, None] * stride_px
+    shared = torch.minimum(edges[1:], starts + stride_px) - torch.maximum(edges[:-1], starts)
+    return shared.clamp(min=0) / stride_px
 
 
 def masked_mean(features: Tensor, weights: Tensor) -> Tensor:

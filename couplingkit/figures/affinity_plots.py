@@ -1,0 +1,144 @@
+"""Photos, queries and affinity maps in, the figures that papers print out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError
+from ..study import AffinityMaps, CellMap, ProbeMaps, Query
+from .map_grid import GridRow, Panel, Scale, map_grid
+from .plots import PAGE_IN
+from .tables import short_labels
+
+__all__ = ["ColourRange", "affinity_figure", "probe_figure"]
+
+ColourRange = str | tuple[float, float]
+# The longest side at which maps are compared for their common range; finer steps would not show.
+RANGE_PX = 200
+
+
+def affinity_figure(
+    photos: Sequence[NDArray[np.uint8]],
+    queries: Sequence[Query],
+    models: Sequence[AffinityMaps],
+    *,
+    captions: Sequence[str] | None = None,
+    width_in: float = PAGE_IN,
+    how: str = "bicubic",
+    colour_range: ColourRange = "shared",
+) -> Figure:
+    """Draw affinity maps: a row per query, a column per model, the photo on the left.
+
+    Args:
+        photos: uint8 (H, W, 3) each.
+        queries: points of them.
+        models: their maps, one per query each.
+        captions: of the rows; the point's coordinates by default.
+        width_in: inches; `COLUMN_IN` or `PAGE_IN`.
+        how: `bicubic` or `nearest`; see `upsample`.
+        colour_range: `shared` (of all maps of the figure), `per-panel` (then each says its own), or two limits.
+
+    Raises:
+        ArgumentError: no query or no model, or a range that is none.
+    """
+    if not queries or not models:
+        raise ArgumentError("models and queries must not be empty; a figure needs one of each.")
+    every = [cell_map for model in models for cell_map in model.maps]
+    scale = Scale("inferno", _limits(every, how, colour_range), _label(every, colour_range))
+    rows = [
+        GridRow(
+            picture=photos[query.photo],
+            size=(photos[query.photo].shape[0], photos[query.photo].shape[1]),
+            point=(query.x, query.y),
+            caption=f"{query.x:g}, {query.y:g}" if captions is None else captions[place],
+            panels=[Panel(partial(_drawn, model.maps[place], how), scale) for model in models],
+        )
+        for place, query in enumerate(queries)
+    ]
+    return map_grid(rows, short_labels([model.name for model in models]), width_in=width_in)
+
+
+def probe_figure(
+    alone: NDArray,
+    together: NDArray,
+    point: tuple[int, int],
+    models: Sequence[ProbeMaps],
+    *,
+    caption: str,
+    width_in: float = PAGE_IN,
+    how: str = "bicubic",
+    colour_range: ColourRange = "shared",
+) -> Figure:
+    """Draw what B changes: the maps of a query on A alone, of the same query beside B, and their difference.
+
+    Args:
+        alone: the picture of A alone, float (H, W, 3) in [0, 1].
+        together: of A beside B.
+        point: x, y of the query, px of the pictures.
+        models: their maps.
+        caption: of the probe.
+        width_in: inches.
+        how: `bicubic` or `nearest`.
+        colour_range: of the first two rows; as in `affinity_figure`.
+    """
+    every = [cell_map for model in models for cell_map in (model.alone, model.together)]
+    scale = Scale("inferno", _limits(every, how, colour_range), _label(every, colour_range))
+    widest = max((_extremes(model.difference, how) for model in models), key=lambda ends: max(map(abs, ends)))
+    reach = max(*map(abs, widest), 1e-3)
+    change = Scale("RdBu_r", (-reach, reach), "change")
+    content = (
+        (alone, "A alone", [(model.alone, scale) for model in models]),
+        (together, caption, [(model.together, scale) for model in models]),
+        (None, "difference", [(model.difference, change) for model in models]),
+    )
+    rows = [
+        GridRow(
+            picture=picture,
+            size=(alone.shape[0], alone.shape[1]),
+            point=point,
+            caption=text,
+            panels=[Panel(partial(_drawn, cell_map, how), colours) for cell_map, colours in maps],
+        )
+        for picture, text, maps in content
+    ]
+    return map_grid(rows, short_labels([model.name for model in models]), width_in=width_in, first="probe")
+
+
+def _drawn(cell_map: CellMap, how: str, size: tuple[int, int]) -> NDArray[np.float64]:
+    return cell_map.pixels(size, how=how)
+
+
+def _limits(maps: Sequence[CellMap], how: str, colour_range: ColourRange) -> tuple[float, float] | None:
+    if isinstance(colour_range, tuple):
+        low, high = colour_range
+        if not low < high:
+            raise ArgumentError(f"range must go up, but is {low:g} to {high:g}; give LOW,HIGH like 0,1.")
+        return low, high
+    if colour_range == "per-panel":
+        return None
+    if colour_range != "shared":
+        raise ArgumentError(f"range must be shared, per-panel or two numbers, not {colour_range!r}.")
+    ends = [_extremes(cell_map, how) for cell_map in maps]
+    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    return (low, high) if low < high else (low - 0.01, low + 0.01)
+
+
+def _extremes(cell_map: CellMap, how: str) -> tuple[float, float]:
+    scale = RANGE_PX / max(cell_map.frame.photo)
+    height, width = (max(1, round(side * scale)) for side in cell_map.frame.photo)
+    values = cell_map.pixels((height, width), how=how)
+    if np.isnan(values).all():
+        return 0.0, 1.0
+    return float(np.nanmin(values)), float(np.nanmax(values))
+
+
+def _label(maps: Sequence[CellMap], colour_range: ColourRange) -> str:
+    text = "affinity (cosine)"
+    if colour_range == "per-panel":
+        text += ", each panel its own range"
+    return f"{text}; gray: undefined" if any(np.isnan(cell_map.cells).any() for cell_map in maps) else text
