@@ -8,8 +8,10 @@ import click
 
 from .. import __version__
 from ..errors import CouplingKitError
+from .affinity import affinity
 from .backbones import backbones
 from .demo import demo
+from .explore import explore
 from .inspect import inspect
 from .measure import measure
 from .probes import probes
@@ -49,8 +51,10 @@ def main() -> None:
       couplingkit probes preview --help      look at the probes of your own data
       couplingkit inspect --help             see how a checkpoint will be read
       couplingkit measure --help             measure your models
+      couplingkit affinity --help            draw what a point is similar to, and score it
+      couplingkit explore --help             the same as a page to click on
     """
 
 
-for command in (backbones, demo, inspect, measure, probes, scenes):
+for command in (affinity, backbones, demo, explore, inspect, measure, probes, scenes):
     main.add_command(command)

@@ -7,14 +7,19 @@ from typing import Any
 
 import click
 
-from .options import data_options, model_options, out_options, probe_options, seed_option
+from .options import (
+    BACKBONE_OPTIONS,
+    batch_size_option,
+    check_models,
+    data_options,
+    format_option,
+    model_options,
+    out_options,
+    probe_options,
+    seed_option,
+)
 
 __all__ = ["measure"]
-
-BACKBONE_OPTIONS = (
-    *("layer", "norm", "image_size", "output_stride", "mean", "std", "branch", "key", "trust"),
-    *("precision", "device", "seed"),
-)
 
 
 @click.command(short_help="Measure the coupling rate of models on your data.")
@@ -23,13 +28,7 @@ BACKBONE_OPTIONS = (
 @click.option("--probes", "count", type=click.IntRange(1), default=500, show_default=True, help="How many probes.")
 @probe_options
 @model_options
-@click.option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    help="Images per forward pass; changes speed and memory only.",
-)
+@batch_size_option
 @click.option("--eps", default=0.01, show_default=True, help="Smaller similarities count as this, in rad.")
 @click.option(
     "--min-cells",
@@ -39,14 +38,7 @@ BACKBONE_OPTIONS = (
 )
 @click.option("--center", is_flag=True, help="For experts: subtract the mean feature first (clips denominators).")
 @seed_option
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "markdown", "latex", "json", "csv"]),
-    default="table",
-    show_default=True,
-    help="Of what is printed on standard output.",
-)
+@format_option
 @out_options("runs/measure-DATE-TIME")
 def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, overwrite: bool, **options: Any) -> None:
     """Measure the coupling rate of each MODEL, all on the same probes.
@@ -87,7 +79,7 @@ def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, ov
 
     folder = out or default_out("measure")
     check_free(folder, overwrite=overwrite)
-    _check_models(models, options)
+    check_models(models, options)
     probes = ProbeSet.from_coco(
         options["annotations"],
         options["images"],
@@ -117,19 +109,3 @@ def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, ov
     if failures:
         click.echo(f"{len(failures)} of {len(models)} models failed: {'; '.join(failures)}", err=True)
         raise SystemExit(2)
-
-
-def _check_models(models: tuple[str, ...], options: dict[str, Any]) -> None:
-    """Refuse words that cannot be models and options out of range before any photo is read."""
-    from ..errors import ArgumentError
-    from ..features.hardware import resolve_device
-    from ..features.names import BackboneOptions, parse_model_name, split_layers
-
-    for name in models:
-        parse_model_name(name)
-    twice = [name for name in dict.fromkeys(models) if models.count(name) > 1]
-    if twice:
-        raise ArgumentError(f"model {twice[0]!r} is named {models.count(twice[0])} times; name each model once.")
-    split_layers(options["layer"])
-    BackboneOptions(**{key: options[key] for key in BACKBONE_OPTIONS})
-    resolve_device(options["device"])

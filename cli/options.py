@@ -8,7 +8,27 @@ from typing import Any
 
 import click
 
-__all__ = ["data_options", "model_options", "out_options", "probe_options", "rgb", "seed_option", "size"]
+__all__ = [
+    "BACKBONE_OPTIONS",
+    "batch_size_option",
+    "check_models",
+    "data_options",
+    "fit_option",
+    "format_option",
+    "image_option",
+    "model_options",
+    "optional_data_options",
+    "out_options",
+    "probe_options",
+    "rgb",
+    "seed_option",
+    "size",
+]
+
+BACKBONE_OPTIONS = (
+    *("layer", "norm", "image_size", "output_stride", "mean", "std", "branch", "key", "trust"),
+    *("precision", "device", "seed"),
+)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -53,28 +73,34 @@ seed_option = click.option(
     help="Of everything that is drawn at random.",
 )
 
-data_options = _together(
-    click.option(
-        "--annotations",
-        type=click.Path(path_type=Path),
-        required=True,
-        help="Instances JSON with masks, in COCO's format.",
-    ),
-    click.option(
-        "--images",
-        type=click.Path(path_type=Path),
-        required=True,
-        help="Folder that the JSON's file names start from.",
-    ),
-    click.option(
-        "--min-area",
-        type=click.IntRange(1),
-        default=4096,
-        show_default=True,
-        help="Smallest mask of an object that is used, in px of its photo.",
-    ),
-    click.option("--allow-border", is_flag=True, help="Use objects that the border of their photo cuts off, too."),
-)
+
+def _data_options(*, required: bool) -> Decorator:
+    return _together(
+        click.option(
+            "--annotations",
+            type=click.Path(path_type=Path),
+            required=required,
+            help="Instances JSON with masks, in COCO's format.",
+        ),
+        click.option(
+            "--images",
+            type=click.Path(path_type=Path),
+            required=required,
+            help="Folder that the JSON's file names start from.",
+        ),
+        click.option(
+            "--min-area",
+            type=click.IntRange(1),
+            default=4096,
+            show_default=True,
+            help="Smallest mask of an object that is used, in px of its photo.",
+        ),
+        click.option("--allow-border", is_flag=True, help="Use objects that the border of their photo cuts off, too."),
+    )
+
+
+data_options = _data_options(required=True)
+optional_data_options = _data_options(required=False)
 
 probe_options = _together(
     click.option(
@@ -174,6 +200,57 @@ model_options = _together(
     ),
     device_option,
 )
+
+
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Images per forward pass; changes speed and memory only.",
+)
+
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "markdown", "latex", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="Of what is printed on standard output.",
+)
+
+image_option = click.option(
+    "--image",
+    "pictures",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A picture of any kind; may be given several times.",
+)
+
+fit_option = click.option(
+    "--fit",
+    type=click.Choice(["stretch", "pad"]),
+    default="stretch",
+    show_default=True,
+    help="How a photo becomes the model's input: stretched to it, or whole in its middle with the mean colour around; "
+    "--image-size HxW with the photo's aspect needs neither.",
+)
+
+
+def check_models(models: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Refuse words that cannot be models and options out of range before any photo is read."""
+    from ..errors import ArgumentError
+    from ..features.hardware import resolve_device
+    from ..features.names import BackboneOptions, parse_model_name, split_layers
+
+    for name in models:
+        parse_model_name(name)
+    twice = [name for name in dict.fromkeys(models) if models.count(name) > 1]
+    if twice:
+        raise ArgumentError(f"model {twice[0]!r} is named {models.count(twice[0])} times; name each model once.")
+    split_layers(options["layer"])
+    BackboneOptions(**{key: options[key] for key in BACKBONE_OPTIONS})
+    resolve_device(options["device"])
 
 
 def out_options(default: str) -> Decorator:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ..errors import CouplingKitError
 
 if TYPE_CHECKING:
+    from ..features.backbone import LayeredBackbone
     from ..probes.probeset import ProbeSet
     from ..study import Measurement
 
@@ -22,11 +24,13 @@ __all__ = [
     "default_out",
     "describe",
     "differences_to_first",
+    "each_model",
     "measure_models",
     "write_run",
 ]
 
 CONTROL_ROW = "control:cell"
+Result = TypeVar("Result")
 
 
 def command_line() -> str:
@@ -47,27 +51,48 @@ def measure_models(
     Returns:
         The measurements, and a sentence for each model that failed.
     """
-    from ..features.loading import load_layers
     from ..study import measure_layers
 
-    measurements, failures = [], []
-    for name in dict.fromkeys((*names, CONTROL_ROW)):
-        is_ours = name == CONTROL_ROW and name not in names
-        options = {key: backbone_options[key] for key in ("device", "precision")} if is_ours else backbone_options
+    def work(backbone: LayeredBackbone) -> list[Measurement]:
+        return measure_layers(backbone, probes, progress=True, **settings)
+
+    measurements, failures = each_model(names, backbone_options, work)
+    if CONTROL_ROW not in names:
+        options = {key: backbone_options[key] for key in ("device", "precision")}
+        measurements += each_model((CONTROL_ROW,), options, work, quiet=True)[0]
+    return measurements, failures
+
+
+def each_model(
+    names: tuple[str, ...],
+    backbone_options: dict[str, Any],
+    work: Callable[[LayeredBackbone], list[Result]],
+    *,
+    quiet: bool = False,
+) -> tuple[list[Result], list[str]]:
+    """Load one model after another and do some work with it; a model that fails does not stop the others.
+
+    Returns:
+        What the work gave, and a sentence for each model that failed.
+    """
+    from ..features.loading import load_layers
+
+    found: list[Result] = []
+    failures = []
+    for name in names:
         try:
-            backbone = load_layers(name, **options)
-            if not is_ours:
-                for layer in backbone.layers:
-                    click.echo(describe(layer.provenance()), err=True)
-            measurements += measure_layers(backbone, probes, progress=True, **settings)
+            backbone = load_layers(name, **backbone_options)
+            for layer in () if quiet else backbone.layers:
+                click.echo(describe(layer.provenance()), err=True)
+            found += work(backbone)
         except CouplingKitError as error:
-            if len(names) == 1 and not is_ours:
+            if len(names) == 1:
                 raise
             failures.append(f"{name}: {error}")
             click.echo(f"Skipped: {failures[-1]}", err=True)
-    if all(measurement.name == CONTROL_ROW for measurement in measurements) and CONTROL_ROW not in names:
-        raise CouplingKitError(f"no model could be measured: {' '.join(failures)}")
-    return measurements, failures
+    if not found:
+        raise CouplingKitError(f"no model could be used: {' '.join(failures)}")
+    return found, failures
 
 
 def describe(provenance: dict[str, Any]) -> str:

@@ -17,7 +17,8 @@ LAYERS = {
     "features": ({"core"}, {"timm", "torchvision", "safetensors", "huggingface_hub", "transformers"}),
     "metrics": ({"core"}, {"scipy"}),
     "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm"}),
-    "figures": ({"core", "metrics", "study"}, {"matplotlib", "pandas"}),
+    # jinja2 (and its markupsafe) writes the explorer's page.
+    "figures": ({"core", "metrics", "study"}, {"matplotlib", "pandas", "jinja2", "markupsafe"}),
     "init": ({"core", "data", "probes", "features", "metrics", "study", "figures"}, set()),
     "cli": (
         {"core", "data", "probes", "features", "metrics", "study", "figures", "init"},

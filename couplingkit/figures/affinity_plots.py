@@ -69,7 +69,7 @@ def probe_figure(
     point: tuple[int, int],
     models: Sequence[ProbeMaps],
     *,
-    caption: str,
+    captions: tuple[str, str],
     width_in: float = PAGE_IN,
     how: str = "bicubic",
     colour_range: ColourRange = "shared",
@@ -81,7 +81,7 @@ def probe_figure(
         together: of A beside B.
         point: x, y of the query, px of the pictures.
         models: their maps.
-        caption: of the probe.
+        captions: of the two pictures.
         width_in: inches.
         how: `bicubic` or `nearest`.
         colour_range: of the first two rows; as in `affinity_figure`.
@@ -92,8 +92,8 @@ def probe_figure(
     reach = max(*map(abs, widest), 1e-3)
     change = Scale("RdBu_r", (-reach, reach), "change")
     content = (
-        (alone, "A alone", [(model.alone, scale) for model in models]),
-        (together, caption, [(model.together, scale) for model in models]),
+        (alone, captions[0], [(model.alone, scale) for model in models]),
+        (together, captions[1], [(model.together, scale) for model in models]),
         (None, "difference", [(model.difference, change) for model in models]),
     )
     rows = [

@@ -29,7 +29,7 @@ STYLE: Any = {
     "xtick.major.width": 0.6,
     "xtick.minor.width": 0.4,
     "pdf.fonttype": 42,  # fonts embedded whole, as publishers ask
-    "svg.fonttype": "none",
+    "svg.fonttype": "path",  # likewise: letters as shapes, the same on every machine
 }
 INK, MARK, LEVEL_ONE = "#33567a", "#c03a2b", "#555555"
 LETTERS_PER_IN = 17

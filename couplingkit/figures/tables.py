@@ -15,7 +15,16 @@ from ..metrics.bootstrap import Estimate
 from ..metrics.summary import CLIPPED_LIMIT, RateSummary
 from ..study import Measurement
 
-__all__ = ["Format", "render", "short_labels", "summary_document", "summary_numbers"]
+__all__ = [
+    "Format",
+    "as_text",
+    "estimate_text",
+    "number",
+    "render",
+    "short_labels",
+    "summary_document",
+    "summary_numbers",
+]
 
 Format = Literal["table", "markdown", "latex", "json", "csv"]
 Difference = tuple[str, str, Estimate, int]
@@ -63,11 +72,11 @@ def _for_reading(measurements: Sequence[Measurement]) -> pd.DataFrame:
         rows.append(
             {
                 "model": label,
-                f"cr_mean [{summary.level:.0%}]": _with_interval(found["cr_mean"]) + _mark(summary),
+                f"cr_mean [{summary.level:.0%}]": estimate_text(found["cr_mean"]) + _mark(summary),
                 "cr_median": f"{found['cr_median'].value:.3f}",
                 "cr_geomean": f"{found['cr_geomean'].value:.3f}",
                 "cr_of_means": f"{found['cr_of_means'].value:.3f}",
-                f"specificity [{summary.level:.0%}]": _with_interval(found.get("specificity")),
+                f"specificity [{summary.level:.0%}]": estimate_text(found.get("specificity")),
                 "displacement": f"{found['displacement'].value:.3f}",
                 "clipped num/den": " / ".join(f"{share:.1%}" for share in clipped),
                 "made": str(summary.probes),
@@ -82,12 +91,29 @@ def _mark(summary: RateSummary) -> str:
     return " (!)" if summary.clipped_denominator > CLIPPED_LIMIT else ""
 
 
-def _with_interval(estimate: Estimate | None) -> str:
-    if estimate is None:
+def estimate_text(estimate: Estimate | None) -> str:
+    """Return a value with its interval, `-` where there is none."""
+    if estimate is None or math.isnan(estimate.value):
         return "-"
     if math.isnan(estimate.low):
         return f"{estimate.value:.3f}"
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+
+
+def as_text(table: pd.DataFrame, form: str) -> str:
+    """Return a table of strings for a terminal (`table`), as markdown or as LaTeX.
+
+    Raises:
+        ArgumentError: no such format.
+    """
+    if form not in get_args(Format):
+        raise ArgumentError(f"format must be one of {', '.join(get_args(Format))}, not {form!r}.")
+    if form == "latex":
+        return table.to_latex(index=False, escape=True).rstrip()
+    if form == "markdown":
+        lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
+        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return table.to_string(index=False)
 
 
 def render(
@@ -112,24 +138,19 @@ def render(
         return json.dumps(summary_document(measurements, differences=differences, command=command), indent=1)
     if form == "csv":
         return summary_numbers(measurements).to_csv(index=False).rstrip()
-    if form not in get_args(Format):
-        raise ArgumentError(f"format must be one of {', '.join(get_args(Format))}, not {form!r}.")
-    table = _for_reading(measurements)
-    if form == "latex":
-        return table.to_latex(index=False, escape=True).rstrip()
-    if form == "markdown":
-        lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    text = as_text(_for_reading(measurements), form)
+    if form != "table":
+        return text
     marked = any(_mark(measurement.summary) for measurement in measurements)
     foot = [f"(!) no measurement: over {CLIPPED_LIMIT:.0%} of the denominators are clipped"] if marked else []
-    return "\n".join([table.to_string(index=False), *foot, *_difference_lines(differences)])
+    return "\n".join([text, *foot, *_difference_lines(differences)])
 
 
 def _difference_lines(differences: Sequence[Difference]) -> list[str]:
     lines = []
     for first, second, estimate, count in differences:
         left, right = short_labels([first, second])
-        lines.append(f"cr_mean({left}) - cr_mean({right}) = {_with_interval(estimate)} on the {count} probes of both")
+        lines.append(f"cr_mean({left}) - cr_mean({right}) = {estimate_text(estimate)} on the {count} probes of both")
     return ["", *lines] if lines else []
 
 
@@ -143,7 +164,7 @@ def summary_document(
             {
                 "name": measurement.name,
                 "statistics": {
-                    name: {key: _number(value) for key, value in vars(estimate).items()}
+                    name: {key: number(value) for key, value in vars(estimate).items()}
                     for name, estimate in measurement.summary.estimates.items()
                 },
                 "level": measurement.summary.level,
@@ -163,7 +184,7 @@ def summary_document(
                 "statistic": "cr_mean",
                 "first": first,
                 "second": second,
-                **{key: _number(value) for key, value in vars(estimate).items()},
+                **{key: number(value) for key, value in vars(estimate).items()},
                 "probes": count,
             }
             for first, second, estimate, count in differences
@@ -171,5 +192,6 @@ def summary_document(
     }
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
+    """Return a number as JSON has it: null where it is not finite."""
     return value if math.isfinite(value) else None

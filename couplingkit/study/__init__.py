@@ -4,6 +4,7 @@ from .affinity import AffinityMaps as AffinityMaps
 from .affinity import ProbeMaps as ProbeMaps
 from .affinity import Query as Query
 from .affinity import affinity_maps as affinity_maps
+from .affinity import map_arrays as map_arrays
 from .affinity import probe_maps as probe_maps
 from .affinity import probe_query as probe_query
 from .localizing import Localization as Localization

@@ -20,7 +20,7 @@ from ..probes.placement import UNITS
 from ..probes.probeset import ProbeSet
 from .photo_features import CellMap, PhotoFeatures, read_photos
 
-__all__ = ["AffinityMaps", "ProbeMaps", "Query", "affinity_maps", "probe_maps", "probe_query"]
+__all__ = ["AffinityMaps", "ProbeMaps", "Query", "affinity_maps", "map_arrays", "probe_maps", "probe_query"]
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,25 @@ def affinity_maps(
         AffinityMaps(layer.name, tuple(cell_map for cell_map in maps if cell_map is not None), layer.provenance())
         for layer, maps in zip(layered.layers, found, strict=True)
     ]
+
+
+def map_arrays(models: Sequence[AffinityMaps], queries: Sequence[Query]) -> dict[str, NDArray]:
+    """Return raw maps as named arrays, for `numpy.savez`.
+
+    `models` has the names, `queries` a row (photo, x, y) per query; of model m and query q `map_M_Q` has the cells
+    (h, w) and `frame_M_Q` their place: height and width of the photo and of the input, then top, left, height and width
+    of the photo within the input, then the stride (all px).
+    """
+    arrays: dict[str, NDArray] = {
+        "models": np.array([model.name for model in models]),
+        "queries": np.array([(query.photo, query.x, query.y) for query in queries], dtype=np.float64),
+    }
+    for m, model in enumerate(models):
+        for q, cell_map in enumerate(model.maps):
+            frame = cell_map.frame
+            place = (*frame.photo, *frame.image, frame.top, frame.left, frame.height, frame.width, cell_map.stride_px)
+            arrays |= {f"map_{m}_{q}": cell_map.cells, f"frame_{m}_{q}": np.array(place, dtype=np.int64)}
+    return arrays
 
 
 def probe_query(probes: ProbeSet, number: int) -> tuple[int, int]:

@@ -1,0 +1,104 @@
+"""Scores of affinity maps in, tables out: for a terminal, for markdown and LaTeX, as CSV, and everything as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..metrics.bootstrap import Estimate
+from ..metrics.localization import SCORES
+from ..study import Localization
+from .tables import as_text, estimate_text, number, short_labels
+
+__all__ = ["ScoreDifference", "render_scores", "score_document"]
+
+# (first, second, score -> estimate and objects in common)
+ScoreDifference = tuple[str, str, Mapping[str, tuple[Estimate, int]]]
+
+
+def render_scores(
+    models: Sequence[Localization],
+    form: str,
+    *,
+    differences: Sequence[ScoreDifference] = (),
+    document: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the scores of models as text in one of the formats of `Format`.
+
+    Args:
+        models: one row each.
+        form: table, markdown, latex, json or csv.
+        differences: of models, paired by object.
+        document: what `json` gives instead, where there is more to say than the scores.
+    """
+    if form == "json":
+        return json.dumps(document or score_document(models, differences=differences), indent=1)
+    if form == "csv":
+        return _numbers(models).to_csv(index=False).rstrip()
+    text = as_text(_for_reading(models), form)
+    return text if form != "table" else "\n".join([text, *_difference_lines(differences)])
+
+
+def _numbers(models: Sequence[Localization]) -> pd.DataFrame:
+    rows = []
+    for model in models:
+        row: dict[str, Any] = {"model": model.name}
+        for name, estimate in model.estimates.items():
+            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        rows.append(row | {"objects": model.counts["objects"], "measured": model.counts["measured"]})
+    return pd.DataFrame(rows)
+
+
+def _for_reading(models: Sequence[Localization]) -> pd.DataFrame:
+    labels = short_labels([model.name for model in models])
+    return pd.DataFrame(
+        [
+            {
+                "model": label,
+                **{name: estimate_text(model.estimates[name]) for name in SCORES},
+                "measured": f"{model.counts['measured']} of {model.counts['objects']}",
+            }
+            for label, model in zip(labels, models, strict=True)
+        ]
+    )
+
+
+def _difference_lines(differences: Sequence[ScoreDifference]) -> list[str]:
+    lines = []
+    for first, second, scores in differences:
+        left, right = short_labels([first, second])
+        lines += ["", f"{left} minus {right}, on the objects of both:"]
+        lines += [f"  {name:<12} {estimate_text(estimate)} ({count})" for name, (estimate, count) in scores.items()]
+    return lines
+
+
+def score_document(models: Sequence[Localization], *, differences: Sequence[ScoreDifference] = ()) -> dict[str, Any]:
+    """Return the scores, their intervals and where they come from, as JSON values (undefined numbers are null)."""
+    return {
+        "scores": [
+            {
+                "model": model.name,
+                "statistics": {name: _bounds(estimate) for name, estimate in model.estimates.items()},
+                "counts": model.counts,
+                "provenance": model.provenance,
+            }
+            for model in models
+        ],
+        "differences": [
+            {
+                "first": first,
+                "second": second,
+                "statistics": {
+                    name: _bounds(estimate) | {"objects": count} for name, (estimate, count) in scores.items()
+                },
+            }
+            for first, second, scores in differences
+        ],
+    }
+
+
+def _bounds(estimate: Estimate) -> dict[str, float | None]:
+    return {key: number(value) for key, value in vars(estimate).items()}
