@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,39 +97,47 @@ def draw_probe(
     """Draw the maps of a point of A without and with B; return what failed."""
     from ..data.coco import Eligibility
     from ..figures.affinity_plots import probe_figure
+    from ..figures.tables import number
     from ..probes.placement import ProbeSpec
     from ..probes.probeset import ProbeSet
     from ..study import AffinityMaps, Query, map_arrays, probe_maps, probe_query
 
-    number = options["probe"]
+    chosen = options["probe"]
     spec = ProbeSpec(**{key: options[key] for key in ("object_size", "gap", "canvas", "pairing", "visible", "control")})
     eligibility = Eligibility(options["min_area"], options["allow_border"])
     probes = ProbeSet.from_coco(
         options["annotations"],
         options["images"],
-        count=number + 1,
+        count=chosen + 1,
         seed=options["seed"],
         spec=spec,
         eligibility=eligibility,
     )
-    found, failures = each_model(models, backbone_options, lambda backbone: probe_maps(backbone, probes, number))
-    pair = probes.pairs[number]
-    a, b, *_ = probes.categories(number)
-    probe = probes[number]
+    found, failures = each_model(models, backbone_options, lambda backbone: probe_maps(backbone, probes, chosen))
+    pair = probes.pairs[chosen]
+    a, b, *_ = probes.categories(chosen)
+    probe = probes[chosen]
     pictures = [images.permute(1, 2, 0).numpy() for images in (probe.alone, probe.together)]
-    x, y = probe_query(probes, number)
-    caption = f"beside B: {b}, probe {number}"
+    x, y = probe_query(probes, chosen)
+    caption = f"beside B: {b}, probe {chosen}"
     figure = probe_figure(*pictures, (x, y), found, captions=(f"A alone: {a}", caption), **_look(options))
     for model in found:
-        on_a, on_b = (f"{before:.3f} -> {after:.3f}" for before, after in (model.on_a, model.on_b))
+        on_a, on_b = (" -> ".join(_decimals(level) for level in levels) for levels in (model.on_a, model.on_b))
         click.echo(f"{model.name}: affinity on A {on_a}, at B's place {on_b} (without B -> with B)")
     # As two photos: A alone, A beside B.
     maps = [AffinityMaps(model.name, (model.alone, model.together), model.provenance) for model in found]
-    levels = [{"model": model.name, "on_a": model.on_a, "on_b": model.on_b} for model in found]
-    described = {"number": number, "annotation_a": pair.annotation_a, "annotation_b": pair.annotation_b}
+    levels = [
+        {"model": model.name, "on_a": [number(x) for x in model.on_a], "on_b": [number(x) for x in model.on_b]}
+        for model in found
+    ]
+    described = {"number": chosen, "annotation_a": pair.annotation_a, "annotation_b": pair.annotation_b}
     document = _document(maps, options, probe={**described, "x": x, "y": y, "spec": vars(spec)}, levels=levels)
     _write(figure, folder, options, map_arrays(maps, [Query(0, x, y), Query(1, x, y)]), document)
     return failures
+
+
+def _decimals(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.3f}"
 
 
 def _look(options: dict[str, Any]) -> dict[str, Any]:

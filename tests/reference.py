@@ -83,3 +83,38 @@ def leaked(cells, amount, radius=None):
             mean = near.reshape(cells.shape[0], -1).mean(axis=1)
             result[:, row, column] = (1 - amount) * cells[:, row, column] + amount * mean
     return result
+
+
+def bilinear_feature(features, row, column):
+    """Feature of a (D, h, w) map at a place in cells (cell 0 has its centre at 0); the edge goes on for ever."""
+    rows, columns = features.shape[1:]
+    total = np.zeros(features.shape[0])
+    for i in (math.floor(row), math.floor(row) + 1):
+        for j in (math.floor(column), math.floor(column) + 1):
+            share = (1 - abs(row - i)) * (1 - abs(column - j))
+            total += share * features[:, min(max(i, 0), rows - 1), min(max(j, 0), columns - 1)].astype(np.float64)
+    return total
+
+
+def cosine_map(features, query):
+    """Cosine of each cell of a (D, h, w) map with a vector."""
+    found = np.zeros(features.shape[1:])
+    for row in range(found.shape[0]):
+        for column in range(found.shape[1]):
+            cell = features[:, row, column].astype(np.float64)
+            found[row, column] = (cell @ query) / math.sqrt((cell @ cell) * (query @ query))
+    return found
+
+
+def covered(mask, top, left, height, width, stride, grid, fine=8):
+    """Share of each cell that a photo's mask covers; the photo fills a rectangle of the input. By counting points."""
+    shares = np.zeros(grid)
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            for i in range(stride * fine):
+                for j in range(stride * fine):
+                    y = (row * stride + (i + 0.5) / fine - top) * mask.shape[0] / height
+                    x = (column * stride + (j + 0.5) / fine - left) * mask.shape[1] / width
+                    if 0 <= y < mask.shape[0] and 0 <= x < mask.shape[1]:
+                        shares[row, column] += mask[int(y), int(x)]
+    return shares / (stride * fine) ** 2

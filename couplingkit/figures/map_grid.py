@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,23 +11,16 @@ from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
 from numpy.typing import NDArray
 
+from .map_layout import BAR_ROOM, CAPTION_PT, GAP, HEADING_PT, MARGIN, Layout, shortened, wrapped
 from .plots import STYLE
 
 __all__ = ["GridRow", "Panel", "Scale", "map_grid"]
 
-GAP, MARGIN, CAPTION, LINE = 0.05, 0.04, 0.13, 0.115
-BAR_ROOM, BAR_WIDTH = 0.52, 0.08
+BAR_WIDTH, TALLEST_BAR = 0.08, 2.0
 LINE_SPACING = 1.1
-DOT_PT = 4.2
-TALLEST_PANEL = 1.35
-# A page's text block; a taller figure is made narrower instead.
-TALLEST_IN = 9.0
-HEADING_LINES = 4
-HEADING_PT, CAPTION_PT = 6.5, 5.5
+DOT_PT, SMALLEST_DOT_PT = 4.2, 2.4
 DPI = 300
 UNDEFINED = "0.55"
 RED = "#e2231a"
@@ -93,118 +85,50 @@ def map_grid(rows: Sequence[GridRow], headings: Sequence[str], *, width_in: floa
         first: heading of the pictures.
     """
     with rc_context(STYLE):
-        layout = _Layout.of(rows, headings, width_in)
+        layout = Layout.of(
+            [row.size for row in rows],
+            headings,
+            width_in,
+            own_ranges=any(panel.scale.limits is None for row in rows for panel in row.panels),
+        )
         figure = Figure(figsize=(width_in, layout.height))
         _write_names(figure, layout, first)
-        tops = layout.row_tops(rows)
+        tops = layout.row_tops([row.size for row in rows])
         for row, top in zip(rows, tops, strict=True):
             _draw_row(figure, layout, row, top)
         for scale in dict.fromkeys(panel.scale for row in rows for panel in row.panels):
             using = [place for place, row in enumerate(rows) if any(panel.scale == scale for panel in row.panels)]
-            bottom = tops[using[-1]] + layout.row_height(rows[using[-1]])
+            bottom = tops[using[-1]] + layout.row_height(rows[using[-1]].size)
             _draw_bar(figure, layout, scale, tops[using[0]], bottom)
     return figure
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where things stand, in inches from the left and from the top."""
-
-    width: float
-    height: float
-    panel: float
-    left: float
-    headings: list[list[str]]
-    key: list[list[str]]
-    heading_height: float
-
-    @classmethod
-    def of(cls, rows: Sequence[GridRow], names: Sequence[str], width: float) -> _Layout:
-        columns = 1 + len(names)
-        panel = (width - 2 * MARGIN - BAR_ROOM - GAP * (columns - 1)) / columns
-        while True:
-            headings = [_wrapped(name, panel, HEADING_PT) for name in names]
-            key: list[list[str]] = []
-            if max(len(lines) for lines in headings) > HEADING_LINES:
-                letters = [f"({chr(97 + place)})" for place in range(len(names))]
-                key = [
-                    _wrapped(f"{letter} {name}", width - 2 * MARGIN, HEADING_PT)
-                    for letter, name in zip(letters, names, strict=True)
-                ]
-                headings = [[letter] for letter in letters]
-            heading_height = LINE * max(len(lines) for lines in headings) + 0.04
-            key_height = LINE * sum(len(lines) for lines in key)
-            drawn = cls(width, 0.0, panel, 0.0, headings, key, heading_height)
-            height = (
-                MARGIN + heading_height + sum(drawn.row_height(row) + CAPTION for row in rows) + key_height + MARGIN
-            )
-            if height <= TALLEST_IN or panel < 0.3:
-                break
-            panel *= 0.97
-        block = columns * panel + GAP * (columns - 1) + BAR_ROOM
-        return cls(width, height, panel, (width - block) / 2, headings, key, heading_height)
-
-    def row_height(self, row: GridRow) -> float:
-        return self.panel * min(row.size[0] / row.size[1], TALLEST_PANEL)
-
-    def row_tops(self, rows: Sequence[GridRow]) -> list[float]:
-        heights = [self.row_height(row) + CAPTION for row in rows]
-        return [MARGIN + self.heading_height + sum(heights[:place]) for place in range(len(rows))]
-
-    def column(self, place: int) -> float:
-        return self.left + place * (self.panel + GAP)
-
-    def box(self, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
-        """Return a rectangle as fractions of the figure, as matplotlib wants them."""
-        return left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height
-
-
-def _wrapped(text: str, width_in: float, size: float) -> list[str]:
-    """Break a name into lines of at most `width_in` inches, after a separator where there is one."""
-    parts = [part for part in re.split(r"(?<=[/_@,:.\- ])", text) if part]
-    lines = [""]
-    for part in parts:
-        if _width(lines[-1] + part.rstrip(), size) <= width_in:
-            lines[-1] += part
-            continue
-        lines.append("")
-        for letter in part:
-            if _width(lines[-1] + letter, size) > width_in:
-                lines.append("")
-            lines[-1] += letter
-    return [line.strip() for line in lines if line.strip()] or [""]
-
-
-def _width(text: str, size: float) -> float:
-    if not text:
-        return 0.0
-    return float(TextPath((0, 0), text.replace("$", r"\$"), size=size, prop=FontProperties()).get_extents().x1) / 72
-
-
-def _write_names(figure: Figure, layout: _Layout, first: str) -> None:
+def _write_names(figure: Figure, layout: Layout, first: str) -> None:
     bottom = MARGIN + layout.heading_height - 0.04
     for place, lines in enumerate([[first], *layout.headings]):
         middle = layout.column(place) + layout.panel / 2
         _write(figure, layout, middle, bottom, "\n".join(lines), size=HEADING_PT, ha="center", va="bottom")
     if layout.key:
-        text = "\n".join(line for lines in layout.key for line in lines)
+        text = "\n".join(layout.key)
         _write(figure, layout, MARGIN, layout.height - MARGIN, text, size=HEADING_PT, ha="left", va="bottom")
 
 
-def _draw_row(figure: Figure, layout: _Layout, row: GridRow, top: float) -> None:
-    height = layout.row_height(row)
+def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
+    height = layout.row_height(row.size)
     # A tall portrait keeps its aspect: its panels are narrower than their column.
     width = height * row.size[1] / row.size[0]
     inset = (layout.panel - width) / 2
     left = layout.column(0)
     if row.picture is None:
-        lines = "\n".join(_wrapped(row.caption, layout.panel, CAPTION_PT))
+        lines = "\n".join(wrapped(row.caption, layout.panel, CAPTION_PT))
         _write(figure, layout, left + layout.panel / 2, top + height / 2, lines, ha="center", va="center")
     else:
         axes = figure.add_axes(layout.box(left + inset, top, width, height))
         axes.imshow(row.picture, extent=_extent(row), interpolation="antialiased", aspect="auto")
         _mark(axes, row, min(width, height))
-        _write(figure, layout, left + inset, top + height + 0.02, _cut(row.caption, layout.panel - inset))
+        _write(
+            figure, layout, left + inset, top + height + 0.02, shortened(row.caption, layout.panel - inset, CAPTION_PT)
+        )
     for place, panel in enumerate(row.panels, 1):
         left = layout.column(place) + inset
         values = panel.at_size((max(1, round(height * DPI)), max(1, round(width * DPI))))
@@ -221,7 +145,8 @@ def _draw_row(figure: Figure, layout: _Layout, row: GridRow, top: float) -> None
         )
         _mark(axes, row, min(width, height))
         if panel.scale.limits is None:
-            _write(figure, layout, left, top + height + 0.02, f"{low:.2f} to {high:.2f}")
+            lines = "\n".join(wrapped(f"{low:.2f} to {high:.2f}", layout.panel, CAPTION_PT))
+            _write(figure, layout, left + width / 2, top + height + 0.02, lines, ha="center")
 
 
 def _extent(row: GridRow) -> tuple[float, float, float, float]:
@@ -230,7 +155,7 @@ def _extent(row: GridRow) -> tuple[float, float, float, float]:
 
 def _mark(axes: Axes, row: GridRow, side_in: float) -> None:
     """Mark the query: a red dot with a white rim, smaller on small panels."""
-    dot = min(DOT_PT, max(2.4, 0.08 * 72 * side_in))
+    dot = min(DOT_PT, max(SMALLEST_DOT_PT, 0.08 * 72 * side_in))
     x, y = row.point
     axes.plot(x, y, "o", color=RED, markeredgecolor="white", markersize=dot, markeredgewidth=dot / 5, clip_on=False)
     left, right, bottom, top = _extent(row)
@@ -247,7 +172,7 @@ def _own_limits(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def _write(
     figure: Figure,
-    layout: _Layout,
+    layout: Layout,
     left: float,
     top: float,
     text: str,
@@ -263,17 +188,9 @@ def _write(
     figure.text(x, y, text, ha=ha, va=va, fontsize=size, linespacing=spacing, rotation=rotation, parse_math=False)
 
 
-def _cut(text: str, width_in: float) -> str:
-    if _width(text, CAPTION_PT) <= width_in:
-        return text
-    while text and _width(text + "…", CAPTION_PT) > width_in:
-        text = text[:-1]
-    return text + "…"
-
-
-def _draw_bar(figure: Figure, layout: _Layout, scale: Scale, top: float, bottom: float) -> None:
+def _draw_bar(figure: Figure, layout: Layout, scale: Scale, top: float, bottom: float) -> None:
     left = layout.column(len(layout.headings)) + layout.panel + GAP
-    height = min(bottom - top, 2.0)
+    height = min(bottom - top, TALLEST_BAR)
     axes = figure.add_axes(layout.box(left, top + (bottom - top - height) / 2, BAR_WIDTH, height))
     low, high = scale.limits or (0.0, 1.0)
     axes.imshow(
@@ -286,6 +203,6 @@ def _draw_bar(figure: Figure, layout: _Layout, scale: Scale, top: float, bottom:
         axes.set_yticks([low, high], ["low", "high"])
     elif height < 0.7:
         axes.set_yticks([low, high], [f"{low:.2f}", f"{high:.2f}"])
-    lines = "\n".join(_wrapped(scale.label, max(bottom - top, 0.4), CAPTION_PT))
+    lines = "\n".join(wrapped(scale.label, max(bottom - top, 0.4), CAPTION_PT))
     middle = top + (bottom - top) / 2
     _write(figure, layout, left + BAR_ROOM - GAP - 0.01, middle, lines, ha="right", va="center", rotation=90)

@@ -120,7 +120,8 @@ def leak_scores(affinity: Array, inside: Array, other: Array, background: Array)
 
 
 def _mean(affinity: Array, weights: Array) -> float:
-    return float((affinity * weights).sum() / weights.sum())
+    # Cells of no weight may be undefined.
+    return float((np.where(weights > 0, affinity, 0) * weights).sum() / weights.sum())
 
 
 def inner_point(mask: Mask) -> tuple[int, int]:

@@ -193,5 +193,8 @@ def probe_maps(backbone: DenseBackbone | LayeredBackbone, probes: ProbeSet, numb
 
 
 def _level(cell_map: CellMap, weights: Tensor) -> float:
-    cells = torch.from_numpy(cell_map.cells).to(torch.float32)[None, None]
-    return float(masked_mean(cells, weights.cpu())[0, 0])
+    """Return the mean over a region; NaN where it is empty or undefined in a cell of the region."""
+    region = weights.cpu()
+    cells = torch.from_numpy(cell_map.cells).to(torch.float32)[None]
+    # Undefined cells elsewhere are none of the region's business, but 0 times NaN is NaN.
+    return float(masked_mean(torch.where(region > 0, cells, 0.0)[:, None], region)[0, 0])

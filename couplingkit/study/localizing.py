@@ -206,7 +206,8 @@ def _described(model: str, query: ObjectQuery) -> dict[str, Any]:
 
 
 def _why_not(cells: NDArray[np.float64], inside: NDArray[np.float64], photo: NDArray[np.float64]) -> str:
-    if np.isnan(cells).any():
+    # In the padding around a photo anything may be undefined; it is not looked at.
+    if np.isnan(cells[photo > 0]).any():
         return "a feature of length 0 has no direction"
     counted = photo >= 0.5
     halves = (inside >= 0.5) & counted
