@@ -6,19 +6,9 @@ from typing import Any
 
 import click
 
-from .options import (
-    BACKBONE_OPTIONS,
-    batch_size_option,
-    check_models,
-    fit_option,
-    format_option,
-    image_option,
-    model_options,
-    optional_data_options,
-    out_options,
-    probe_options,
-    seed_option,
-)
+from .data_options import fit_option, image_option, optional_data_options, probe_options
+from .model_options import BACKBONE_OPTIONS, check_models, model_options
+from .options import batch_size_option, format_option, out_options, seed_option
 from .pictures import point
 
 __all__ = ["affinity"]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import device_option, out_options, seed_option
+from .model_options import device_option
+from .options import out_options, seed_option
 
 if TYPE_CHECKING:
     from ..metrics.bootstrap import Estimate

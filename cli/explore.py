@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import __version__
-from .options import (
-    BACKBONE_OPTIONS,
-    batch_size_option,
-    check_models,
-    fit_option,
-    image_option,
-    model_options,
-    optional_data_options,
-    out_options,
-    seed_option,
-)
+from .data_options import fit_option, image_option, optional_data_options
+from .model_options import BACKBONE_OPTIONS, check_models, model_options
+from .options import batch_size_option, out_options, seed_option
 
 if TYPE_CHECKING:
     from ..figures.explorer import ExplorerPhoto

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .options import model_options, seed_option
+from .model_options import model_options
+from .options import seed_option
 
 __all__ = ["inspect"]
 

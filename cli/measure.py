@@ -7,17 +7,9 @@ from typing import Any
 
 import click
 
-from .options import (
-    BACKBONE_OPTIONS,
-    batch_size_option,
-    check_models,
-    data_options,
-    format_option,
-    model_options,
-    out_options,
-    probe_options,
-    seed_option,
-)
+from .data_options import data_options, probe_options
+from .model_options import BACKBONE_OPTIONS, check_models, model_options
+from .options import batch_size_option, format_option, out_options, seed_option
 
 __all__ = ["measure"]
 

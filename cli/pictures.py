@@ -63,12 +63,12 @@ def point(_context: click.Context, _parameter: click.Parameter, values: tuple[st
 
 def check_sources(pictures: tuple[Path, ...], annotations: Path | None, images: Path | None) -> None:
     """Refuse a command that names no photos, or half of a data set."""
+    if annotations is None and images is not None:
+        raise ArgumentError("--images is the folder of --annotations, which is missing; a single picture is --image.")
     if annotations is None and not pictures:
         raise ArgumentError(
             "there is nothing to look at: give --image PHOTO, or --annotations JSON and --images FOLDER."
         )
-    if annotations is None and images is not None:
-        raise ArgumentError("--images is the folder of --annotations, which is missing; a single picture is --image.")
     if annotations is not None and images is None and not pictures:
         raise ArgumentError("--annotations needs --images, the folder that the JSON's file names start from.")
 

@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from .options import data_options, device_option, out_options, probe_options, seed_option
+from .data_options import data_options, probe_options
+from .model_options import device_option
+from .options import out_options, seed_option
 
 __all__ = ["probes"]
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .data.coco import Eligibility as Eligibility
+    from .data.coco import read_instances as read_instances
+    from .data.photos import open_photo as open_photo
     from .data.scenes import write_scenes as write_scenes
     from .errors import CouplingKitError as CouplingKitError
     from .features.backbone import DenseBackbone as DenseBackbone
@@ -24,6 +26,10 @@ if TYPE_CHECKING:
     from .features.own_format import save_backbone as save_backbone
     from .features.regions import masked_mean as masked_mean
     from .features.regions import region_weights as region_weights
+    from .figures.affinity_plots import affinity_figure as affinity_figure
+    from .figures.explorer import ExplorerPhoto as ExplorerPhoto
+    from .figures.explorer import explorer_page as explorer_page
+    from .metrics.affinity import affinity_map as affinity_map
     from .metrics.angles import angle_between as angle_between
     from .metrics.coupling import coupling_rate as coupling_rate
     from .metrics.summary import paired_difference as paired_difference
@@ -32,33 +38,59 @@ if TYPE_CHECKING:
     from .probes.probeset import ProbeSet as ProbeSet
     from .probes.triplet import Probe as Probe
     from .streams import Stream as Stream
+    from .study import AffinityMaps as AffinityMaps
+    from .study import Localization as Localization
     from .study import Measurement as Measurement
+    from .study import ProbeMaps as ProbeMaps
+    from .study import Query as Query
+    from .study import affinity_maps as affinity_maps
     from .study import compare as compare
+    from .study import compare_localization as compare_localization
+    from .study import draw_queries as draw_queries
+    from .study import localize as localize
     from .study import measure as measure
     from .study import measure_layers as measure_layers
+    from .study import probe_maps as probe_maps
+    from .study import read_photos as read_photos
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AffinityMaps": "study",
     "CouplingKitError": "errors",
     "DenseBackbone": "features.backbone",
     "Eligibility": "data.coco",
+    "ExplorerPhoto": "figures.explorer",
     "LayeredBackbone": "features.backbone",
+    "Localization": "study",
     "Measurement": "study",
     "NetworkBackbone": "features.backbone",
     "Probe": "probes.triplet",
+    "ProbeMaps": "study",
     "ProbeSet": "probes.probeset",
     "ProbeSpec": "probes.placement",
+    "Query": "study",
     "Stream": "streams",
+    "affinity_figure": "figures.affinity_plots",
+    "affinity_map": "metrics.affinity",
+    "affinity_maps": "study",
     "angle_between": "metrics.angles",
     "compare": "study",
+    "compare_localization": "study",
     "coupling_rate": "metrics.coupling",
+    "draw_queries": "study",
+    "explorer_page": "figures.explorer",
     "load_backbone": "features.loading",
     "load_layers": "features.loading",
+    "localize": "study",
     "masked_mean": "features.regions",
     "measure": "study",
     "measure_layers": "study",
+    "open_photo": "data.photos",
     "paired_difference": "metrics.summary",
+    "probe_maps": "study",
+    "read_instances": "data.coco",
+    "read_photos": "study",
     "region_weights": "features.regions",
     "save_backbone": "features.own_format",
     "summarize": "metrics.summary",
