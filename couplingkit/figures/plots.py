@@ -152,8 +152,11 @@ def probe_sheet(
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure in the format of its suffix: 300 dpi, and nothing of the day it was drawn on."""
-    dated = {".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {}}
-    # Photos hardly get smaller at higher levels, which take twice as long as everything else here.
-    packing = {"compress_level": PNG_LEVEL} if path.suffix == ".png" else None
+    settings: dict[str, Any] = {
+        # Photos hardly get smaller at higher levels, which take longer than everything else here.
+        ".png": {"pil_kwargs": {"compress_level": PNG_LEVEL}},
+        ".pdf": {"metadata": {"CreationDate": None}},
+        ".svg": {"metadata": {"Date": None}},
+    }
     with rc_context(STYLE):
-        figure.savefig(path, dpi=300, metadata=dated.get(path.suffix, {}), pil_kwargs=packing)
+        figure.savefig(path, dpi=300, **settings.get(path.suffix, {}))

@@ -47,7 +47,8 @@ def main():
         queries = [ck.Query(number, query.x, query.y) for number, query in enumerate(chosen)]
         backbones = [load_layers(name, precision="float32") for name in MODELS]
         for backbone in backbones:
-            ck.affinity_maps(backbone, photos[:1], queries[:1])
+            warm = ck.affinity_maps(backbone, photos[:1], queries[:1])
+        save_figure(ck.affinity_figure(photos, queries[:1], warm), Path(folder) / "warm.png")
         start = time.perf_counter()
         maps = [of_layer for backbone in backbones for of_layer in ck.affinity_maps(backbone, photos, queries)]
         forward = time.perf_counter() - start
@@ -72,7 +73,7 @@ def main():
             if shutil.which("chromium"):
                 first, *rest = clicks(page)
                 print(
-                    f"  a click: first {first:.0f} ms, then {statistics.median(rest):.0f} ms, at most {max(rest):.0f} ms"
+                    f"  a click: {first:.0f} ms the first, then {statistics.median(rest):.0f}, at most {max(rest):.0f}"
                 )
 
 
