@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .study import measure as measure
     from .study import measure_layers as measure_layers
     from .study import probe_maps as probe_maps
+    from .study import probe_query as probe_query
     from .study import read_photos as read_photos
 
 __version__ = "0.1.0"
@@ -89,6 +90,7 @@ _HOMES = {
     "open_photo": "data.photos",
     "paired_difference": "metrics.summary",
     "probe_maps": "study",
+    "probe_query": "study",
     "read_instances": "data.coco",
     "read_photos": "study",
     "region_weights": "features.regions",

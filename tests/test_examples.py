@@ -42,19 +42,19 @@ def test_readme_python(tmp_path, monkeypatch):
 def test_readme_commands_are_commands():
     """Every `couplingkit` line of README parses: the command exists and takes these options."""
     lines = re.findall(
-        r"^.*couplingkit (?:backbones|demo|inspect|measure|probes|scenes).*$",
+        r"^.*couplingkit (?:affinity|backbones|demo|explore|inspect|measure|probes|scenes).*$",
         README.replace("\\\n", " "),
         flags=re.MULTILINE,
     )
     commands = [line.split("couplingkit ", 1)[1] for line in lines if not line.startswith(("*", "`", "|"))]
-    assert len(commands) >= 8
+    assert len(commands) >= 13
     for command in commands:
         words = shlex.split(command, comments=True)
         options = [word for word in words if word.startswith("--")]
         path = [
             word
             for word in words[:2]
-            if word in ("backbones", "demo", "inspect", "measure", "probes", "preview", "scenes")
+            if word in ("affinity", "backbones", "demo", "explore", "inspect", "measure", "probes", "preview", "scenes")
         ]
         told = CliRunner().invoke(main, [*path, "--help"])
         assert told.exit_code == 0

@@ -78,3 +78,14 @@ def test_every_eligible_object_is_whole(real_coco):
     assert len(index.objects) > 200
     assert sum(index.dropped.values()) + len(index.objects) == index.annotations == 1213
     assert index.dropped["crowd"] == 16
+
+
+def test_a_trained_vit_finds_objects_and_a_random_one_less(real_coco, vit):
+    queries = ck.draw_queries(ck.read_instances(real_coco[0]), count=60, seed=0)
+    trained, random = (
+        ck.localize(backbone, queries, real_coco[1])[0]
+        for backbone in (vit, ck.load_backbone("random:vit_tiny_patch16_224", precision="float32", device="cpu"))
+    )
+    assert trained.counts == {"objects": 60, "measured": 60}
+    assert trained.estimates["auroc_px"].low > 0.88
+    assert ck.compare_localization(trained, random)["ap_px"][0].low > 0.25

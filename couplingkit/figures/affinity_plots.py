@@ -56,7 +56,7 @@ def affinity_figure(
             size=(photos[query.photo].shape[0], photos[query.photo].shape[1]),
             point=(query.x, query.y),
             caption=f"{query.x:g}, {query.y:g}" if captions is None else captions[place],
-            panels=[Panel(partial(_drawn, model.maps[place], how), scale) for model in models],
+            panels=[Panel(partial(_drawn, model.maps[place], how), scale, how == "bicubic") for model in models],
         )
         for place, query in enumerate(queries)
     ]
@@ -102,7 +102,7 @@ def probe_figure(
             size=(alone.shape[0], alone.shape[1]),
             point=point,
             caption=text,
-            panels=[Panel(partial(_drawn, cell_map, how), colours) for cell_map, colours in maps],
+            panels=[Panel(partial(_drawn, cell_map, how), colours, how == "bicubic") for cell_map, colours in maps],
         )
         for picture, text, maps in content
     ]

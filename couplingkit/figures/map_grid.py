@@ -21,7 +21,8 @@ __all__ = ["GridRow", "Panel", "Scale", "map_grid"]
 BAR_WIDTH, TALLEST_BAR = 0.08, 2.0
 LINE_SPACING = 1.1
 DOT_PT, SMALLEST_DOT_PT = 4.2, 2.4
-DPI = 300
+# A smooth map of some dozen cells needs no more; the blocks of `nearest` do, for their edges.
+SMOOTH_DPI, SHARP_DPI = 150, 300
 UNDEFINED = "0.55"
 RED = "#e2231a"
 
@@ -48,10 +49,17 @@ class Scale:
 
 @dataclass(frozen=True)
 class Panel:
-    """One map: draws itself at (height, width) px, as values (H, W); NaN is undefined."""
+    """One map.
+
+    Attributes:
+        at_size: draws it at (height, width) px, as values (H, W); NaN is undefined.
+        scale: its colours.
+        smooth: whether it has no edges.
+    """
 
     at_size: Callable[[tuple[int, int]], NDArray[np.float64]]
     scale: Scale
+    smooth: bool
 
 
 @dataclass(frozen=True)
@@ -131,7 +139,8 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
         )
     for place, panel in enumerate(row.panels, 1):
         left = layout.column(place) + inset
-        values = panel.at_size((max(1, round(height * DPI)), max(1, round(width * DPI))))
+        dpi = SMOOTH_DPI if panel.smooth else SHARP_DPI
+        values = panel.at_size((max(1, round(height * dpi)), max(1, round(width * dpi))))
         low, high = panel.scale.limits or _own_limits(values)
         axes = figure.add_axes(layout.box(left, top, width, height))
         axes.imshow(
@@ -140,7 +149,8 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
             vmin=low,
             vmax=high,
             extent=_extent(row),
-            interpolation="nearest",
+            # As it is into a PDF: resampled there, it would be six times as large.
+            interpolation="none",
             aspect="auto",
         )
         _mark(axes, row, min(width, height))
