@@ -19,20 +19,26 @@ def photos(real_coco):
     return ck.ProbeSet.from_coco(*real_coco, count=100)
 
 
-def test_a_trained_vit_is_coupled(photos, vit):
-    summary = ck.measure(vit, photos).summary
+@pytest.fixture(scope="module")
+def measured(photos, vit):
+    """The trained ViT on all photos, once for all tests."""
+    return ck.measure(vit, photos)
+
+
+def test_a_trained_vit_is_coupled(measured):
+    summary = measured.summary
     assert summary.measured == 100
     assert 1 < summary.cr_mean < 1.3
     assert summary.estimates["specificity"].low > 0
     assert summary.clipped_denominator == 0
 
 
-def test_a_wrong_normalisation_looks_right_and_halves_the_coupling(photos, vit, real_weights):
+def test_a_wrong_normalisation_looks_right_and_halves_the_coupling(photos, measured, real_weights):
     """README's warning, on a fifth of its probes: no clipping, nothing that looks amiss, another number."""
     file = real_weights / "vit_tiny_patch16_224_tinyimagenet_ft.pth"
     options = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "precision": "float32", "device": "cpu"}
     wrong = ck.measure(ck.load_backbone(f"vit_tiny_patch16_224@{file}", **options), photos)
-    right = ck.measure(vit, photos)
+    right = measured
     assert wrong.summary.clipped_denominator == 0
     assert wrong.summary.cr_mean - 1 < 0.7 * (right.summary.cr_mean - 1)
     assert wrong.summary.estimates["specificity"].value < right.summary.estimates["specificity"].low
@@ -45,14 +51,14 @@ def test_batch_size_changes_nothing(real_coco, vit):
     assert np.abs(one - many).max() < 1e-5
 
 
-def test_bfloat16_agrees(photos, vit, real_weights):
+def test_bfloat16_agrees(photos, measured, real_weights):
     file = real_weights / "vit_tiny_patch16_224_tinyimagenet_ft.pth"
     lower = ck.load_backbone(f"vit_tiny_patch16_224@{file}", precision="bfloat16", device="cpu")
-    difference = ck.measure(lower, photos).summary.cr_mean - ck.measure(vit, photos).summary.cr_mean
+    difference = ck.measure(lower, photos).summary.cr_mean - measured.summary.cr_mean
     assert abs(difference) < 0.01
 
 
-def test_the_cnn_beside_it(photos, vit, real_weights):
+def test_the_cnn_beside_it(photos, measured, real_weights):
     file = real_weights / "mobilenetv2_100_in1k_dequant.pth"
     options = {"mean": HALF, "std": HALF, "precision": "float32", "device": "cpu"}
     coarse = ck.load_backbone(f"mobilenetv2_100,pad_type=same@{file}", **options)
@@ -60,13 +66,13 @@ def test_the_cnn_beside_it(photos, vit, real_weights):
     at_32, at_16 = ck.measure(coarse, photos), ck.measure(fine, photos)
     assert (coarse.stride_px, fine.stride_px) == (32, 16)
     assert at_32.summary.measured < at_16.summary.measured == 100
-    assert at_16.summary.cr_mean > ck.measure(vit, photos).summary.cr_mean
+    assert at_16.summary.cr_mean > measured.summary.cr_mean
     assert at_16.summary.estimates["specificity"].low > 0
 
 
-def test_a_random_network_carries_less_than_a_trained_one(photos, vit):
+def test_a_random_network_carries_less_than_a_trained_one(photos, measured):
     random = ck.measure(ck.load_backbone("random:vit_tiny_patch16_224", precision="float32", device="cpu"), photos)
-    trained = ck.measure(vit, photos)
+    trained = measured
     assert random.summary.cr_mean < 1.05
     assert random.summary.specificity < trained.summary.specificity / 4
     difference, _ = ck.compare(trained, random)
