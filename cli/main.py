@@ -13,6 +13,7 @@ from .backbones import backbones
 from .demo import demo
 from .explore import explore
 from .inspect import inspect
+from .masks import masks
 from .measure import measure
 from .probes import probes
 from .scenes import scenes
@@ -56,5 +57,5 @@ def main() -> None:
     """
 
 
-for command in (affinity, backbones, demo, explore, inspect, measure, probes, scenes):
+for command in (affinity, backbones, demo, explore, inspect, masks, measure, probes, scenes):
     main.add_command(command)

@@ -19,9 +19,10 @@ LAYERS = {
     "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm"}),
     # jinja2 (and its markupsafe) writes the explorer's page.
     "figures": ({"core", "metrics", "study"}, {"matplotlib", "pandas", "jinja2", "markupsafe"}),
-    "init": ({"core", "data", "probes", "features", "metrics", "study", "figures"}, set()),
+    "training": ({"core", "data", "features"}, {"tqdm"}),
+    "init": ({"core", "data", "probes", "features", "metrics", "study", "figures", "training"}, set()),
     "cli": (
-        {"core", "data", "probes", "features", "metrics", "study", "figures", "init"},
+        {"core", "data", "probes", "features", "metrics", "study", "figures", "training", "init"},
         {"click", "pandas"},
     ),
     "main": ({"cli"}, set()),

@@ -42,7 +42,7 @@ def test_readme_python(tmp_path, monkeypatch):
 def test_readme_commands_are_commands():
     """Every `couplingkit` line of README parses: the command exists and takes these options."""
     lines = re.findall(
-        r"^.*couplingkit (?:affinity|backbones|demo|explore|inspect|measure|probes|scenes).*$",
+        r"^.*couplingkit (?:affinity|backbones|demo|explore|inspect|masks|measure|probes|scenes).*$",
         README.replace("\\\n", " "),
         flags=re.MULTILINE,
     )
@@ -54,7 +54,19 @@ def test_readme_commands_are_commands():
         path = [
             word
             for word in words[:2]
-            if word in ("affinity", "backbones", "demo", "explore", "inspect", "measure", "probes", "preview", "scenes")
+            if word
+            in (
+                "affinity",
+                "backbones",
+                "demo",
+                "explore",
+                "inspect",
+                "masks",
+                "measure",
+                "probes",
+                "preview",
+                "scenes",
+            )
         ]
         told = CliRunner().invoke(main, [*path, "--help"])
         assert told.exit_code == 0

@@ -1,0 +1,1 @@
+"""Images in, trained networks out: the reference trainer of decoupled models."""
