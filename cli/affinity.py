@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import click
 
 from .data_options import fit_option, image_option, optional_data_options, probe_options
-from .model_options import BACKBONE_OPTIONS, check_models, model_options
+from .model_options import BACKBONE_OPTIONS, check_models, label_option, model_options
 from .options import batch_size_option, format_option, out_options, seed_option
 from .pictures import point
 
@@ -22,8 +23,8 @@ def colour_range(_context: click.Context, _parameter: click.Parameter, value: st
         low, high = (float(part) for part in value.split(","))
     except ValueError:
         raise click.BadParameter(f"{value!r} is not shared, per-panel or LOW,HIGH like 0,1.") from None
-    if not low < high:
-        raise click.BadParameter(f"{value!r} must go up, like 0,1.")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise click.BadParameter(f"{value!r} must be two finite numbers that go up, like 0,1.")
     return low, high
 
 
@@ -40,7 +41,9 @@ def colour_range(_context: click.Context, _parameter: click.Parameter, value: st
     show_default=True,
     help="Objects that are scored, at most; 0 scores none.",
 )
-@click.option("--probe", type=click.IntRange(0), help="Draw this probe of the annotations instead: without B, with B.")
+@click.option(
+    "--probe", type=click.IntRange(0, 99_999), help="Draw this probe of the annotations instead: without B, with B."
+)
 @probe_options
 @fit_option
 @click.option(
@@ -67,6 +70,7 @@ def colour_range(_context: click.Context, _parameter: click.Parameter, value: st
     show_default=True,
     help="Of the figure: one column of a paper (3.35 in) or two (6.9 in).",
 )
+@label_option
 @model_options
 @batch_size_option
 @seed_option
@@ -91,7 +95,10 @@ def affinity(models: tuple[str, ...], **options: Any) -> None:
     other object.
     """
     from ..errors import ArgumentError
+    from ..features.names import split_layers
+    from ..figures.map_layout import check_columns
     from ..files import check_free
+    from .affinity_outputs import look
     from .affinity_runs import draw_examples, draw_points, draw_probe
     from .pictures import check_sources, figure_path
     from .session import default_out
@@ -106,6 +113,7 @@ def affinity(models: tuple[str, ...], **options: Any) -> None:
     folder = None if figure_path(options["out"]) else options["out"] or default_out("affinity")
     check_free(folder or options["out"], overwrite=options["overwrite"], folder=folder is not None)
     check_models(models, options)
+    check_columns(len(models) * len(split_layers(options["layer"])), look(options)["width_in"])
     backbone_options = {key: options[key] for key in BACKBONE_OPTIONS}
     draw = draw_points if options["pictures"] else draw_examples if options["probe"] is None else draw_probe
     failures = draw(models, backbone_options, folder, options)

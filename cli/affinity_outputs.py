@@ -35,7 +35,9 @@ def document(models: list[AffinityMaps], options: dict[str, Any], **more: Any) -
     for model in models:
         for note in model.provenance.get("notes", ()):
             click.echo(f"Note on {model.name}: {note}", err=True)
-    settings = {key: options[key] for key in ("fit", "how", "seed")}
+    # A probe is drawn at the model's own size, and nothing is fitted.
+    asked = ("how", "seed") if "probe" in more else ("fit", "how", "seed")
+    settings = {key: options[key] for key in asked}
     return {
         "command": command_line(),
         "models": [{"name": model.name, "provenance": model.provenance} for model in models],

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .affinity_outputs import decimals, document, look, write
-from .pictures import open_pictures, photos_of, points_on, read_index, spread_out
+from .annotated import photos_of, read_index, spread_out
+from .model_options import labels_of
+from .pictures import open_pictures, points_on
 from .session import each_model
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def draw_points(
     found, failures = each_model(
         models, backbone_options, lambda backbone: affinity_maps(backbone, pictures.rgb, queries, **settings)
     )
-    figure = affinity_figure(pictures.rgb, queries, found, **look(options))
+    labels = labels_of([model.name for model in found], models, options["labels"])
+    figure = affinity_figure(pictures.rgb, queries, found, labels=labels, **look(options))
     asked = [{"image": pictures.names[query.photo], "x": query.x, "y": query.y} for query in queries]
     summary = document(found, options, queries=asked)
     write(figure, folder, options, map_arrays(found, queries), summary)
@@ -44,6 +47,7 @@ def draw_examples(
     models: tuple[str, ...], backbone_options: dict[str, Any], folder: Path | None, options: dict[str, Any]
 ) -> list[str]:
     """Draw the maps of some annotated objects and score those of many; return what failed."""
+    from ..data.segmentation import rle_mask
     from ..figures.affinity_plots import affinity_figure
     from ..figures.score_tables import render_scores, score_document
     from ..study import Query, affinity_maps, compare_localization, draw_queries, localize, map_arrays
@@ -69,7 +73,11 @@ def draw_examples(
     found = [maps for maps, _ in both]
     scores = [of_layer for _, of_layer in both if of_layer is not None]
     captions = [query.target.category for query in examples]
-    figure = affinity_figure(pictures.rgb, queries, found, captions=captions, **look(options))
+    outlines = [rle_mask(query.target.rle) for query in examples]
+    labels = labels_of([model.name for model in found], models, options["labels"])
+    figure = affinity_figure(
+        pictures.rgb, queries, found, captions=captions, outlines=outlines, labels=labels, **look(options)
+    )
     asked = [
         {"image": query.photo.image.file_name, "x": query.x, "y": query.y, "annotation": query.target.annotation_id}
         for query in examples
@@ -116,8 +124,11 @@ def draw_probe(
     probe = probes[chosen]
     alone, together = (images.permute(1, 2, 0).numpy() for images in (probe.alone, probe.together))
     x, y = probe_query(probes, chosen)
-    caption = f"beside B: {b}, probe {chosen}"
-    figure = probe_figure(alone, together, (x, y), found, captions=(f"A alone: {a}", caption), **look(options))
+    caption = f"probe {chosen}, beside B: {b}"
+    labels = labels_of([model.name for model in found], models, options["labels"])
+    figure = probe_figure(
+        alone, together, (x, y), found, captions=(f"A alone: {a}", caption), labels=labels, **look(options)
+    )
     for model in found:
         on_a, on_b = (" -> ".join(decimals(level) for level in levels) for levels in (model.on_a, model.on_b))
         click.echo(f"{model.name}: affinity on A {on_a}, at B's place {on_b} (without B -> with B)")

@@ -9,7 +9,7 @@ import click
 
 from .. import __version__
 from .data_options import fit_option, image_option, optional_data_options
-from .model_options import BACKBONE_OPTIONS, check_models, model_options
+from .model_options import BACKBONE_OPTIONS, check_models, label_option, labels_of, model_options
 from .options import batch_size_option, out_options, seed_option
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = ["explore"]
 )
 @click.option("--exact", is_flag=True, help="Embed every channel of the features; a page several times as large.")
 @fit_option
+@label_option
 @model_options
 @batch_size_option
 @seed_option
@@ -75,11 +76,12 @@ def explore(models: tuple[str, ...], out: Path | None, overwrite: bool, **option
         for note in provenance.get("notes", ()):
             click.echo(f"Note on {name}: {note}", err=True)
     # The page may be passed on: it says how the models were read, but not where things lie on this machine.
-    labels = short_labels([name for name, _, _ in found])
+    names = [name for name, _, _ in found]
+    labels = labels_of(names, models, options["labels"]) or short_labels(names)
     facts = [describe(provenance | {"name": label}) for label, (_, _, provenance) in zip(labels, found, strict=True)]
     made = [*facts, f"photos shown to the models by --fit {options['fit']}; couplingkit {__version__}"]
     maps = [(name, features) for name, features, _ in found]
-    page = explorer_page(photos, maps, exact=options["exact"], made=made)
+    page = explorer_page(photos, maps, exact=options["exact"], labels=labels, made=made)
     with new_file(path, overwrite=overwrite) as draft:
         draft.write_text(page, encoding="utf-8")
     click.echo(f"Wrote {path} ({len(page.encode()) / 1e6:.1f} MB, {len(photos)} photos, {len(found)} models)", err=True)
@@ -94,7 +96,8 @@ def _photos(options: dict[str, Any]) -> tuple[Pictures, list[ExplorerPhoto]]:
     from ..data.segmentation import rle_mask
     from ..figures.explorer import ExplorerPhoto
     from ..study import draw_queries
-    from .pictures import annotated, open_pictures, photos_of, read_index, spread_out
+    from .annotated import annotated, photos_of, read_index, spread_out
+    from .pictures import open_pictures
 
     if not options["pictures"]:
         queries = draw_queries(read_index(options), count=5 * options["examples"], seed=options["seed"])

@@ -149,9 +149,8 @@ def _for_reading(records: list[dict[str, Any]]) -> Any:
     from ..metrics.bootstrap import Estimate
 
     def text(part: dict[str, float | None]) -> str:
-        return estimate_text(
-            Estimate(*(float("nan") if part[key] is None else part[key] for key in ("value", "low", "high")))
-        )
+        value, low, high = (float("nan") if (bound := part[key]) is None else bound for key in ("value", "low", "high"))
+        return estimate_text(Estimate(value, low, high))
 
     return pd.DataFrame(
         [

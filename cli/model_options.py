@@ -8,7 +8,16 @@ import click
 
 from .options import together
 
-__all__ = ["BACKBONE_OPTIONS", "check_models", "device_option", "model_options", "rgb", "size"]
+__all__ = [
+    "BACKBONE_OPTIONS",
+    "check_models",
+    "device_option",
+    "label_option",
+    "labels_of",
+    "model_options",
+    "rgb",
+    "size",
+]
 
 BACKBONE_OPTIONS = (
     *("layer", "norm", "image_size", "output_stride", "mean", "std", "branch", "key", "trust"),
@@ -95,6 +104,26 @@ model_options = together(
 )
 
 
+label_option = click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="What figures call a model; once per model, in their order. [default: the names without folders]",
+)
+
+
+def labels_of(names: list[str], models: tuple[str, ...], labels: tuple[str, ...]) -> list[str] | None:
+    """Return the labels of columns, which are models or layers of models; None without --label."""
+    if not labels:
+        return None
+    found = []
+    for name in names:
+        # Of models of which one is the start of the other, the longer one is meant.
+        model = max((model for model in models if name.startswith(model)), key=len)
+        found.append(labels[models.index(model)] + name[len(model) :])
+    return found
+
+
 def check_models(models: tuple[str, ...], options: dict[str, Any]) -> None:
     """Refuse words that cannot be models and options out of range before any photo is read."""
     from ..errors import ArgumentError
@@ -106,6 +135,9 @@ def check_models(models: tuple[str, ...], options: dict[str, Any]) -> None:
     twice = [name for name in dict.fromkeys(models) if models.count(name) > 1]
     if twice:
         raise ArgumentError(f"model {twice[0]!r} is named {models.count(twice[0])} times; name each model once.")
+    labels = options.get("labels", ())
+    if labels and len(labels) != len(models):
+        raise ArgumentError(f"--label must be given once per model, but came {len(labels)} times for {len(models)}.")
     split_layers(options["layer"])
     BackboneOptions(**{key: options[key] for key in BACKBONE_OPTIONS})
     resolve_device(options["device"])

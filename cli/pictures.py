@@ -1,11 +1,11 @@
-"""What `affinity` and `explore` share: pictures and points from the command line, examples from annotations."""
+"""What `affinity` and `explore` share: pictures and points from the command line."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,21 +15,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..data.coco import CocoIndex, PhotoObjects
-    from ..study import ObjectQuery, Query
+    from ..study import Query
 
-__all__ = [
-    "Pictures",
-    "annotated",
-    "check_sources",
-    "figure_path",
-    "open_pictures",
-    "photos_of",
-    "point",
-    "points_on",
-    "read_index",
-    "spread_out",
-]
+__all__ = ["Pictures", "check_sources", "figure_path", "open_pictures", "point", "points_on", "read_each"]
 
 FIGURES = (".png", ".pdf", ".svg")
 
@@ -88,10 +76,10 @@ def open_pictures(paths: tuple[Path, ...]) -> Pictures:
     """Read the pictures of --image as a viewer shows them."""
     from ..data.photos import open_photo
 
-    return _read_each(paths, open_photo)
+    return read_each(paths, open_photo)
 
 
-def _read_each(paths: tuple[Path, ...], read: Callable[[Path], NDArray[np.uint8]]) -> Pictures:
+def read_each(paths: tuple[Path, ...], read: Callable[[Path], NDArray[np.uint8]]) -> Pictures:
     """Read pictures; what cannot be read is noted, unless it is all there is."""
     found = Pictures()
     for path in paths:
@@ -128,53 +116,3 @@ def points_on(pictures: Pictures, points: list[tuple[float, float]]) -> list[Que
     if not found:
         raise ArgumentError(f"no --point lies inside a picture: {pictures.failures[-1]}")
     return found
-
-
-def read_index(options: dict[str, Any]) -> CocoIndex:
-    """Read --annotations with the rules of --min-area and --allow-border."""
-    from ..data.coco import Eligibility, read_instances
-
-    index = read_instances(options["annotations"], Eligibility(options["min_area"], options["allow_border"]))
-    click.echo(f"{len(index.objects)} eligible objects; {index.what_was_dropped()}", err=True)
-    if not index.objects:
-        raise DataError(f"annotations {index.path} hold no eligible object; {index.what_was_dropped()}.")
-    return index
-
-
-def spread_out(queries: list[ObjectQuery], count: int) -> list[ObjectQuery]:
-    """Return the first `count` objects of which no two share a photo, as far as there are so many."""
-    first = {query.target.image_id: query for query in reversed(queries)}
-    order = [query for query in queries if first[query.target.image_id] is query]
-    return order[:count]
-
-
-def photos_of(photos: list[PhotoObjects], folder: Path) -> Pictures:
-    """Read annotated photos, with the pixels as their masks are drawn on."""
-    from ..data.cutouts import read_photo
-
-    return Pictures([photo.image.file_name for photo in photos], [read_photo(folder, photo.image) for photo in photos])
-
-
-def annotated(paths: tuple[Path, ...], annotations: Path) -> tuple[Pictures, dict[int, PhotoObjects]]:
-    """Read the pictures of --image, those that the annotations know by their file name as their masks are drawn.
-
-    Returns:
-        The pictures, and place of a picture -> what is annotated on it.
-    """
-    from ..data.coco import read_instances, read_objects
-    from ..data.cutouts import read_photo
-    from ..data.photos import open_photo
-
-    by_name = {Path(record.file_name).name: record for record in read_instances(annotations).images.values()}
-    records = {path: by_name[path.name] for path in paths if path.name in by_name}
-    objects = read_objects(annotations, {record.image_id for record in records.values()})
-
-    def read(path: Path) -> NDArray[np.uint8]:
-        if path in records:
-            return read_photo(path.parent, replace(records[path], file_name=path.name))
-        click.echo(f"Note: {annotations} does not know {path.name}; it is shown without masks.", err=True)
-        return open_photo(path)
-
-    found = _read_each(paths, read)
-    known = {number: objects[records[path].image_id] for number, path in enumerate(found.paths) if path in records}
-    return found, known

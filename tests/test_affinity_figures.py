@@ -124,6 +124,19 @@ def test_undefined_cells_are_gray_and_said(tmp_path):
     assert not values.mask[-1, -1]
 
 
+def test_outlines_and_labels():
+    masks = [np.zeros(PHOTOS[query.photo].shape[:2], dtype=bool) for query in QUERIES]
+    for mask in masks:
+        mask[5:20, 10:30] = True
+    figure = affinity_figure(PHOTOS, QUERIES, [model("a"), model("b")], outlines=masks, labels=["first", "second"])
+    assert {"first", "second"} <= {text.get_text() for text in texts_of(figure)}
+    for axes in pictures_of(figure):
+        (lines,) = axes.collections
+        (path,) = lines.get_paths()
+        assert path.vertices.min(axis=0) == pytest.approx([9.5, 4.5])
+        assert path.vertices.max(axis=0) == pytest.approx([29.5, 19.5])
+
+
 def test_fonts_travel_with_the_file(tmp_path):
     figure = affinity_figure(PHOTOS[:1], QUERIES[:1], [AffinityMaps("my$model_name", model("a").maps[:1], {})])
     for suffix in ("pdf", "svg", "png"):
@@ -151,3 +164,28 @@ def test_the_probe_figure_has_three_rows_and_two_bars():
     # Differences may be larger than any cosine.
     assert high > 1
     assert {"difference", "change"} <= {text.get_text() for text in texts_of(figure)}
+
+
+def test_a_map_that_is_undefined_everywhere_changes_no_range():
+    one, empty = model("a", span=0.02), model("b")
+    for cell_map in empty.maps:
+        cell_map.cells[:] = np.nan
+    assert (
+        limits(affinity_figure(PHOTOS, QUERIES, [one]))[0] == limits(affinity_figure(PHOTOS, QUERIES, [one, empty]))[0]
+    )
+    own = affinity_figure(PHOTOS, QUERIES, [one, empty], colour_range="per-panel")
+    assert "undefined" in [text.get_text() for text in texts_of(own)]
+    frame = one.maps[0].frame
+    small = CellMap(np.linspace(-0.01, 0.01, 49).reshape(7, 7), frame, 16)
+    nothing = CellMap(np.full((7, 7), np.nan), frame, 16)
+    both = [ProbeMaps(name, part, part, (0, 0), (0, 0), {}) for name, part in (("a", small), ("b", nothing))]
+    figure = probe_figure(PHOTOS[0], PHOTOS[0], (5, 5), both, captions=("A", "B"))
+    change = [axes for axes in pictures_of(figure) if axes.images[0].get_cmap().name == "RdBu_r"]
+    assert change[0].images[0].get_clim() == (-1e-3, 1e-3)
+
+
+def test_more_columns_than_can_be_seen_are_refused():
+    with pytest.raises(ArgumentError, match="at most 9 columns"):
+        affinity_figure(PHOTOS, QUERIES, [model(f"vit_{place}") for place in range(12)], width_in=COLUMN_IN)
+    with pytest.raises(ArgumentError, match="range must go up"):
+        affinity_figure(PHOTOS, QUERIES, [model("a")], colour_range=(0, float("inf")))

@@ -61,6 +61,7 @@ def test_a_folder_gets_figure_maps_and_where_they_come_from(photo, tmp_path):
 def test_annotated_objects_are_drawn_and_scored(data, tmp_path):
     out = tmp_path / "run"
     words = (*data, "--examples", 2, "--objects", 25, "--min-area", 1000, "--out", out)
+    words = (*words, "--label", "random", "--label", "leaky")
     done = run("affinity", "random:test_vit", "control:leak:0.3", *words)
     assert done.exit_code == 0, done.output
     for word in (*SCORES, "control:leak:0.3 minus random:test_vit", "25 of 25"):
@@ -76,6 +77,9 @@ def test_annotated_objects_are_drawn_and_scored(data, tmp_path):
     paired = rows.pivot_table(index="annotation", columns="model", values="contrast")
     difference = summary["differences"][0]["statistics"]["contrast"]
     assert difference["value"] == pytest.approx((paired["control:leak:0.3"] - paired["random:test_vit"]).mean())
+    leak = rows[["other", "background", "leak"]].dropna()
+    assert np.allclose(leak["other"] - leak["background"], leak["leak"])
+    assert first["statistics"]["leak"]["objects"] == mine["leak"].notna().sum()
     categories = pd.read_csv(out / "categories.csv")
     assert set(categories["model"]) == set(rows["model"])
     assert len(summary["queries"]) == 2
@@ -134,7 +138,11 @@ def test_what_fails_is_said_and_the_rest_is_drawn(photo, tmp_path):
         (("--image", "PHOTO", "--point", "5000,5"), "lies outside"),
         (("--image", "none.png", "--point", "5,5"), "is missing"),
         (("--image", "PHOTO", "--point", "5,5", "--out", "map.bmp"), "must end in"),
-        (("--image", "PHOTO", "--point", "5,5", "--range", "1,0"), "must go up"),
+        (("--image", "PHOTO", "--point", "5,5", "--range", "1,0"), "go up"),
+        (("--image", "PHOTO", "--point", "5,5", "--range", "0,inf"), "finite"),
+        (("--image", "PHOTO", "--point", "5,5", "--label", "a", "--label", "b"), "once per model"),
+        (("--image", "PHOTO", "--point", "5,5", "--layer", "0,1,2,3,4,5,6,7,8,9", "--width", "column"), "at most 9"),
+        (("--annotations", "JSON", "--images", "FOLDER", "--probe", "100000000"), "range"),
         (("--image", "PHOTO", "--annotations", "JSON", "--images", "FOLDER"), "give one of them"),
         (("--annotations", "JSON"), "--annotations needs --images"),
         (("--images", "FOLDER"), "--annotations, which is missing"),

@@ -234,6 +234,10 @@ def test_everything_can_be_operated(opened, photos):
     opened.locator("#low").fill("0.5")
     opened.locator("#low").blur()
     assert opened.locator("#bar-low").inner_text() == "0.50"
+    assert opened.locator("#range-error").is_hidden()
+    opened.locator("#high").fill("0.2")
+    opened.locator("#high").blur()
+    assert opened.locator("#range-error").is_visible()
     opened.locator("#range").select_option("shared")
     # Without a focussed field, keys are the page's again.
     opened.locator("#range").blur()
@@ -281,3 +285,55 @@ def test_an_undefined_place_is_said(browser, tmp_path):
 
 def test_ck_names():
     assert ck.explorer_page is explorer_page
+
+
+def test_features_that_cancel_between_cells_are_found_and_not_promised_away():
+    """Neighbours that point in opposite directions: a point between them turns with the smallest rounding."""
+    generator = np.random.default_rng(9)
+    centres = generator.normal(size=(4, 16))
+    kinds, signs = generator.integers(0, 4, (7, 7)), generator.choice([-1, 1], (7, 7))
+    features = centres[kinds] * signs[..., None] + 0.05 * generator.normal(size=(7, 7, 16))
+    features = (features * generator.uniform(0.5, 5, (7, 7, 1))).transpose(2, 0, 1).astype(np.float32)
+    packed = pack(features)
+    frame = Frame.fitted((112, 112), (112, 112), fit="stretch")
+    decoded = (packed.directions() * packed.lengths[:, None]).T.reshape(-1, 7, 7).astype(np.float32)
+    points = [(x, y) for x in range(0, 112, 3) for y in range(0, 112, 3)]
+    exact, shown = (
+        np.stack([one.cells for one in PhotoFeatures(torch.from_numpy(values), frame, 16).affinity(points)])
+        for values in (features, decoded)
+    )
+    assert np.abs(exact - shown).max() < 0.01
+
+
+def test_masks_belong_to_the_picture_of_the_same_folder(tmp_path):
+    import json
+
+    from click.testing import CliRunner
+    from couplingkit.cli.main import main
+    from PIL import Image
+
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (80, 60)).save(tmp_path / folder / "1.png")
+    square = [10, 10, 40, 10, 40, 40, 10, 40]
+    content = {
+        "images": [
+            {"id": n, "file_name": f"{name}/1.png", "width": 80, "height": 60} for n, name in ((1, "a"), (2, "b"))
+        ],
+        "categories": [{"id": 1, "name": "bench"}, {"id": 2, "name": "bird"}],
+        "annotations": [{"id": n, "image_id": n, "category_id": n, "segmentation": [square]} for n in (1, 2)],
+    }
+    (tmp_path / "j.json").write_text(json.dumps(content))
+
+    def explore(folder):
+        words = ["--image", tmp_path / folder / "1.png", "--annotations", tmp_path / "j.json"]
+        words = ["explore", "control:cell", *words, "--out", tmp_path / f"{folder}.html"]
+        return CliRunner().invoke(main, [str(word) for word in words])
+
+    assert explore("a").exit_code == explore("b").exit_code == 0
+    assert '"bench"' in (tmp_path / "a.html").read_text()
+    assert '"bird"' not in (tmp_path / "a.html").read_text()
+    assert '"bird"' in (tmp_path / "b.html").read_text()
+    refused = explore("c")
+    assert refused.exit_code == 2
+    assert "may be any of" in refused.stderr

@@ -79,7 +79,7 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path, picture):
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     for name, words in {
         "float.tif": "mode F",
-        "deep.tif": "70000",
+        "deep.tif": "mode I",
         "no.jpg": "cannot be read",
         "cut.png": "cannot be read",
         "none.png": "is missing",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,9 +16,15 @@ from ..errors import DataError, listed
 from .coco import CocoIndex, ImageRecord, ObjectRecord
 from .segmentation import rle_mask
 
-__all__ = ["CutoutStore", "ObjectCutout", "photo_canvas", "read_photo", "resize_cutout"]
+__all__ = ["READ_ERRORS", "CutoutStore", "ObjectCutout", "photo_canvas", "read_photo", "resize_cutout"]
 
 CACHE_BYTES = 128 * 2**20
+
+# What Pillow's decoders raise on files that they cannot read.
+READ_ERRORS = (
+    *(UnidentifiedImageError, OSError, SyntaxError, ValueError, NotImplementedError, EOFError, IndexError, KeyError),
+    *(TypeError, OverflowError, struct.error, Image.DecompressionBombError),
+)
 
 # Modes whose conversion to 8-bit sRGB loses nothing that a person would see.
 PLAIN_MODES = ("RGB", "L", "P", "RGBA", "LA", "PA", "CMYK", "YCbCr", "1")
@@ -60,7 +67,7 @@ def read_photo(folder: Path, record: ImageRecord) -> NDArray[np.uint8]:
             return np.asarray(image.convert("RGB"))
     except FileNotFoundError as error:
         raise DataError(f"image {path} is missing; is --images the folder that file_name starts from?") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except READ_ERRORS as error:
         raise DataError(f"image {path} cannot be read ({error}); it is truncated or no image.") from error
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from ..errors import DataError
-from .cutouts import PLAIN_MODES
+from .cutouts import PLAIN_MODES, READ_ERRORS
 
 __all__ = ["open_photo", "resize_photo"]
 
 WHITE = (255, 255, 255, 255)
-READ_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+# 16-bit gray; Pillow opens that of a PNG as I, too, but I of other files has 32 bits.
+DEEP_GRAY = ("I;16", "I;16L", "I;16B", "I;16N")
 
 
 def open_photo(path: Path) -> NDArray[np.uint8]:
@@ -31,7 +32,7 @@ def open_photo(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             turned = ImageOps.exif_transpose(image)
-            return np.array(_as_rgb(turned, path))
+            return np.array(_as_rgb(turned, image.format, path))
     except FileNotFoundError as error:
         raise DataError(f"image {path} is missing; give the path of a picture.") from error
     except IsADirectoryError as error:
@@ -40,12 +41,10 @@ def open_photo(path: Path) -> NDArray[np.uint8]:
         raise DataError(f"image {path} cannot be read ({error}); it is cut short or no image.") from error
 
 
-def _as_rgb(image: Image.Image, path: Path) -> Image.Image:
-    if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(f"image {path} has values from {values.min()} to {values.max()}; 8 or 16 bits can be read.")
+def _as_rgb(image: Image.Image, kind: str | None, path: Path) -> Image.Image:
+    if image.mode in DEEP_GRAY or (image.mode == "I" and kind == "PNG"):
         # 65535 is white, as 255 is; 257 maps one on the other exactly.
+        values = np.asarray(image).astype(np.int64)
         return Image.fromarray(np.round(values / 257).astype(np.uint8)).convert("RGB")
     if image.mode not in PLAIN_MODES:
         raise DataError(f"image {path} has mode {image.mode}, whose range is not known; 8 or 16 bits can be read.")

@@ -50,7 +50,8 @@ def covered_shares(masks: Tensor, frame: Frame, *, stride_px: int, grid: tuple[i
     height, width = masks.shape[-2:]
     rows = _overlaps(frame.down(torch.arange(height + 1, dtype=torch.float64) - 0.5), grid[0], stride_px)
     columns = _overlaps(frame.across(torch.arange(width + 1, dtype=torch.float64) - 0.5), grid[1], stride_px)
-    return (rows @ masks.to(torch.float64) @ columns.T).clamp(0, 1)
+    # A cell that is half covered is to have 0.5, not a rounding error less.
+    return (rows @ masks.to(torch.float64) @ columns.T).clamp(0, 1).round(decimals=12)
 
 
 def _overlaps(edges: Tensor, cells: int, stride_px: int) -> Tensor:

@@ -28,6 +28,8 @@ def affinity_figure(
     models: Sequence[AffinityMaps],
     *,
     captions: Sequence[str] | None = None,
+    outlines: Sequence[NDArray[np.bool_]] | None = None,
+    labels: Sequence[str] | None = None,
     width_in: float = PAGE_IN,
     how: str = "bicubic",
     colour_range: ColourRange = "shared",
@@ -39,6 +41,8 @@ def affinity_figure(
         queries: points of them.
         models: their maps, one per query each.
         captions: of the rows; the point's coordinates by default.
+        outlines: masks (H, W) whose outline each row shows.
+        labels: above the columns; the models' names without their folders by default.
         width_in: inches; `COLUMN_IN` or `PAGE_IN`.
         how: `bicubic` or `nearest`; see `upsample`.
         colour_range: `shared` (of all maps of the figure), `per-panel` (then each says its own), or two limits.
@@ -57,10 +61,11 @@ def affinity_figure(
             point=(query.x, query.y),
             caption=f"{query.x:g}, {query.y:g}" if captions is None else captions[place],
             panels=[Panel(partial(_drawn, model.maps[place], how), scale, how == "bicubic") for model in models],
+            outline=None if outlines is None else outlines[place],
         )
         for place, query in enumerate(queries)
     ]
-    return map_grid(rows, short_labels([model.name for model in models]), width_in=width_in)
+    return map_grid(rows, labels or short_labels([model.name for model in models]), width_in=width_in)
 
 
 def probe_figure(
@@ -70,6 +75,7 @@ def probe_figure(
     models: Sequence[ProbeMaps],
     *,
     captions: tuple[str, str],
+    labels: Sequence[str] | None = None,
     width_in: float = PAGE_IN,
     how: str = "bicubic",
     colour_range: ColourRange = "shared",
@@ -82,14 +88,15 @@ def probe_figure(
         point: x, y of the query, px of the pictures.
         models: their maps.
         captions: of the two pictures.
+        labels: above the columns.
         width_in: inches.
         how: `bicubic` or `nearest`.
         colour_range: of the first two rows; as in `affinity_figure`.
     """
     every = [cell_map for model in models for cell_map in (model.alone, model.together)]
     scale = Scale("inferno", _limits(every, how, colour_range), _label(every, colour_range))
-    widest = max((_extremes(model.difference, how) for model in models), key=lambda ends: max(map(abs, ends)))
-    reach = max(*map(abs, widest), 1e-3)
+    ends = [end for model in models if (end := _extremes(model.difference, how)) is not None]
+    reach = max([abs(value) for end in ends for value in end] + [1e-3])
     change = Scale("RdBu_r", (-reach, reach), "change")
     content = (
         (alone, captions[0], [(model.alone, scale) for model in models]),
@@ -106,7 +113,8 @@ def probe_figure(
         )
         for picture, text, maps in content
     ]
-    return map_grid(rows, short_labels([model.name for model in models]), width_in=width_in, first="probe")
+    headings = labels or short_labels([model.name for model in models])
+    return map_grid(rows, headings, width_in=width_in, first="probe")
 
 
 def _drawn(cell_map: CellMap, how: str, size: tuple[int, int]) -> NDArray[np.float64]:
@@ -116,24 +124,25 @@ def _drawn(cell_map: CellMap, how: str, size: tuple[int, int]) -> NDArray[np.flo
 def _limits(maps: Sequence[CellMap], how: str, colour_range: ColourRange) -> tuple[float, float] | None:
     if isinstance(colour_range, tuple):
         low, high = colour_range
-        if not low < high:
+        if not (np.isfinite([low, high]).all() and low < high):
             raise ArgumentError(f"range must go up, but is {low:g} to {high:g}; give LOW,HIGH like 0,1.")
         return low, high
     if colour_range == "per-panel":
         return None
     if colour_range != "shared":
         raise ArgumentError(f"range must be shared, per-panel or two numbers, not {colour_range!r}.")
-    ends = [_extremes(cell_map, how) for cell_map in maps]
-    low, high = min(end[0] for end in ends), max(end[1] for end in ends)
+    ends = [end for cell_map in maps if (end := _extremes(cell_map, how)) is not None]
+    low, high = min((end[0] for end in ends), default=0.0), max((end[1] for end in ends), default=1.0)
     return (low, high) if low < high else (low - 0.01, low + 0.01)
 
 
-def _extremes(cell_map: CellMap, how: str) -> tuple[float, float]:
+def _extremes(cell_map: CellMap, how: str) -> tuple[float, float] | None:
+    """Return the lowest and highest value of a map as it is drawn; None where it is undefined everywhere."""
     scale = RANGE_PX / max(cell_map.frame.photo)
     height, width = (max(1, round(side * scale)) for side in cell_map.frame.photo)
     values = cell_map.pixels((height, width), how=how)
     if np.isnan(values).all():
-        return 0.0, 1.0
+        return None
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 
@@ -141,4 +150,10 @@ def _label(maps: Sequence[CellMap], colour_range: ColourRange) -> str:
     text = "affinity (cosine)"
     if colour_range == "per-panel":
         text += ", each panel its own range"
+    elif isinstance(colour_range, tuple) and any(
+        np.nanmin(cell_map.cells) < colour_range[0] or np.nanmax(cell_map.cells) > colour_range[1]
+        for cell_map in maps
+        if not np.isnan(cell_map.cells).all()
+    ):
+        text += ", clipped"
     return f"{text}; gray: undefined" if any(np.isnan(cell_map.cells).any() for cell_map in maps) else text

@@ -52,6 +52,7 @@ def explorer_page(
     models: Sequence[tuple[str, Sequence[PhotoFeatures]]],
     *,
     exact: bool = False,
+    labels: Sequence[str] | None = None,
     made: Sequence[str] = (),
 ) -> str:
     """Return the page as text; it needs no server, no network, and asks for none.
@@ -60,6 +61,7 @@ def explorer_page(
         photos: shown in this order.
         models: name and the features of each photo.
         exact: embed every channel; otherwise features are reduced and quantised, and the page states the error.
+        labels: of the models; their names without folders by default.
         made: lines on how the page was made, for its foot.
 
     Raises:
@@ -73,7 +75,7 @@ def explorer_page(
     packed = [[packer(features[place].cells.numpy()) for _, features in models] for place in range(len(photos))]
     worst = max(one.error for of_photo in packed for one in of_photo)
     document = {
-        "models": short_labels([name for name, _ in models]),
+        "models": list(labels or short_labels([name for name, _ in models])),
         "photos": [_photo_document(photo) for photo in photos],
         "features": [
             [
@@ -83,6 +85,8 @@ def explorer_page(
             for place, of_photo in enumerate(packed)
         ],
         "colours": [round(255 * float(part)) for part in colormaps["inferno"](range(256))[:, :3].ravel()],
+        # More would be false precision where features are quantised.
+        "decimals": 4 if exact else 3,
         "error": _error_sentence(worst, exact),
         "made": list(made),
     }

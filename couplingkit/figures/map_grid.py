@@ -13,13 +13,16 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .map_layout import BAR_ROOM, CAPTION_PT, GAP, HEADING_PT, MARGIN, Layout, shortened, wrapped
+from .map_layout import BAR_ROOM, CAPTION_PT, GAP, HEADING_PT, LINE, MARGIN, Layout, shortened, wrapped
 from .plots import STYLE
 
 __all__ = ["GridRow", "Panel", "Scale", "map_grid"]
 
 BAR_WIDTH, TALLEST_BAR = 0.08, 2.0
 LINE_SPACING = 1.1
+# Inches that letters reach below their baseline.
+DESCENT = 0.025
+OUTLINE_PT = 0.5
 DOT_PT, SMALLEST_DOT_PT = 4.2, 2.4
 # A smooth map of some dozen cells needs no more; the blocks of `nearest` do, for their edges.
 SMOOTH_DPI, SHARP_DPI = 150, 300
@@ -72,6 +75,7 @@ class GridRow:
         point: x, y of the query, px of the picture.
         caption: below the picture, or in its place.
         panels: one per column.
+        outline: bool (H, W), a mask whose outline is drawn on all of them; None draws none.
     """
 
     picture: NDArray | None
@@ -79,6 +83,7 @@ class GridRow:
     point: tuple[float, float]
     caption: str
     panels: Sequence[Panel]
+    outline: NDArray[np.bool_] | None = None
 
 
 def map_grid(rows: Sequence[GridRow], headings: Sequence[str], *, width_in: float, first: str = "query") -> Figure:
@@ -115,7 +120,10 @@ def _write_names(figure: Figure, layout: Layout, first: str) -> None:
     bottom = MARGIN + layout.heading_height - 0.04
     for place, lines in enumerate([[first], *layout.headings]):
         middle = layout.column(place) + layout.panel / 2
-        _write(figure, layout, middle, bottom, "\n".join(lines), size=HEADING_PT, ha="center", va="bottom")
+        for above, line in enumerate(reversed(lines)):
+            # On one baseline, whether or not a name has letters that reach below it.
+            place_y = bottom - DESCENT - LINE * above
+            _write(figure, layout, middle, place_y, line, size=HEADING_PT, ha="center", va="baseline")
     if layout.key:
         text = "\n".join(layout.key)
         _write(figure, layout, MARGIN, layout.height - MARGIN, text, size=HEADING_PT, ha="left", va="bottom")
@@ -141,7 +149,8 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
         left = layout.column(place) + inset
         dpi = SMOOTH_DPI if panel.smooth else SHARP_DPI
         values = panel.at_size((max(1, round(height * dpi)), max(1, round(width * dpi))))
-        low, high = panel.scale.limits or _own_limits(values)
+        own = None if np.isnan(values).all() else (float(np.nanmin(values)), float(np.nanmax(values)))
+        low, high = panel.scale.limits or own or (0.0, 1.0)
         axes = figure.add_axes(layout.box(left, top, width, height))
         axes.imshow(
             np.ma.masked_invalid(values),
@@ -155,7 +164,8 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
         )
         _mark(axes, row, min(width, height))
         if panel.scale.limits is None:
-            lines = "\n".join(wrapped(f"{low:.2f} to {high:.2f}", layout.panel, CAPTION_PT))
+            text = f"{low:.2f} to {high:.2f}" if own else "undefined"
+            lines = "\n".join(wrapped(text, layout.panel, CAPTION_PT))
             _write(figure, layout, left + width / 2, top + height + 0.02, lines, ha="center")
 
 
@@ -164,7 +174,12 @@ def _extent(row: GridRow) -> tuple[float, float, float, float]:
 
 
 def _mark(axes: Axes, row: GridRow, side_in: float) -> None:
-    """Mark the query: a red dot with a white rim, smaller on small panels."""
+    """Mark the query, a red dot with a white rim (smaller on small panels), and the outline of its object."""
+    if row.outline is not None:
+        # Padded, so that an object at the border of its photo has a closed outline.
+        mask = np.pad(row.outline, 1).astype(np.float32)
+        across, down = (np.arange(side) - 1 for side in (mask.shape[1], mask.shape[0]))
+        axes.contour(across, down, mask, levels=[0.5], colors="white", linewidths=OUTLINE_PT)
     dot = min(DOT_PT, max(SMALLEST_DOT_PT, 0.08 * 72 * side_in))
     x, y = row.point
     axes.plot(x, y, "o", color=RED, markeredgecolor="white", markersize=dot, markeredgewidth=dot / 5, clip_on=False)
@@ -172,12 +187,6 @@ def _mark(axes: Axes, row: GridRow, side_in: float) -> None:
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     axes.set_axis_off()
-
-
-def _own_limits(values: NDArray[np.float64]) -> tuple[float, float]:
-    if np.isnan(values).all():
-        return 0.0, 1.0
-    return float(np.nanmin(values)), float(np.nanmax(values))
 
 
 def _write(
@@ -189,7 +198,7 @@ def _write(
     *,
     size: float = CAPTION_PT,
     ha: Literal["left", "center", "right"] = "left",
-    va: Literal["top", "center", "bottom"] = "top",
+    va: Literal["top", "center", "bottom", "baseline"] = "top",
     rotation: float = 0,
 ) -> None:
     x, y, _, _ = layout.box(left, top, 0, 0)

@@ -10,7 +10,21 @@ from functools import cache
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextPath
 
-__all__ = ["BAR_ROOM", "CAPTION_PT", "GAP", "HEADING_PT", "MARGIN", "TALLEST_IN", "Layout", "shortened", "wrapped"]
+from ..errors import ArgumentError
+
+__all__ = [
+    "BAR_ROOM",
+    "CAPTION_PT",
+    "GAP",
+    "HEADING_PT",
+    "LINE",
+    "MARGIN",
+    "TALLEST_IN",
+    "Layout",
+    "check_columns",
+    "shortened",
+    "wrapped",
+]
 
 GAP, MARGIN, CAPTION, LINE = 0.05, 0.04, 0.13, 0.115
 BAR_ROOM = 0.52
@@ -18,6 +32,7 @@ TALLEST_PANEL = 1.35
 # A page's text block; a taller figure is made narrower instead.
 TALLEST_IN = 9.0
 NARROWEST_PANEL = 0.3
+SMALLEST_PANEL = 0.22
 HEADING_LINES = 4
 HEADING_PT, CAPTION_PT = 6.5, 5.5
 HINTING = 1.04
@@ -58,8 +73,8 @@ class Layout:
             width: of the figure, inches.
             own_ranges: whether each panel says its range below it.
         """
-        columns = 1 + len(names)
-        panel = (width - 2 * MARGIN - BAR_ROOM - GAP * (columns - 1)) / columns
+        check_columns(len(names), width)
+        panel = _widest_panel(len(names), width)
         while True:
             found = cls._with_panels(panel, sizes, names, width, own_ranges)
             if found.height <= TALLEST_IN or panel < NARROWEST_PANEL:
@@ -100,6 +115,20 @@ class Layout:
     def box(self, left: float, top: float, width: float, height: float) -> tuple[float, float, float, float]:
         """Return a rectangle as fractions of the figure, as matplotlib wants them."""
         return left / self.width, 1 - (top + height) / self.height, width / self.width, height / self.height
+
+
+def check_columns(models: int, width: float) -> None:
+    """Raise `ArgumentError` if so many columns of maps would be too narrow to see anything."""
+    if _widest_panel(models, width) < SMALLEST_PANEL:
+        most = max(count for count in range(1, models) if _widest_panel(count, width) >= SMALLEST_PANEL)
+        raise ArgumentError(
+            f"models must be at most {most} columns (a model's layers count each) in a figure of {width:g} inches, but "
+            f"are {models}; draw them in several figures."
+        )
+
+
+def _widest_panel(models: int, width: float) -> float:
+    return (width - 2 * MARGIN - BAR_ROOM - GAP * models) / (1 + models)
 
 
 def wrapped(text: str, width_in: float, size: float) -> list[str]:

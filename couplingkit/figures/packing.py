@@ -16,6 +16,8 @@ Array = NDArray[np.float64]
 TOLERANCE = 0.005
 TRIED_CELLS = 1024
 TRIED_POINTS = 512
+# Points between cells at which a query is looked for that comes out worst: so many along each side of a cell.
+FINE = 4
 
 
 @dataclass(frozen=True)
@@ -60,21 +62,23 @@ def pack(features: NDArray[np.float32]) -> PackedFeatures:
     """
     directions, lengths, grid = _split(features)
     coordinates = _principal(directions)
+    reference = _Reference.of(directions, lengths, grid)
     for bits in (8, 16):
         low, high = 1, coordinates.shape[1]
-        found = _quantised(coordinates, high, bits, lengths, grid, directions)
-        if found.error > TOLERANCE and bits == 8:
+        found = _quantised(coordinates, high, bits, reference)
+        if found.error > TOLERANCE:
             continue
         # The error falls with the number of components, so the smallest one that is good enough is found by halving.
         while low < high:
             middle = (low + high) // 2
-            tried = _quantised(coordinates, middle, bits, lengths, grid, directions)
+            tried = _quantised(coordinates, middle, bits, reference)
             if tried.error <= TOLERANCE:
                 high, found = middle, tried
             else:
                 low = middle + 1
-        break
-    return found
+        return found
+    # Where features cancel between cells, no rounding of them is fine enough.
+    return pack_exactly(features)
 
 
 def pack_exactly(features: NDArray[np.float32]) -> PackedFeatures:
@@ -83,7 +87,7 @@ def pack_exactly(features: NDArray[np.float32]) -> PackedFeatures:
     codes = directions.astype(np.float32)
     width = codes.shape[1]
     exact = PackedFeatures(codes, np.zeros(width, np.float32), np.ones(width, np.float32), lengths, grid, 0.0)
-    return PackedFeatures(**{**vars(exact), "error": _error(exact, directions)})
+    return PackedFeatures(**{**vars(exact), "error": _Reference.of(directions, lengths, grid).error(exact)})
 
 
 def _split(features: NDArray[np.float32]) -> tuple[Array, NDArray[np.float32], tuple[int, int]]:
@@ -109,48 +113,74 @@ def _principal(directions: Array) -> Array:
     return np.column_stack([along, (left * sizes)[:, kept]])
 
 
-def _quantised(
-    coordinates: Array, count: int, bits: int, lengths: NDArray[np.float32], grid: tuple[int, int], directions: Array
-) -> PackedFeatures:
+def _quantised(coordinates: Array, count: int, bits: int, reference: _Reference) -> PackedFeatures:
     kept = coordinates[:, :count]
     low, high = kept.min(axis=0), kept.max(axis=0)
     steps = 2**bits - 1
     scale = np.where(high > low, (high - low) / steps, 1.0)
     codes = np.round((kept - low) / scale).astype(np.uint8 if bits == 8 else np.uint16)
-    packed = PackedFeatures(codes, low.astype(np.float32), scale.astype(np.float32), lengths, grid, 0.0)
-    return PackedFeatures(**{**vars(packed), "error": _error(packed, directions)})
+    offset, scale = low.astype(np.float32), scale.astype(np.float32)
+    packed = PackedFeatures(codes, offset, scale, reference.lengths, reference.grid, 0.0)
+    return PackedFeatures(**{**vars(packed), "error": reference.error(packed)})
 
 
-def _error(packed: PackedFeatures, directions: Array) -> float:
-    """Return the largest difference of a cosine, at cells and at points between four of them."""
-    decoded = packed.directions()
-    defined = np.flatnonzero(packed.lengths > 0)
-    if not len(defined):
-        return 0.0
-    # Of many cells, evenly chosen ones are the queries; their maps are compared whole.
-    tried = defined[np.linspace(0, len(defined) - 1, min(TRIED_CELLS, len(defined))).astype(int)]
-    between = _between(packed.grid, packed.lengths)
-    worst = 0.0
-    for weights in (np.eye(1), between):
-        if weights is between:
-            queries = [_unit(weights @ rows) for rows in (directions, decoded)]
-        else:
-            queries = [rows[tried] for rows in (directions, decoded)]
-        exact, shown = (query @ rows[defined].T for query, rows in zip(queries, (directions, decoded), strict=True))
-        worst = max(worst, float(np.abs(exact - shown).max()))
-    return worst
+@dataclass(frozen=True)
+class _Reference:
+    """The features themselves and the queries that packed ones are tried with.
+
+    Attributes:
+        directions: unit vectors (h * w, D).
+        lengths: (h * w,).
+        grid: (h, w).
+        weights: (Q, h * w), the share of each cell in each query: cells, points spread evenly between cells, and the
+            points at which neighbouring features cancel most, where a small error of them turns the query most.
+    """
+
+    directions: Array
+    lengths: NDArray[np.float32]
+    grid: tuple[int, int]
+    weights: Array
+
+    @classmethod
+    def of(cls, directions: Array, lengths: NDArray[np.float32], grid: tuple[int, int]) -> _Reference:
+        cells = np.arange(len(lengths), dtype=np.float64)
+        # Of many cells, evenly chosen ones.
+        tried = np.unique(np.linspace(0, len(cells) - 1, min(TRIED_CELLS, len(cells))).astype(int))
+        rows = np.arange((grid[0] - 1) * FINE + 1) / FINE
+        columns = np.arange((grid[1] - 1) * FINE + 1) / FINE
+        y, x = (side.ravel() for side in np.meshgrid(rows, columns, indexing="ij"))
+        sums = _interpolated(directions * lengths[:, None], grid, rows, columns)
+        whole = _interpolated(lengths[:, None].astype(np.float64), grid, rows, columns)[:, 0]
+        left = np.divide(np.linalg.norm(sums, axis=1), whole, out=np.ones(len(y)), where=whole > 0)
+        worst = np.argsort(left)[:TRIED_POINTS]
+        even = np.linspace(0, len(y) - 1, min(TRIED_POINTS, len(y))).astype(int)
+        places = np.unique(np.concatenate([worst, even]))
+        between = _bilinear(grid, y[places], x[places]) * lengths
+        return cls(directions, lengths, grid, np.concatenate([np.eye(len(cells))[tried], between]))
+
+    def error(self, packed: PackedFeatures) -> float:
+        """Return the largest difference of a cosine between packed features and these."""
+        defined = self.lengths > 0
+        maps = [_unit(self.weights @ rows) @ rows[defined].T for rows in (self.directions, packed.directions())]
+        return float(np.abs(maps[0] - maps[1]).max(initial=0))
 
 
-def _between(grid: tuple[int, int], lengths: NDArray[np.float32]) -> Array:
-    """Return bilinear weights (P, h * w) of points between four cells, spread evenly and never on a cell."""
+def _interpolated(values: Array, grid: tuple[int, int], rows: Array, columns: Array) -> Array:
+    """Return values (h * w, K) at every pair of a row and a column, in cells: (rows * columns, K)."""
+    down = _bilinear((grid[0], 1), rows, np.zeros(len(rows)))
+    across = _bilinear((1, grid[1]), np.zeros(len(columns)), columns)
+    found: Array = np.einsum("yh,hwk,xw->yxk", down, values.reshape(*grid, -1), across, optimize=True)
+    return found.reshape(len(rows) * len(columns), -1)
+
+
+def _bilinear(grid: tuple[int, int], y: Array, x: Array) -> Array:
+    """Return the weight of each cell (P, h * w) at points given in cells."""
     rows, columns = grid
-    count = np.arange(TRIED_POINTS)
-    y, x = (count * 0.7548776662 % 1) * (rows - 1), (count * 0.5698402910 % 1) * (columns - 1)
-    weights = np.zeros((TRIED_POINTS, rows * columns))
-    top, left = np.minimum(y.astype(int), max(rows - 2, 0)), np.minimum(x.astype(int), max(columns - 2, 0))
+    weights = np.zeros((len(y), rows * columns))
+    top, left = np.floor(y).astype(int), np.floor(x).astype(int)
     for down in (0, 1):
         for across in (0, 1):
             share = (1 - np.abs(y - top - down)) * (1 - np.abs(x - left - across))
             place = np.minimum(top + down, rows - 1) * columns + np.minimum(left + across, columns - 1)
-            np.add.at(weights, (count, place), np.maximum(share, 0))
-    return weights * lengths
+            np.add.at(weights, (np.arange(len(y)), place), share)
+    return weights

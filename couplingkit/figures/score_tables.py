@@ -48,6 +48,7 @@ def _numbers(models: Sequence[Localization]) -> pd.DataFrame:
         row: dict[str, Any] = {"model": model.name}
         for name, estimate in model.estimates.items():
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            row[f"{name}_objects"] = _objects(model, name)
         rows.append(row | {"objects": model.counts["objects"], "measured": model.counts["measured"]})
     return pd.DataFrame(rows)
 
@@ -58,12 +59,22 @@ def _for_reading(models: Sequence[Localization]) -> pd.DataFrame:
         [
             {
                 "model": label,
-                **{name: estimate_text(model.estimates[name]) for name in SCORES},
+                **{name: estimate_text(model.estimates[name]) + _of(model, name) for name in SCORES},
                 "measured": f"{model.counts['measured']} of {model.counts['objects']}",
             }
             for label, model in zip(labels, models, strict=True)
         ]
     )
+
+
+def _objects(model: Localization, score: str) -> int:
+    """Return over how many objects a score is the mean: not each has another object beside it."""
+    return int(model.rows[score].notna().sum())
+
+
+def _of(model: Localization, score: str) -> str:
+    count = _objects(model, score)
+    return "" if count == model.counts["measured"] else f" ({count})"
 
 
 def _difference_lines(differences: Sequence[ScoreDifference]) -> list[str]:
@@ -81,7 +92,10 @@ def score_document(models: Sequence[Localization], *, differences: Sequence[Scor
         "scores": [
             {
                 "model": model.name,
-                "statistics": {name: _bounds(estimate) for name, estimate in model.estimates.items()},
+                "statistics": {
+                    name: _bounds(estimate) | {"objects": _objects(model, name)}
+                    for name, estimate in model.estimates.items()
+                },
                 "counts": model.counts,
                 "provenance": model.provenance,
             }

@@ -26,6 +26,9 @@ __all__ = [
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+# Features are float32, and maps are interpolated: what lies closer together is equal but for rounding.
+DECIMALS = 6
+
 SCORES = {
     "auroc_px": "AUROC of affinity as a detector of the object's pixels, 0.5 by chance",
     "ap_px": "average precision of the same; by chance the object's share of the photo",
@@ -41,7 +44,7 @@ def ranking_scores(affinity: Array, positive: Mask) -> tuple[float, float]:
     """Return AUROC and average precision of a detector.
 
     Equal scores count as one threshold, so that their order cannot matter: a constant map has an AUROC of 0.5 and the
-    share of positives as its average precision.
+    share of positives as its average precision. Scores that differ by less than 1e-6 are equal but for rounding.
 
     Args:
         affinity: (N,), higher means more likely positive.
@@ -58,8 +61,9 @@ def ranking_scores(affinity: Array, positive: Mask) -> tuple[float, float]:
         raise ArgumentError(f"positive must hold both kinds, but {hits} of {len(positive)} are; there is no ranking.")
     if np.isnan(affinity).any():
         raise ArgumentError("affinity must not hold NaN; leave out the places where it is undefined.")
-    order = np.argsort(affinity)[::-1]
-    ranked = affinity[order]
+    rounded = np.round(affinity, DECIMALS)
+    order = np.argsort(rounded)[::-1]
+    ranked = rounded[order]
     last_of_ties = np.append(np.flatnonzero(ranked[1:] != ranked[:-1]), len(ranked) - 1)
     found = np.cumsum(positive[order])[last_of_ties].astype(np.float64)
     wrong = last_of_ties + 1 - found
@@ -100,7 +104,7 @@ def region_scores(affinity: Array, inside: Array, photo: Array) -> dict[str, flo
 
 
 def leak_scores(affinity: Array, inside: Array, other: Array, background: Array) -> dict[str, float]:
-    """Return `other` and `leak`, the affinity of the nearest other object, alone and above that of the background.
+    """Return `other`, `background` and their difference `leak`: affinity on the nearest other object and on nothing.
 
     Args:
         affinity: (h, w).
@@ -116,7 +120,7 @@ def leak_scores(affinity: Array, inside: Array, other: Array, background: Array)
         _mean(affinity, region * apart) if (region * apart).sum() >= 1 else float("nan")
         for region in (other, background)
     ]
-    return {"other": levels[0], "leak": levels[0] - levels[1]}
+    return {"other": levels[0], "background": levels[1], "leak": levels[0] - levels[1]}
 
 
 def _mean(affinity: Array, weights: Array) -> float:
@@ -130,13 +134,15 @@ def inner_point(mask: Mask) -> tuple[int, int]:
     >>> inner_point(np.array([[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0]], dtype=bool))
     (1, 1)
     """
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(np.argmax(depth)), mask.shape)
-    return int(x), int(y)
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    tight = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    depth = ndimage.distance_transform_edt(np.pad(tight, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(np.argmax(depth)), tight.shape)
+    return int(columns[0] + x), int(rows[0] + y)
 
 
 def nearest_mask(mask: Mask, others: Sequence[Mask]) -> tuple[int, float] | None:
-    """Return the place of the nearest other mask and its distance in px (0: they overlap); None without others."""
+    """Return the place of the nearest other mask and its distance in px (1: they touch); None without others."""
     if not any(other.any() for other in others):
         return None
     distance = ndimage.distance_transform_edt(~mask)

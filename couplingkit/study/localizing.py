@@ -35,10 +35,13 @@ from .photo_features import PhotoFeatures, read_photos
 
 __all__ = ["SCORE_COLUMNS", "Localization", "ObjectQuery", "compare_localization", "draw_queries", "localize"]
 
+# Letters of a model's name in the progress bar; the end of a path tells more than its start.
+SHOWN = 40
 SCORE_COLUMNS = [
-    *("model", "annotation", "image", "category", "x", "y"),
+    *("model", "annotation", "image", "file_name", "category", "x", "y"),
     *("other_annotation", "other_category", "other_distance_px", "cells"),
-    *("auroc_px", "ap_px", "auroc_cells", "ap_cells", "inside", "outside", "contrast", "other", "leak", "leak_unlike"),
+    *("auroc_px", "ap_px", "auroc_cells", "ap_cells", "inside", "outside", "contrast"),
+    *("other", "background", "leak", "leak_unlike"),
     *("measured", "why_not"),
 ]
 
@@ -51,8 +54,8 @@ class ObjectQuery:
         target: the object.
         x, y: the pixel deepest inside its mask.
         photo: everything annotated on its photo.
-        other: the nearest other object; None where there is none.
-        other_distance_px: from mask to mask; 0 where they overlap.
+        other: the nearest other object that has `min_area` px beside the queried one; None where there is none.
+        other_distance_px: from mask to mask; 1 where they touch.
     """
 
     target: ObjectRecord
@@ -96,14 +99,21 @@ def draw_queries(index: CocoIndex, *, count: int, seed: int) -> list[ObjectQuery
     order = sorted(index.objects, key=lambda record: stream.child("object", record.annotation_id).below(2**62))
     chosen = order[:count]
     photos = read_objects(index.path, {record.image_id for record in chosen})
-    return [_query(record, photos[record.image_id]) for record in chosen]
+    return [_query(record, photos[record.image_id], index.eligibility.min_area) for record in chosen]
 
 
-def _query(record: ObjectRecord, photo: PhotoObjects) -> ObjectQuery:
+def _query(record: ObjectRecord, photo: PhotoObjects, min_area: int) -> ObjectQuery:
     mask = rle_mask(record.rle)
     x, y = inner_point(mask)
-    others = [other for other in photo.objects if other.annotation_id != record.annotation_id]
-    found = nearest_mask(mask, [rle_mask(other.rle) for other in others])
+    # What of an object lies within the queried one, or is too small to be an object here, is nobody's neighbour.
+    beside = [(other, rle_mask(other.rle) & ~mask) for other in photo.objects if other is not record]
+    large = [
+        (other, part)
+        for other, part in beside
+        if part.sum() >= min_area and other.annotation_id != record.annotation_id
+    ]
+    others = [other for other, _ in large]
+    found = nearest_mask(mask, [part for _, part in large])
     if found is None:
         return ObjectQuery(record, x, y, photo, None, float("nan"))
     return ObjectQuery(record, x, y, photo, others[found[0]], found[1])
@@ -150,7 +160,7 @@ def localize(
         by_photo.setdefault(query.target.image_id, []).append(query)
     pixels = (read_photo(Path(images), group[0].photo.image) for group in by_photo.values())
     rows: list[list[dict[str, Any]]] = [[] for _ in layered.layers]
-    with tqdm(total=len(queries), desc=layered.name, unit="object", disable=not progress) as bar:
+    with tqdm(total=len(queries), desc=layered.name[-SHOWN:], unit="object", disable=not progress) as bar:
         shown = read_photos(layered, pixels, fit=fit, batch_size=batch_size)
         for group, of_layers in zip(by_photo.values(), shown, strict=True):
             for of_layer, layer, features in zip(rows, layered.layers, of_layers, strict=True):
@@ -196,6 +206,7 @@ def _described(model: str, query: ObjectQuery) -> dict[str, Any]:
         "model": model,
         "annotation": query.target.annotation_id,
         "image": query.target.image_id,
+        "file_name": query.photo.image.file_name,
         "category": query.target.category,
         "x": query.x,
         "y": query.y,

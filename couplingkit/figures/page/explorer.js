@@ -123,11 +123,12 @@
   function limitsOf(map) {
     let low = Infinity, high = -Infinity;
     for (const value of map) if (!Number.isNaN(value)) { low = Math.min(low, value); high = Math.max(high, value); }
-    return low <= high ? [low, high] : [0, 1];
+    return low <= high ? [low, high] : null;
   }
 
   // Pixels of a map; undefined cells do not count for their neighbours and stay undefined themselves.
   function pixelsOf(f, map, width, height) {
+    if (!limitsOf(map)) return new Float64Array(width * height).fill(NaN);
     const [low, high] = limitsOf(map);
     let values;
     if (map.some(Number.isNaN)) {
@@ -149,6 +150,7 @@
   }
 
   function valueAt(f, map, point) {
+    if (!limitsOf(map)) return NaN;
     const [low, high] = limitsOf(map);
     const row = clamp(Math.floor(down(f, point.y) + 0.5), 0, f.rows - 1);
     const column = clamp(Math.floor(across(f, point.x) + 0.5), 0, f.columns - 1);
@@ -257,14 +259,14 @@
 
   const RED = "#e2231a", BLUE = "#1c62b9";
   const cards = [];
-  const rounded = (value) => (Number.isNaN(value) ? "undefined" : value.toFixed(4));
+  const rounded = (value) => (Number.isNaN(value) ? "undefined" : value.toFixed(data.decimals));
 
   function addCard(name, model) {
     const article = document.createElement("article");
     const heading = document.createElement("h2");
     for (const part of name.split(/(?<=[/_@,:.-])/)) heading.append(part, document.createElement("wbr"));
     article.append(heading);
-    const card = { model, article, rows: [] };
+    const card = { model, article, heading, rows: [] };
     for (const place of model === null ? [0] : [0, 1]) {
       const canvas = document.createElement("canvas");
       canvas.tabIndex = 0;
@@ -297,19 +299,25 @@
         row.map = visible ? affinity(f, state.points[place]) : null;
         row.pixels = visible ? pixelsOf(f, row.map, width, height) : null;
         row.limits = visible ? limitsOf(row.pixels) : null;
-        if (visible) ranges.push(row.limits);
+        if (row.limits) ranges.push(row.limits);
       });
     }
-    const common = state.range === "fixed"
-      ? [Number(byId("low").value), Number(byId("high").value)]
+    if (!ranges.length) ranges.push([0, 1]);
+    const fixed = [Number(byId("low").value), Number(byId("high").value)];
+    const wrong = !(fixed[0] < fixed[1]);
+    for (const name of ["low", "high"]) byId(name).setCustomValidity(wrong ? "the range must go up" : "");
+    byId("range-error").hidden = state.range !== "fixed" || !wrong;
+    const common = state.range === "fixed" && !wrong
+      ? fixed
       : [Math.min(...ranges.map((one) => one[0])), Math.max(...ranges.map((one) => one[1]))];
     for (const card of cards) {
       card.rows.forEach((row, place) => {
         if (card.model === null) {
           paint(row.canvas, null, null, shown.map((one) => [state.points[one], one ? BLUE : RED]));
         } else if (row.map) {
-          paint(row.canvas, row.pixels, state.range === "own" ? row.limits : common, [[state.points[place], place ? BLUE : RED]]);
-          row.range.textContent = `${state.compare ? "AB"[place] + ": " : ""}${row.limits[0].toFixed(2)} to ${row.limits[1].toFixed(2)}`;
+          paint(row.canvas, row.pixels, state.range === "own" ? row.limits ?? [0, 1] : common, [[state.points[place], place ? BLUE : RED]]);
+          const own = row.limits ? `${row.limits[0].toFixed(2)} to ${row.limits[1].toFixed(2)}` : "undefined";
+          row.range.textContent = (state.compare ? "AB"[place] + ": " : "") + own;
         }
       });
     }
@@ -410,6 +418,7 @@
     state.hover = null;
     document.querySelectorAll("#photos button").forEach((button, place) => button.setAttribute("aria-pressed", String(place === state.photo)));
     byId("masks-label").hidden = !photo.objects.length;
+    cards[0].heading.textContent = photo.name;
     const widest = photo.width > photo.height ? 320 : 240;
     byId("cards").style.setProperty("--card-width", `${widest}px`);
     if (pictures[state.photo].complete) draw(); else pictures[state.photo].addEventListener("load", draw, { once: true });
