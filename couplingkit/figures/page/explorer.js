@@ -499,4 +499,6 @@
     byId("made").append(item);
   }
   setPhoto(0);
+  // A browser compiles what has run a few times; the first click need not wait for that.
+  setTimeout(() => { for (let times = 0; times < 4; times++) draw(); }, 100);
 })();
