@@ -30,7 +30,6 @@ TORCHVISION = [
     "densenet121",
     "efficientnet_b1",
     "mnasnet0_5",
-    "maxvit_t",
 ]
 
 

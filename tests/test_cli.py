@@ -269,7 +269,7 @@ def test_interruption_leaves_nothing_half_written(scenes, tmp_path):
         seen += process.stderr.read1(4096)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    _, rest = process.communicate(timeout=60)
+    _, rest = process.communicate(timeout=240)
     assert process.returncode != 0
     assert b"Aborted" in rest
     assert b"Traceback" not in rest
