@@ -19,7 +19,7 @@ LAYERS = {
     "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm"}),
     # jinja2 (and its markupsafe) writes the explorer's page.
     "figures": ({"core", "metrics", "study"}, {"matplotlib", "pandas", "jinja2", "markupsafe"}),
-    "training": ({"core", "data", "features"}, {"tqdm"}),
+    "training": ({"core", "data", "features"}, {"tqdm", "torchvision", "accelerate"}),
     "init": ({"core", "data", "probes", "features", "metrics", "study", "figures", "training"}, set()),
     "cli": (
         {"core", "data", "probes", "features", "metrics", "study", "figures", "training", "init"},
@@ -30,9 +30,14 @@ LAYERS = {
 # Third-party packages with one home inside their layer.
 HOMES = {
     # One module per library that networks come from.
-    "timm": {"couplingkit/features/sources/timm_networks.py", "couplingkit/features/sources/timm_shapes.py"},
+    "timm": {
+        "couplingkit/features/sources/timm_networks.py",
+        "couplingkit/features/sources/timm_shapes.py",
+        "couplingkit/features/sources/timm_training.py",
+    },
     "huggingface_hub": {"couplingkit/features/sources/downloads.py"},
-    "torchvision": {"couplingkit/features/sources/torchvision_networks.py"},
+    "torchvision": {"couplingkit/features/sources/torchvision_networks.py", "couplingkit/training/views.py"},
+    "accelerate": {"couplingkit/training/loop.py"},
     "transformers": {"couplingkit/features/sources/transformers_networks.py"},
     "safetensors": {"couplingkit/features/checkpoints.py", "couplingkit/features/own_format.py"},
     # segmentation.py is the part of coco.py that knows RLE; scenes.py encodes through it.

@@ -1,0 +1,133 @@
+"""X in, X-D out: any method, with composites whose kept cells must say what the teacher says of the clean view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import check_range
+from .method import Batch, Cutting, Progress, Views
+
+__all__ = ["Composites", "Decoupled", "chosen_rows", "composites"]
+
+
+@dataclass(frozen=True)
+class Composites:
+    """Composite images of one view.
+
+    Attributes:
+        images: float32 (n, 3, H, W) in [0, 1]; the image itself in kept cells, a donor in the others.
+        keep: bool (n, h, w).
+        rows: int64 (n,), places of the images in the batch.
+    """
+
+    images: Tensor
+    keep: Tensor
+    rows: Tensor
+
+
+def chosen_rows(first: int, count: int, share: float) -> Tensor:
+    """Return which images of a batch become composites, evenly spread over the batch of all processes.
+
+    Args:
+        first: place of the first image in the batch of all processes.
+        count: images here.
+        share: of the images, in [0, 1].
+
+    >>> chosen_rows(0, 8, 0.25).tolist(), chosen_rows(8, 4, 0.25).tolist()
+    ([3, 7], [3])
+    """
+    places = torch.arange(first, first + count, dtype=torch.float64)
+    # Rounded, so that a share like 0.1 chooses one in ten in spite of its binary fraction.
+    before, after = (torch.floor((places + more) * share + 1e-9) for more in (0, 1))
+    return (after > before).nonzero()[:, 0]
+
+
+def composites(batch: Batch, view: int, rows: Tensor, keep: Tensor) -> Composites:
+    """Put the kept cells of some images on donors.
+
+    The donor of an image is its neighbour in the batch (which is shuffled) in another view of the same size, never the
+    image itself. The student's colours are drawn apart from the teacher's.
+
+    Args:
+        batch: of at least two images.
+        view: which crop.
+        rows: int64 (n,), the images.
+        keep: bool (n, h, w).
+    """
+    crop = batch.recoloured[view]
+    others = [v for v, other in enumerate(batch.recoloured) if v != view and other.shape == crop.shape]
+    donor_view = batch.recoloured[others[0]] if others else crop
+    partner = rows ^ 1
+    # The last one of an odd batch has no partner behind it; nobody else has the one before it at that distance.
+    partner = torch.where(partner < len(batch), partner, rows - 1)
+    scale = (crop.shape[-2] // keep.shape[-2], crop.shape[-1] // keep.shape[-1])
+    pixels = keep.repeat_interleave(scale[0], dim=1).repeat_interleave(scale[1], dim=2)
+    return Composites(torch.where(pixels[:, None], crop[rows], donor_view[partner]), keep, rows)
+
+
+class Decoupled(nn.Module):
+    """X-D (Qiu et al., ICLR 2024): L = L_X + weight x disagreement on the kept cells of composites.
+
+    It has no parameters of its own, and knows of X only what the `Method` protocol says.
+
+    Args:
+        inner: X.
+        cutting: of the composites.
+        weight: of the term; 0 leaves X as it is, bit for bit.
+        share: of the images of each view that become composites.
+    """
+
+    def __init__(self, inner: Any, *, cutting: Cutting, weight: float = 0.3, share: float = 0.25):
+        super().__init__()
+        check_range("weight", weight, 0)
+        check_range("share", share, 0, 1)
+        self.inner = inner
+        self.cutting = cutting
+        self.weight = weight
+        self.share = share
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """Return the losses."""
+        return self.losses(views)
+
+    def views(self, batch: Batch) -> Views:
+        """Return the views of X."""
+        views: Views = self.inner.views(batch)
+        return views
+
+    def losses(self, views: Views) -> dict[str, Tensor]:
+        """Return the losses of X, and `decoupling`."""
+        found: dict[str, Tensor] = self.inner.losses(views)
+        if self.weight == 0:
+            return found
+        parts = [part for view in range(len(views.keep)) if (part := self._of_view(views, view)) is not None]
+        zero = next(iter(found.values())) * 0
+        return {**found, "decoupling": self.weight * torch.cat(parts).mean() if parts else zero}
+
+    def _of_view(self, views: Views, view: int) -> Tensor | None:
+        """Return the loss of each composite of a view, (n,); None where there is none."""
+        batch = views.batch
+        rows = chosen_rows(batch.first, len(batch), self.share).to(batch.crops[view].device)
+        if len(batch) < 2 or not len(rows):
+            return None
+        cells = views.keep[view]
+        keep = self.cutting.draw(batch, (cells.shape[1], cells.shape[2]), "composite", view)[rows]
+        # Every other composite shows what the first ones hide. Counted over all processes, as the rows are.
+        number = torch.floor((rows + batch.first).to(torch.float64) * self.share + 1e-9).to(torch.int64)
+        keep = torch.where((number % 2 == 1)[:, None, None], ~keep, keep)
+        made = composites(batch, view, rows, keep)
+        prediction = self.inner.predict(made.images, made.keep)
+        loss: Tensor = self.inner.disagreement(prediction, self.inner.targets(views, view, rows), made.keep)
+        return loss
+
+    def before_step(self, progress: Progress) -> None:
+        """Pass on to X."""
+        self.inner.before_step(progress)
+
+    def after_step(self, progress: Progress) -> None:
+        """Pass on to X."""
+        self.inner.after_step(progress)

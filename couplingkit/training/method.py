@@ -1,0 +1,156 @@
+"""What a dense self-supervised method is to the trainer: views in, named losses out, and a teacher that follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import check_range
+from ..streams import Stream
+from .cutout import check_strategy, cutout
+
+__all__ = ["Batch", "Cutting", "Method", "Progress", "Views"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        step: of the step that is made, from 0.
+        steps: of the whole run.
+        steps_per_epoch: how many steps go once through the data.
+    """
+
+    step: int
+    steps: int
+    steps_per_epoch: int
+
+    @property
+    def epoch(self) -> float:
+        """Epochs that are done, a fraction."""
+        return self.step / self.steps_per_epoch
+
+    @property
+    def share(self) -> float:
+        """Share of the run that is done, in [0, 1)."""
+        return self.step / self.steps
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images, each as several crops, and where their random draws come from.
+
+    Attributes:
+        crops: a tensor per view, float32 (B, 3, H, W), sRGB in [0, 1].
+        recoloured: the same crops under another draw of the colours, for a student that must not see the teacher's
+            pixels; the same as `crops` where nobody asked for it.
+        stream: of the step.
+        first: place of the first image in the batch of all processes.
+        total: images in the batch of all processes.
+    """
+
+    crops: tuple[Tensor, ...]
+    recoloured: tuple[Tensor, ...]
+    stream: Stream
+    first: int
+    total: int
+
+    def __len__(self) -> int:
+        return len(self.crops[0])
+
+    def generator(self, *names: str | int) -> torch.Generator:
+        """Return a generator of this step, the same one in every process."""
+        device = self.crops[0].device
+        return torch.Generator(device).manual_seed(self.stream.child(*names).torch_seed())
+
+
+@dataclass(frozen=True)
+class Cutting:
+    """How views are cut: the strategy, and how the ratio of each view is drawn.
+
+    Attributes:
+        strategy: of `STRATEGIES`.
+        low, high: the ratio is uniform between these.
+        spared: share of the views that are not cut at all.
+    """
+
+    strategy: str
+    low: float
+    high: float
+    spared: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_strategy(self.strategy)
+        check_range("low", self.low, 0, self.high)
+        check_range("high", self.high, self.low, 0.99)
+        check_range("spared", self.spared, 0, 1)
+
+    def draw(self, batch: Batch, grid: tuple[int, int], *names: str | int) -> Tensor:
+        """Return which cells of each image are kept, bool (B, h, w).
+
+        Every process draws for the images of all and takes its own, so that the number of processes changes nothing.
+        """
+        generator = batch.generator("cutout", *names)
+        uniform = torch.rand(2, batch.total, generator=generator, device=generator.device)
+        ratio = torch.where(uniform[0] < self.spared, 0.0, self.low + (self.high - self.low) * uniform[1])
+        keep = cutout(self.strategy, ratio, grid, generator)
+        return keep[batch.first : batch.first + len(batch)]
+
+
+@dataclass
+class Views:
+    """What a method made of a batch.
+
+    Attributes:
+        batch: the images.
+        keep: per view the cells that the student sees, bool (B, h, w).
+        memo: what was computed of these views once and is asked for again, like the teacher's answers.
+    """
+
+    batch: Batch
+    keep: tuple[Tensor, ...]
+    memo: dict[str, Any] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A dense self-supervised objective, as a torch module."""
+
+    grids: Sequence[tuple[int, int]]
+
+    def views(self, batch: Batch) -> Views:
+        """Cut the views."""
+        ...
+
+    def losses(self, views: Views) -> dict[str, Tensor]:
+        """Return named scalars, weighted; a step minimises their sum."""
+        ...
+
+    def predict(self, images: Tensor, keep: Tensor) -> Tensor:
+        """Return the student's dense output for composites: (B, h, w, K).
+
+        Args:
+            images: float32 (B, 3, H, W) in [0, 1].
+            keep: bool (B, h, w), cells of the image itself; where the method can tell, the others get no gradient.
+        """
+        ...
+
+    def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return what the teacher says of some images of a clean view: (n, h, w, K), no gradient, no side effect."""
+        ...
+
+    def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
+        """Return the loss of each image, (n,), the mean over its cells in `where`, bool (n, h, w)."""
+        ...
+
+    def before_step(self, progress: Progress) -> None:
+        """Set what the schedules say of this step."""
+        ...
+
+    def after_step(self, progress: Progress) -> None:
+        """Move the teacher."""
+        ...

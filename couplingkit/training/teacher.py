@@ -1,0 +1,51 @@
+"""Schedules, and the moving average that a teacher is of its student."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["cosine", "follow", "mean_over_processes", "warmed_up"]
+
+
+def cosine(start: float, end: float, share: float) -> float:
+    """Return a cosine schedule's value after a share of the run.
+
+    >>> cosine(1.0, 0.0, 0.0), cosine(1.0, 0.0, 0.5), cosine(1.0, 0.0, 1.0)
+    (1.0, 0.5, 0.0)
+    """
+    return end + (start - end) * (1 + math.cos(math.pi * share)) / 2
+
+
+def warmed_up(start: float, peak: float, end: float, *, step: int, warmup: int, steps: int) -> float:
+    """Return a value that rises linearly from `start` to `peak` in `warmup` steps and falls as a cosine to `end`.
+
+    >>> [warmed_up(0.0, 1.0, 0.0, step=step, warmup=2, steps=4) for step in range(5)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
+    """
+    if step < warmup:
+        return start + (peak - start) * step / warmup
+    return cosine(peak, end, (step - warmup) / max(steps - warmup, 1))
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Move a teacher's parameters to `momentum` x their own + (1 - momentum) x the student's; buffers are copied."""
+    ours: list[Tensor] = list(teacher.parameters())
+    theirs: list[Tensor] = list(student.parameters())
+    torch._foreach_mul_(ours, momentum)
+    torch._foreach_add_(ours, theirs, alpha=1 - momentum)
+    for own, other in zip(teacher.buffers(), student.buffers(), strict=True):
+        own.copy_(other)
+
+
+@torch.no_grad()
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Return the mean of a tensor over all processes; itself where there is one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value
+    total = value.clone()
+    torch.distributed.all_reduce(total)
+    return total / torch.distributed.get_world_size()

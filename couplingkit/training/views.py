@@ -1,0 +1,170 @@
+"""Images in, the crops that a method is shown out: every draw depends on (seed, epoch, image, view) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+from torchvision.transforms import v2
+
+from ..data.corpus import Corpus
+from ..errors import ArgumentError, DataError, check_range
+from ..streams import Stream
+
+__all__ = ["Augmentation", "CropDataset", "StepSampler", "View", "collate", "to_unit"]
+
+BROKEN_TRIES = 20
+
+
+@dataclass(frozen=True)
+class View:
+    """One crop of an image: its geometry, then its colours; the probabilities are per image.
+
+    Attributes:
+        size: side, px.
+        scale: range of the crop's share of the image's area.
+        flip, jitter, gray, blur, solarize: probabilities.
+        strength: brightness, contrast, saturation and hue of the jitter.
+    """
+
+    size: int = 224
+    scale: tuple[float, float] = (0.14, 1.0)
+    flip: float = 0.5
+    jitter: float = 0.8
+    strength: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
+    gray: float = 0.2
+    blur: float = 0.0
+    solarize: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_range("size", self.size, 8, 2048)
+        for name in ("flip", "jitter", "gray", "blur", "solarize"):
+            check_range(name, getattr(self, name), 0, 1)
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ArgumentError(f"scale must be two shares that go up to at most 1, not {self.scale}.")
+
+    def geometry(self) -> v2.Transform:
+        """Return the transform that crops and flips."""
+        crop = v2.RandomResizedCrop(self.size, self.scale, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+        return v2.Compose([crop, v2.RandomHorizontalFlip(self.flip)])
+
+    def colours(self) -> v2.Transform:
+        """Return the transform of the colours."""
+        # The authors' kernel at 224 px; in proportion at other sizes, and odd.
+        kernel = max(3, self.size // 10 // 2 * 2 + 1)
+        return v2.Compose(
+            [
+                v2.RandomApply([v2.ColorJitter(*self.strength)], p=self.jitter),
+                v2.RandomGrayscale(self.gray),
+                v2.RandomApply([v2.GaussianBlur(kernel, (0.1, 2.0))], p=self.blur),
+                v2.RandomSolarize(128, self.solarize),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """The views of an image, and whether their colours are drawn a second time."""
+
+    views: tuple[View, ...]
+    recolour: bool = False
+
+
+class CropDataset(Dataset[dict[str, Any]]):
+    """The crops of images, addressed by (epoch, number).
+
+    Args:
+        corpus: the images.
+        augmentation: what is made of each.
+        seed: of the draws.
+    """
+
+    def __init__(self, corpus: Corpus, augmentation: Augmentation, *, seed: int):
+        self.corpus = corpus
+        self.augmentation = augmentation
+        self.stream = Stream(seed).child("views")
+        self.transforms = [(view.geometry(), view.colours()) for view in augmentation.views]
+
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+        """Return `crops` and `recoloured` (uint8 (3, H, W) per view) and `broken`, the numbers that could not be read."""
+        epoch, number = key
+        pixels, broken = self._read(number)
+        image = torch.from_numpy(pixels).permute(2, 0, 1)
+        crops, recoloured = [], []
+        # torchvision draws from torch's global generator; it is put back when the image is done.
+        with torch.random.fork_rng(devices=[]):
+            for place, (geometry, colours) in enumerate(self.transforms):
+                stream = self.stream.child(epoch, number, place)
+                torch.manual_seed(stream.child("geometry").torch_seed())
+                crop = geometry(image)
+                torch.manual_seed(stream.child("colours").torch_seed())
+                crops.append(colours(crop))
+                if self.augmentation.recolour:
+                    torch.manual_seed(stream.child("colours again").torch_seed())
+                    recoloured.append(colours(crop))
+        return {"crops": crops, "recoloured": recoloured or crops, "broken": broken}
+
+    def _read(self, number: int) -> tuple[np.ndarray, list[int]]:
+        """Return an image; in place of a broken one the next that is whole."""
+        broken: list[int] = []
+        for further in range(BROKEN_TRIES):
+            place = (number + further) % len(self.corpus)
+            try:
+                return self.corpus.read(place), broken
+            except DataError as error:
+                broken.append(place)
+                last = error
+        raise DataError(f"{BROKEN_TRIES} images in a row cannot be read; the last one: {last}")
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one batch: a uint8 tensor (B, 3, H, W) per view, and all broken numbers."""
+    stacked: dict[str, Any] = {
+        name: [torch.stack(view) for view in zip(*(sample[name] for sample in samples), strict=True)]
+        for name in ("crops", "recoloured")
+    }
+    return {**stacked, "broken": [number for sample in samples for number in sample["broken"]]}
+
+
+class StepSampler(Sampler[list[tuple[int, int]]]):
+    """The batches of a run from any step on: step n holds the same images whatever came before it.
+
+    Args:
+        length: of the corpus.
+        batch: images in the batch of all processes.
+        seed: of the order.
+        first: place of this process's first image in the batch of all.
+        count: images of this process.
+        start: the step it begins with.
+        steps: of the run.
+    """
+
+    def __init__(self, length: int, *, batch: int, seed: int, first: int, count: int, start: int, steps: int):
+        if length < batch:
+            raise ArgumentError(f"batch_size must be at most the {length} images there are, but is {batch}.")
+        self.per_epoch = length // batch
+        self.length, self.batch, self.first, self.count = length, batch, first, count
+        self.start, self.steps = start, steps
+        self.stream = Stream(seed).child("order")
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        held, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.start, self.steps):
+            epoch, place = divmod(step, self.per_epoch)
+            if epoch != held:
+                held, order = epoch, self.stream.child(epoch).generator().permutation(self.length)
+            begin = place * self.batch + self.first
+            yield [(epoch, int(number)) for number in order[begin : begin + self.count]]
+
+
+def to_unit(crops: list[Tensor], device: torch.device) -> tuple[Tensor, ...]:
+    """Return crops as float32 in [0, 1] on a device."""
+    return tuple(crop.to(device, non_blocking=True).to(torch.float32) / 255 for crop in crops)
