@@ -17,6 +17,7 @@ from .masks import masks
 from .measure import measure
 from .probes import probes
 from .scenes import scenes
+from .train import train
 
 __all__ = ["main"]
 
@@ -57,5 +58,5 @@ def main() -> None:
     """
 
 
-for command in (affinity, backbones, demo, explore, inspect, masks, measure, probes, scenes):
+for command in (affinity, backbones, demo, explore, inspect, masks, measure, probes, scenes, train):
     main.add_command(command)

@@ -263,6 +263,8 @@ def test_interruption_leaves_nothing_half_written(scenes, tmp_path):
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # Where the tests run in the background of a shell, SIGINT would be ignored by them and all that they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     seen = b""
     while b"probe/s" not in seen and process.poll() is None:

@@ -62,7 +62,7 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
     """
     chosen = BackboneOptions(**options)
     layers = split_layers(chosen.layer)
-    model = parse_model_name(name)
+    model = _of_a_run(parse_model_name(name), chosen.branch)
     if model.source == "control":
         return LayeredBackbone([_control_backbone(model, chosen)])
     found = None
@@ -153,6 +153,21 @@ def _resolved(model: ModelName, found: FoundWeights | None) -> ModelName:
     return replace(
         model, source="timm", architecture=architecture.name, options={**architecture.options, **found.settings}
     )
+
+
+def _of_a_run(model: ModelName, branch: str | None) -> ModelName:
+    """Return the last checkpoint of a run folder, its teacher unless a branch is named; other models as they are."""
+    folder = Path(model.architecture) if model.source == "folder" else None
+    if folder is None or not (folder / "run.json").is_file():
+        return model
+    whole = sorted(step.parent for step in folder.glob("checkpoints/step-*/step.json"))
+    if not whole:
+        raise BackboneError(f"model {model.text!r} is a training run without a checkpoint yet.")
+    weights = whole[-1] / f"{branch or 'teacher'}.safetensors"
+    if not weights.is_file():
+        has = listed(sorted(path.stem for path in whole[-1].glob("*.safetensors")))
+        raise BackboneError(f"model {model.text!r} has no branch {branch!r}; its checkpoints hold {has}.")
+    return replace(model, source="file", architecture="", weights=weights)
 
 
 def _folder(model: ModelName) -> ModelName:

@@ -91,7 +91,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         self.transforms = [(view.geometry(), view.colours()) for view in augmentation.views]
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """Return `crops` and `recoloured` (uint8 (3, H, W) per view) and `broken`, the numbers that could not be read."""
+        """Return `crops` and `recoloured`, uint8 (3, H, W) per view, and `broken`, the numbers that cannot be read."""
         epoch, number = key
         pixels, broken = self._read(number)
         image = torch.from_numpy(pixels).permute(2, 0, 1)

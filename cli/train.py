@@ -1,0 +1,100 @@
+"""`couplingkit train`: make a model, plain or decoupled, from images without labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from ..data.corpus import Corpus
+    from ..training.recipe import Recipe
+
+__all__ = ["train"]
+
+
+@click.command(short_help="Train a method, plain or decoupled, on images without labels.")
+@click.argument("method", required=False)
+@click.option("--data", help="A folder of images, an instances JSON, tar files, or scenes:COUNT (built in).")
+@click.option("--images", type=click.Path(path_type=Path), help="Folder of the photos, where --data is a JSON.")
+@click.option("--recipe", help="One that comes with couplingkit (--list), or a .toml file.")
+@click.option("--out", type=click.Path(path_type=Path), help="The run folder; a new one.")
+@click.option("--steps", type=click.IntRange(1), help="Length of the run. [default: the recipe's]")
+@click.option("--checkpoint-every", type=click.IntRange(1), help="Steps between checkpoints. [default: the recipe's]")
+@click.option(
+    "--set", "changes", multiple=True, metavar="TABLE.KEY=VALUE", help="Change a value, like optimizer.lr=3e-4."
+)
+@click.option("--seed", type=click.IntRange(0), help="Of weights, order, crops and cuts. [default: the recipe's]")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was stopped.")
+@click.option("--list", "listing", is_flag=True, help="List methods and recipes.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it computes."
+)
+def train(method: str | None, listing: bool, resume: Path | None, device: str, **options: Any) -> None:
+    """Train METHOD: ibot, or ibot-d with Region Collaborative Cutout and the de-coupling branch.
+
+    X and X-D see the same crops in the same order from the same seed, so that their coupling rates can be set side by
+    side. A run folder is a model of `couplingkit measure` (its teacher, or --branch student).
+
+    \b
+    Examples:
+      couplingkit train ibot --data scenes:4000 --recipe ibot-tiny --out runs/ibot
+      couplingkit train ibot-d --data scenes:4000 --recipe ibot-tiny --out runs/ibot-d
+      couplingkit train --resume runs/ibot-d
+      torchrun --nproc_per_node 8 -m couplingkit train ibot-d --data photos/ --recipe ibot-coco-800ep --out runs/big
+
+    The folder of --out gets recipe.toml (everything resolved), run.json, metrics.jsonl and checkpoints; a run that is
+    stopped, by Ctrl-C or the plug, goes on exactly where its last checkpoint was.
+    """
+    from ..errors import ArgumentError
+    from ..training.recipe import METHODS, recipe_names
+
+    if listing:
+        click.echo("methods: " + ", ".join(f"{name}, {name}-d" for name in METHODS))
+        click.echo("recipes: " + ", ".join(recipe_names()))
+        return
+    if resume is not None:
+        recipe, corpus = _opened(resume, method)
+        out = resume
+    elif method is None or None in (options["data"], options["recipe"], options["out"]):
+        raise ArgumentError("a new run needs METHOD, --data, --recipe and --out; --resume RUN goes on with an old one.")
+    else:
+        out = options["out"]
+        recipe, corpus = _new(method, out, options)
+    # The engine takes a second to import.
+    from ..training.loop import train as run
+
+    about = {"data": options["data"], "images": str(options["images"]) if options["images"] else None}
+    last = run(recipe, corpus, out, device=device, resume=resume is not None, about=about, progress=True)
+    click.echo(f"Wrote {last}; `couplingkit measure {out}` measures it.", err=True)
+
+
+def _new(method: str, out: Path, options: dict[str, Any]) -> tuple[Recipe, Corpus]:
+    from ..data.corpus import open_corpus
+    from ..files import check_free
+    from ..training.recipe import read_recipe
+
+    check_free(out, overwrite=False)
+    short = {"steps": options["steps"], "checkpoint_every": options["checkpoint_every"], "seed": options["seed"]}
+    changes = [f"run.{key}={value}" for key, value in short.items() if value is not None]
+    recipe = read_recipe(method, options["recipe"], [*options["changes"], *changes])
+    return recipe, open_corpus(options["data"], images=options["images"], seed=recipe.run.seed)
+
+
+def _opened(run: Path, method: str | None) -> tuple[Recipe, Corpus]:
+    """Return the recipe and the images of a run folder."""
+    from ..data.corpus import open_corpus
+    from ..errors import ArgumentError
+    from ..training.recipe import read_recipe
+
+    try:
+        about = json.loads((run / "run.json").read_text())
+        name, data, images = about["method"], about["data"], about["images"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ArgumentError(f"resume {run} is no run folder of couplingkit: it has no whole run.json.") from error
+    if method not in (None, name):
+        raise ArgumentError(f"resume {run} is a run of {name}, not of {method}.")
+    recipe = read_recipe(name, str(run / "recipe.toml"))
+    return recipe, open_corpus(data, images=images, seed=recipe.run.seed)

@@ -1,0 +1,94 @@
+"""The state of a run in, a folder that can be resumed and measured out; never half of one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import OutputError
+from ..features.names import IMAGENET_MEAN, IMAGENET_STD
+from ..features.own_format import save_backbone
+from ..files import new_folder
+from .recipe import Recipe
+
+__all__ = ["CHECKPOINTS", "checkpoints_of", "prune", "read_checkpoint", "write_checkpoint"]
+
+CHECKPOINTS = "checkpoints"
+KEPT = 2
+
+
+def write_checkpoint(out: Path, step: int, recipe: Recipe, method: nn.Module, optimizer: Mapping[str, Any]) -> Path:
+    """Write `checkpoints/step-NNNNNNNN`: student and teacher as models, and the rest of the state beside them.
+
+    Args:
+        out: the run folder.
+        step: steps that are done.
+        recipe: of the run.
+        method: the networks.
+        optimizer: its state.
+
+    Raises:
+        OutputError: the disk refuses; older checkpoints are as they were.
+    """
+    folder = out / CHECKPOINTS / f"step-{step:08d}"
+    inner: Any = getattr(method, "inner", method)
+    settings = asdict(recipe.method)
+    with new_folder(folder, overwrite=True) as draft:
+        for branch in ("student", "teacher"):
+            save_backbone(
+                draft / f"{branch}.safetensors",
+                getattr(inner, branch).backbone.state_dict(),
+                architecture=settings["architecture"],
+                settings=settings["options"],
+                mean=IMAGENET_MEAN,
+                std=IMAGENET_STD,
+                branch=branch,
+                method=recipe.name,
+            )
+        state = {"step": step, "method": method.state_dict(), "optimizer": dict(optimizer)}
+        torch.save(state, draft / "state.pt")
+        (draft / "step.json").write_text(json.dumps({"step": step, "method": recipe.name}) + "\n")
+    return folder
+
+
+def checkpoints_of(out: Path) -> list[Path]:
+    """Return the whole checkpoints of a run, oldest first."""
+    return sorted(path.parent for path in (out / CHECKPOINTS).glob("step-*/step.json"))
+
+
+def read_checkpoint(folder: Path, method: nn.Module) -> tuple[int, dict[str, Any]]:
+    """Load the networks of a checkpoint into `method`; return the steps that are done and the optimizer's state.
+
+    Raises:
+        OutputError: it cannot be read, or is of another method.
+    """
+    try:
+        state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        method.load_state_dict(state["method"])
+    except (OSError, RuntimeError, KeyError, EOFError) as error:
+        what = str(error).splitlines()[0]
+        raise OutputError(f"checkpoint {folder} cannot be resumed ({what}); is it of this recipe?") from error
+    return int(state["step"]), _moved(state["optimizer"])
+
+
+def _moved(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: value.clone() if isinstance(value, Tensor) else _moved(value) if isinstance(value, dict) else value
+        for key, value in state.items()
+    }
+
+
+def prune(out: Path, keep_every: int) -> None:
+    """Delete checkpoints but the last two and, where `keep_every` is not 0, those at its multiples."""
+    found = checkpoints_of(out)
+    for folder in found[:-KEPT]:
+        step = int(folder.name.removeprefix("step-"))
+        if not keep_every or step % keep_every:
+            shutil.rmtree(folder, ignore_errors=True)

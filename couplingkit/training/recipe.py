@@ -1,0 +1,238 @@
+"""A TOML file and `KEY=VALUE` words in, a checked recipe out: every setting of a run, and the method it builds."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import ArgumentError, check_range, near
+from .decoupling import Decoupled
+from .method import Cutting
+from .methods.ibot import IBOT, IBOTSettings
+from .views import Augmentation, View
+
+__all__ = ["METHODS", "Recipe", "build_method", "read_recipe", "recipe_names", "recipe_toml"]
+
+# name -> (settings, the network of it); with "-d" behind it, the same within `Decoupled`.
+METHODS: dict[str, tuple[type, type]] = {"ibot": (IBOTSettings, IBOT)}
+SUFFIX = "-d"
+PRECISIONS = ("float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Decoupling:
+    """What `-d` adds: see `Decoupled`; `inner` is how the views of the method itself are cut then."""
+
+    weight: float = 0.3
+    share: float = 0.25
+    cutting: Cutting = field(default_factory=lambda: Cutting("rcc", 0.2, 0.6, spared=0.0))
+    inner: Cutting = field(default_factory=lambda: Cutting("rcc", 0.2, 0.6))
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """AdamW: learning rate and weight decay go along cosines, after a warm-up; gradients are clipped by their norm."""
+
+    lr: float = 1e-3
+    final_lr: float = 1e-6
+    weight_decay: float = 0.04
+    final_weight_decay: float = 0.4
+    warmup_epochs: float = 10
+    clip: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "final_lr", "weight_decay", "final_weight_decay", "warmup_epochs"):
+            check_range(name, getattr(self, name), 0)
+        check_range("clip", self.clip, 1e-6)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Length, batch (of all processes together), checkpoints and where it computes.
+
+    `keep_every` steps a checkpoint is kept for good; of the others the last two are. 0 keeps none.
+    """
+
+    batch_size: int = 64
+    steps: int = 1000
+    checkpoint_every: int = 100
+    keep_every: int = 0
+    precision: str = "float32"
+    workers: int = 2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps", "checkpoint_every"):
+            check_range(name, getattr(self, name), 1)
+        for name in ("keep_every", "workers", "seed"):
+            check_range(name, getattr(self, name), 0)
+        if self.precision not in PRECISIONS:
+            raise ArgumentError(f"run.precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All settings of a run; `name` is the method's, like `ibot-d`."""
+
+    name: str
+    method: Any
+    views: tuple[View, ...]
+    decoupling: Decoupling
+    optimizer: Optimizer
+    run: Run
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether the method is an X-D."""
+        return self.name.endswith(SUFFIX)
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """What is made of each image; only an X-D asks for a second draw of the colours."""
+        return Augmentation(self.views, recolour=self.decoupled)
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with couplingkit."""
+    return sorted(one.name.removesuffix(".toml") for one in (files(__package__) / "recipes").iterdir())
+
+
+def read_recipe(method: str, recipe: str, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe for a method.
+
+    Args:
+        method: like `ibot` or `ibot-d`.
+        recipe: the name of one that comes with couplingkit, or the path of a TOML file.
+        changes: `table.key=value` words, like `optimizer.lr=3e-4`; values as in TOML, or plain words.
+
+    Raises:
+        ArgumentError: no such method, recipe or key, or a value out of range.
+    """
+    base = method.removesuffix(SUFFIX)
+    if base not in METHODS:
+        known = [name + suffix for name in METHODS for suffix in ("", SUFFIX)]
+        raise ArgumentError(f"method must be one of {', '.join(known)}, not {method!r}{near(method, known)}.")
+    content = _parsed(recipe)
+    for change in changes:
+        _apply(content, change)
+    tables = {"method", "views", "decoupling", "optimizer", "run"}
+    _check_keys("recipe", content, tables)
+    views = content.get("views", [])
+    if not isinstance(views, list) or not views:
+        raise ArgumentError(f"recipe {recipe} must have one [[views]] per crop, but has none.")
+    return Recipe(
+        name=method,
+        method=_record(METHODS[base][0], content.get("method", {}), "method"),
+        views=tuple(_record(View, view, "views") for view in views),
+        decoupling=_record(Decoupling, content.get("decoupling", {}), "decoupling"),
+        optimizer=_record(Optimizer, content.get("optimizer", {}), "optimizer"),
+        run=_record(Run, content.get("run", {}), "run"),
+    )
+
+
+def build_method(recipe: Recipe) -> nn.Module:
+    """Return the networks of a recipe's method, with random weights from its seed."""
+    base = recipe.name.removesuffix(SUFFIX)
+    if not recipe.decoupled:
+        plain: nn.Module = METHODS[base][1](recipe.method, seed=recipe.run.seed)
+        return plain
+    extra = recipe.decoupling
+    inner = METHODS[base][1](replace(recipe.method, cutting=extra.inner), seed=recipe.run.seed)
+    return Decoupled(inner, cutting=extra.cutting, weight=extra.weight, share=extra.share)
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """Return the whole recipe as TOML, which `read_recipe` reads again."""
+    parts = []
+    for name in ("method", "views", "decoupling", "optimizer", "run"):
+        value = getattr(recipe, name)
+        for record in value if isinstance(value, tuple) else [value]:
+            head = f"[[{name}]]" if isinstance(value, tuple) else f"[{name}]"
+            parts.append("\n".join([head, *(f"{key} = {_toml(item)}" for key, item in asdict(record).items())]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }" if value else "{}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    # JSON's strings, numbers and booleans are TOML's.
+    return json.dumps(value)
+
+
+def _parsed(recipe: str) -> dict[str, Any]:
+    path = Path(recipe)
+    if path.suffix != ".toml":
+        if recipe not in recipe_names():
+            raise ArgumentError(
+                f"recipe must be a .toml file or one of {', '.join(recipe_names())}, not {recipe!r}"
+                f"{near(recipe, recipe_names())}."
+            )
+        text = (files(__package__) / "recipes" / f"{recipe}.toml").read_text()
+    else:
+        try:
+            text = path.read_text()
+        except OSError as error:
+            raise ArgumentError(f"recipe {recipe} cannot be read ({error.strerror}).") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ArgumentError(f"recipe {recipe} is no valid TOML ({error}).") from error
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    *tables, last = key.strip().split(".")
+    if not equals or not tables:
+        raise ArgumentError(f"--set {change!r} must be TABLE.KEY=VALUE, like optimizer.lr=3e-4.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    place = content
+    for table in tables:
+        place = place.setdefault(table, {})
+        if not isinstance(place, dict):
+            raise ArgumentError(f"--set {change!r}: {table!r} is no table of single values; write a recipe for it.")
+    place[last] = value
+
+
+def _check_keys(table: str, given: Mapping[str, Any], known: set[str]) -> None:
+    for key in given:
+        if key not in known:
+            raise ArgumentError(f"{table} has no key {key!r}{near(key, known)}; it has {', '.join(sorted(known))}.")
+
+
+def _record(kind: type, given: Any, table: str) -> Any:
+    """Return a settings record from a table of TOML; every value must be of the kind that the default is of."""
+    if not isinstance(given, dict):
+        raise ArgumentError(f"recipe's {table} must be a table, but is {given!r}.")
+    known = {one.name: one for one in fields(kind)}
+    _check_keys(f"recipe's [{table}]", given, set(known))
+    values = {}
+    for key, value in given.items():
+        wanted = str(known[key].type)
+        default = known[key].default_factory
+        if wanted == "Cutting" and isinstance(value, dict) and default is not MISSING:
+            # What a table leaves out is as the method has it.
+            value = _record(Cutting, {**asdict(default()), **value}, f"{table}.{key}")
+        elif wanted == "float" and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        elif wanted.startswith("tuple") and isinstance(value, list):
+            value = tuple(value)
+        plain = {"float": float, "int": int, "str": str}.get(wanted)
+        if plain is not None and type(value) is not plain:
+            raise ArgumentError(f"recipe's {table}.{key} must be {wanted}, but is {value!r}.")
+        values[key] = value
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise ArgumentError(f"recipe's [{table}] is not whole: {error}.") from error

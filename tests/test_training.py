@@ -1,0 +1,440 @@
+"""The trainer: data, crops, recipes, and runs that stop and go on as if they had not."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from couplingkit.cli.main import main
+from PIL import Image
+
+import couplingkit as ck
+from couplingkit.data.corpus import open_corpus
+from couplingkit.errors import ArgumentError, BackboneError, DataError, MeasurementError, OutputError
+from couplingkit.training import loop
+from couplingkit.training.checkpoint import checkpoints_of
+from couplingkit.training.loop import train
+from couplingkit.training.recipe import build_method, read_recipe, recipe_names, recipe_toml
+from couplingkit.training.views import CropDataset, StepSampler
+
+TINY = """
+[method]
+architecture = "vit_tiny_patch16_224"
+options = { img_size = 32, patch_size = 8, embed_dim = 24, depth = 2, num_heads = 2 }
+hidden = 32
+bottleneck = 16
+prototypes = 24
+drop_path = 0.1
+frozen_epochs = 0
+
+[[views]]
+size = 32
+blur = 1.0
+
+[[views]]
+size = 32
+solarize = 0.2
+
+[decoupling]
+share = 0.5
+
+[run]
+batch_size = 8
+steps = 8
+checkpoint_every = 2
+workers = 0
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    return open_corpus("scenes:40")
+
+
+# ---- recipes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("method", ["ibot", "ibot-d"])
+def test_shipped_recipes_read_and_write(name, method, tmp_path):
+    recipe = read_recipe(method, name)
+    (tmp_path / "again.toml").write_text(recipe_toml(recipe))
+    assert read_recipe(method, str(tmp_path / "again.toml")) == recipe
+    assert recipe.augmentation.recolour == (method == "ibot-d")
+
+
+def test_values_are_changed_by_words(tiny):
+    recipe = read_recipe("ibot-d", tiny, ["optimizer.lr=3e-4", "method.cutting.strategy=random", "run.steps=5"])
+    assert recipe.optimizer.lr == 3e-4
+    assert recipe.method.cutting.strategy == "random"
+    assert recipe.run.steps == 5
+    inner = build_method(recipe).inner
+    # The views of an X-D are cut by RCC, whatever X does.
+    assert inner.settings.cutting.strategy == "rcc"
+
+
+@pytest.mark.parametrize(
+    ("method", "change", "sentence"),
+    [
+        ("ibot", "optimizer.lrr=1", r"no key 'lrr' \(near: lr"),
+        ("ibot", "optimiser.lr=1", "near: optimizer"),
+        ("ibot", "run.steps=0", "steps must be at least 1"),
+        ("ibot", "run.steps=many", "must be int"),
+        ("ibot", "run.precision=half", "float32, bfloat16"),
+        ("ibot", "method.cutting.strategy=blocks", "strategy must be"),
+        ("ibot", "views.size=3", "no table of single values"),
+        ("ibot", "lr", "TABLE.KEY=VALUE"),
+        ("ibott", None, "near: ibot"),
+        ("dino", None, "method must be one of ibot, ibot-d"),
+    ],
+)
+def test_typos_are_named(tiny, method, change, sentence):
+    with pytest.raises(ArgumentError, match=sentence):
+        read_recipe(method, tiny, [change] if change else [])
+
+
+def test_recipes_that_are_not_there(tmp_path):
+    with pytest.raises(ArgumentError, match="near: ibot-tiny"):
+        read_recipe("ibot", "ibot-tyni")
+    (tmp_path / "odd.toml").write_text("[run\n")
+    with pytest.raises(ArgumentError, match="no valid TOML"):
+        read_recipe("ibot", str(tmp_path / "odd.toml"))
+    (tmp_path / "none.toml").write_text("[run]\nsteps = 3\n")
+    with pytest.raises(ArgumentError, match=r"one \[\[views\]\] per crop"):
+        read_recipe("ibot", str(tmp_path / "none.toml"))
+    with pytest.raises(BackboneError, match="choose a vit_"):
+        build_method(read_recipe("ibot", "ibot-tiny", ["method.architecture=resnet18", "method.options={}"]))
+
+
+# ---- data ----------------------------------------------------------------------------------------
+
+
+def picture(seed, size=(40, 50)):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (*size, 3), dtype=np.uint8))
+
+
+def test_every_kind_of_data(scenes, tmp_path):
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    picture(0).save(tmp_path / "photos" / "b.png")
+    picture(1).convert("L").save(tmp_path / "photos" / "deep" / "a b.JPG")
+    (tmp_path / "photos" / "notes.txt").write_text("no picture")
+    folder = open_corpus(str(tmp_path / "photos"))
+    assert len(folder) == 2
+    assert folder.read(0).shape == folder.read(1).shape == (40, 50, 3)
+    annotated = open_corpus(str(scenes[0]), images=scenes[1])
+    assert len(annotated) == 40
+    built_in = open_corpus("scenes:7", seed=3)
+    assert len(built_in) == 7
+    assert not np.array_equal(built_in.read(0), built_in.read(1))
+    (tmp_path / "shards").mkdir()
+    for shard in range(2):
+        with tarfile.open(tmp_path / "shards" / f"{shard}.tar", "w") as tar:
+            for number in range(3):
+                stream = io.BytesIO()
+                picture(10 * shard + number).save(stream, "PNG")
+                for name, content in ((f"{number}.png", stream.getvalue()), (f"{number}.cls", b"3")):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+    for data in ("shards", "shards/*.tar"):
+        shards = open_corpus(str(tmp_path / data))
+        assert len(shards) == 6
+        assert np.array_equal(shards.read(4), np.asarray(picture(11)))
+    assert len(open_corpus(str(tmp_path / "shards" / "0.tar"))) == 3
+
+
+def test_data_that_is_none(scenes, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.tar").write_bytes(b"no tar")
+    for data, kind, sentence in (
+        (tmp_path / "empty", DataError, "holds no image"),
+        (tmp_path / "none", DataError, "does not exist"),
+        (tmp_path / "bad.tar", DataError, "no uncompressed tar"),
+        (scenes[0], ArgumentError, "needs --images"),
+        ("scenes:many", ArgumentError, "scenes:COUNT"),
+    ):
+        with pytest.raises(kind, match=sentence):
+            open_corpus(str(data))
+    with pytest.raises(DataError, match="right folder"):
+        open_corpus(str(scenes[0]), images=tmp_path / "empty")
+
+
+# ---- crops ---------------------------------------------------------------------------------------
+
+
+def test_a_crop_depends_on_seed_epoch_image_and_view_alone(tiny, corpus):
+    plain, decoupled = (
+        CropDataset(corpus, read_recipe(name, tiny).augmentation, seed=0) for name in ("ibot", "ibot-d")
+    )
+    before = torch.random.get_rng_state()
+    one = plain[0, 5]
+    torch.rand(3)
+    torch.random.set_rng_state(before)
+    plain[0, 6]
+    again, other = plain[0, 5], decoupled[0, 5]
+    for v in range(2):
+        assert torch.equal(one["crops"][v], again["crops"][v])
+        assert torch.equal(one["crops"][v], other["crops"][v]), "X and X-D see the same crops"
+        assert not torch.equal(one["crops"][v], plain[1, 5]["crops"][v])
+        assert not torch.equal(other["crops"][v], other["recoloured"][v])
+    assert torch.equal(before, torch.random.get_rng_state()), "global state is left as it was"
+    assert one["crops"][0].shape == (3, 32, 32)
+    assert one["crops"][0].dtype == torch.uint8
+
+
+class Broken:
+    """A corpus of which some images cannot be read."""
+
+    def __init__(self, whole, numbers):
+        self.whole, self.numbers = whole, numbers
+
+    def __len__(self):
+        return len(self.whole)
+
+    def read(self, number):
+        if number in self.numbers:
+            raise DataError(f"image {number} is broken")
+        return self.whole.read(number)
+
+    def describe(self):
+        return self.whole.describe()
+
+
+def test_broken_images_are_skipped_counted_and_too_many_stop_the_run(tiny, corpus, tmp_path):
+    augmentation = read_recipe("ibot", tiny).augmentation
+    data = CropDataset(Broken(corpus, {3, 4}), augmentation, seed=0)
+    assert data[0, 3]["broken"] == [3, 4]
+    assert data[0, 5]["broken"] == []
+    train(read_recipe("ibot", tiny), Broken(corpus, {3}), tmp_path / "run", device="cpu")
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])["broken"] == 1
+    with pytest.raises(MeasurementError, match="more than 1%"):
+        train(read_recipe("ibot", tiny), Broken(corpus, set(range(0, 40, 2))), tmp_path / "other", device="cpu")
+    with pytest.raises(DataError, match="in a row"):
+        CropDataset(Broken(corpus, set(range(40))), augmentation, seed=0)[0, 0]
+
+
+def test_step_n_holds_the_same_images_whatever_came_before():
+    def batches(**changes):
+        return list(
+            StepSampler(
+                **{"length": 21, "batch": 4, "seed": 0, "first": 0, "count": 4, "start": 0, "steps": 12, **changes}
+            )
+        )
+
+    whole = batches()
+    assert batches(start=7) == whole[7:]
+    halves = zip(batches(count=2), batches(first=2, count=2), strict=True)
+    assert [one + other for one, other in halves] == whole
+    numbers = [number for step in whole[:5] for _, number in step]
+    assert len(set(numbers)) == 20, "an epoch shows an image once"
+    assert {epoch for step in whole for epoch, _ in step} == {0, 1, 2}
+    assert batches(seed=1) != whole
+    with pytest.raises(ArgumentError, match="at most the 21 images"):
+        batches(batch=22)
+
+
+# ---- runs ----------------------------------------------------------------------------------------
+
+
+def state_of(run):
+    return torch.load(checkpoints_of(run)[-1] / "state.pt", weights_only=True)
+
+
+def same(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(same(*pair) for pair in zip(one, other, strict=True))
+    return one == other
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory, corpus):
+    folder = tmp_path_factory.mktemp("training")
+    (folder / "tiny.toml").write_text(TINY)
+    recipe = read_recipe("ibot-d", str(folder / "tiny.toml"))
+    train(recipe, corpus, folder / "run", device="cpu", about={"data": "scenes:40", "images": None})
+    return recipe, folder / "run"
+
+
+def test_a_run_changes_the_student_and_the_teacher_follows(whole_run):
+    recipe, run = whole_run
+    state, start = state_of(run)["method"], build_method(recipe).state_dict()
+    for branch in ("student", "teacher"):
+        name = f"inner.{branch}.backbone.blocks.0.attn.qkv.weight"
+        assert not torch.equal(state[name], start[name])
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(8))
+    for line in lines:
+        assert line["total"] == pytest.approx(line["class"] + line["cells"] + line["decoupling"], abs=1e-5)
+    assert [path.name for path in checkpoints_of(run)] == ["step-00000006", "step-00000008"]
+
+
+def test_a_run_folder_is_a_model(whole_run):
+    _, run = whole_run
+    teacher, student = (
+        ck.load_backbone(str(run), precision="float32", **extra) for extra in ({}, {"branch": "student"})
+    )
+    assert (teacher.stride_px, teacher.channels, teacher.size_px) == (8, 24, (32, 32))
+    assert teacher.mean == (0.485, 0.456, 0.406)
+    image = torch.rand(1, 3, 32, 32)
+    assert not torch.equal(teacher(image), student(image))
+    method = build_method(whole_run[0])
+    method.load_state_dict(state_of(run)["method"])
+    cells = method.inner.teacher.eval()(image)[1]
+    assert torch.allclose(teacher(image), cells.permute(0, 3, 1, 2), atol=1e-5)
+    with pytest.raises(BackboneError, match="no branch 'query'"):
+        ck.load_backbone(str(run), branch="query")
+
+
+@pytest.mark.parametrize("stop", [3, 6])
+def test_a_run_that_was_stopped_ends_with_the_same_weights(whole_run, corpus, tmp_path, monkeypatch, stop):
+    recipe, run = whole_run
+    check = loop._check_finite
+
+    def failing(losses, step, out):
+        check(losses, step, out)
+        if step == stop:
+            raise RuntimeError("the plug")
+
+    monkeypatch.setattr(loop, "_check_finite", failing)
+    with pytest.raises(RuntimeError, match="the plug"):
+        train(recipe, corpus, tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    torch.manual_seed(99)
+    train(recipe, corpus, tmp_path / "run", device="cpu", resume=True)
+    assert same(state_of(tmp_path / "run"), state_of(run))
+    lines, expected = (
+        [
+            {key: value for key, value in json.loads(line).items() if key != "seconds"}
+            for line in path.read_text().splitlines()
+        ]
+        for path in (tmp_path / "run" / "metrics.jsonl", run / "metrics.jsonl")
+    )
+    assert lines == expected
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_last_checkpoint(tiny, corpus, tmp_path):
+    recipe = read_recipe("ibot", tiny, ["optimizer.lr=1e30", "optimizer.clip=1e30", "optimizer.warmup_epochs=0"])
+    with pytest.raises(MeasurementError, match="not finite") as raised:
+        train(recipe, corpus, tmp_path / "run", device="cpu")
+    assert "class" in str(raised.value)
+
+
+def test_a_full_disk_leaves_the_older_checkpoint_whole(whole_run, tmp_path, corpus, monkeypatch):
+    recipe, _ = whole_run
+    save, calls = torch.save, []
+
+    def full(state, path):
+        calls.append(path)
+        if len(calls) == 2:
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        save(state, path)
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OutputError, match="No space left"):
+        train(recipe, corpus, tmp_path / "run", device="cpu")
+    assert [path.name for path in checkpoints_of(tmp_path / "run")] == ["step-00000002"]
+    assert state_of(tmp_path / "run")["step"] == 2
+    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
+
+
+# ---- the command ---------------------------------------------------------------------------------
+
+
+def command(*words, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_goes_on_to_the_same_weights(whole_run, tiny, tmp_path, number):
+    out = tmp_path / "run"
+    words = ["couplingkit", "train", "ibot-d", "--data", "scenes:40", "--recipe", tiny, "--out", out, "--device", "cpu"]
+    process = command(*words, "--checkpoint-every", 1)
+    deadline = time.time() + 240
+    while len(checkpoints_of(out)) < 1 and process.poll() is None and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    process.communicate(timeout=240)
+    assert checkpoints_of(out)
+    for folder in checkpoints_of(out):
+        torch.load(folder / "state.pt", weights_only=True)
+    done = CliRunner().invoke(main, ["train", "--resume", str(out), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    # The two differ in how often they saved, and in nothing else.
+    assert same(state_of(out), state_of(whole_run[1]))
+
+
+def test_two_processes_lose_what_one_does(tiny, tmp_path):
+    out = tmp_path / "run"
+    words = ["train", "ibot-d", "--data", "scenes:40", "--recipe", tiny, "--out", out, "--device", "cpu"]
+    words += ["--set", "method.drop_path=0.0"]
+    process = command(
+        "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29511, "-m", "couplingkit", *words
+    )
+    said, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, said.decode()
+    alone = read_recipe("ibot-d", tiny, ["method.drop_path=0.0"])
+    train(alone, open_corpus("scenes:40"), tmp_path / "alone", device="cpu")
+    for together, single in zip(
+        *(
+            (json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines())
+            for path in (out, tmp_path / "alone")
+        ),
+        strict=True,
+    ):
+        for name in ("class", "cells", "decoupling"):
+            assert together[name] == pytest.approx(single[name], abs=1e-4 if together["step"] else 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ((), "a new run needs"),
+        (("ibot", "--data", "scenes:40", "--recipe", "ibot-tiny"), "a new run needs"),
+        (("dino", "--data", "scenes:40", "--recipe", "ibot-tiny", "--out", "x"), "method must be one of"),
+        (("ibot", "--data", "none", "--recipe", "ibot-tiny", "--out", "x"), "does not exist"),
+        (("--resume", "none"), "no run folder"),
+        (("ibot", "--data", "scenes:4", "--recipe", "ibot-tiny", "--out", "x"), "at most the 4 images"),
+    ],
+)
+def test_bad_words(tmp_path, monkeypatch, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(main, ["train", *words])
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "x" / "checkpoints").exists()
+
+
+def test_a_run_of_another_method_is_not_gone_on_with(whole_run):
+    done = CliRunner().invoke(main, ["train", "ibot", "--resume", str(whole_run[1])])
+    assert done.exit_code == 2
+    assert "is a run of ibot-d" in done.stderr
+    listed = CliRunner().invoke(main, ["train", "--list"]).output
+    assert "ibot-d" in listed
+    assert "ibot-tiny" in listed
