@@ -20,6 +20,7 @@ MODULES = [
     for path in sorted((ROOT / "couplingkit").rglob("*.py"))
     if ">>>" in path.read_text()
 ]
+COMMANDS = (*main.commands, "preview")
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
 
 
@@ -41,33 +42,14 @@ def test_readme_python(tmp_path, monkeypatch):
 
 def test_readme_commands_are_commands():
     """Every `couplingkit` line of README parses: the command exists and takes these options."""
-    lines = re.findall(
-        r"^.*couplingkit (?:affinity|backbones|demo|explore|inspect|masks|measure|probes|scenes).*$",
-        README.replace("\\\n", " "),
-        flags=re.MULTILINE,
-    )
+    pattern = rf"^.*couplingkit (?:{'|'.join(COMMANDS)}) .*$"
+    lines = re.findall(pattern, README.replace("\\\n", " "), flags=re.MULTILINE)
     commands = [line.split("couplingkit ", 1)[1] for line in lines if not line.startswith(("*", "`", "|"))]
     assert len(commands) >= 13
     for command in commands:
         words = shlex.split(command, comments=True)
         options = [word for word in words if word.startswith("--")]
-        path = [
-            word
-            for word in words[:2]
-            if word
-            in (
-                "affinity",
-                "backbones",
-                "demo",
-                "explore",
-                "inspect",
-                "masks",
-                "measure",
-                "probes",
-                "preview",
-                "scenes",
-            )
-        ]
+        path = [word for word in words[:2] if word in COMMANDS]
         told = CliRunner().invoke(main, [*path, "--help"])
         assert told.exit_code == 0
         for option in options:
