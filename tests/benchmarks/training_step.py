@@ -1,0 +1,65 @@
+"""What decoupling costs: a step of iBOT-D at share .25 against a step of iBOT on the same crops, in one run.
+
+    python tests/benchmarks/training_step.py [--recipe ibot-tiny] [--batch 64] [--rounds 5]
+
+Wanted: at most 1.25 (arithmetic: (4 + .75) / 4 = 1.19); cutting the views at most 3 % of a step. Printed as well: a step
+of the loop around it against the bare step (wanted: at most 1.05).
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from couplingkit.data.corpus import open_corpus
+from couplingkit.streams import Stream
+from couplingkit.training.loop import _groups, train
+from couplingkit.training.method import Batch, Progress
+from couplingkit.training.recipe import build_method, read_recipe
+
+
+def steps_of(recipe, crops, rounds):
+    """Seconds of each bare step, and of making its views."""
+    method = build_method(recipe).train()
+    optimizer = torch.optim.AdamW(_groups(method), lr=1e-4)
+    whole, cutting = [], []
+    for step in range(rounds + 1):
+        batch = Batch(crops, crops, Stream(0).child(step), 0, len(crops[0]))
+        where = Progress(step, 100, 50)
+        begin = time.perf_counter()
+        method.before_step(where)
+        views = method.views(batch)
+        cutting.append(time.perf_counter() - begin)
+        optimizer.zero_grad()
+        torch.stack(list(method.losses(views).values())).sum().backward()
+        torch.nn.utils.clip_grad_norm_(method.parameters(), 3.0)
+        optimizer.step()
+        method.after_step(where)
+        whole.append(time.perf_counter() - begin)
+    return statistics.median(whole[1:]), statistics.median(cutting[1:])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="ibot-tiny")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    changes = ["decoupling.share=0.25", f"run.batch_size={asked.batch}", "run.workers=0"]
+    plain, decoupled = (read_recipe(name, asked.recipe, changes) for name in ("ibot", "ibot-d"))
+    crops = tuple(torch.rand(asked.batch, 3, view.size, view.size) for view in plain.views)
+    (one, cut), (other, _) = (steps_of(recipe, crops, asked.rounds) for recipe in (plain, decoupled))
+    print(f"iBOT {one:.3f} s a step, iBOT-D {other:.3f} s, ratio {other / one:.3f}; cutting {cut / one:.1%} of a step")
+    with tempfile.TemporaryDirectory() as folder:
+        short = read_recipe("ibot", asked.recipe, [*changes, f"run.steps={asked.rounds + 2}", "run.workers=2"])
+        train(short, open_corpus("scenes:4000"), Path(folder) / "run", device="cpu")
+        lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
+    looped = statistics.median(float(line.split('"seconds": ')[1].split(",")[0]) for line in lines[1:])
+    print(f"a step of the loop, without waiting for data, {looped:.3f} s, ratio {looped / one:.3f}")
+
+
+if __name__ == "__main__":
+    main()
