@@ -2,7 +2,7 @@
 
     python tests/benchmarks/training_step.py [--recipe ibot-tiny] [--batch 64] [--rounds 5]
 
-Wanted: at most 1.25 (arithmetic: (4 + .75) / 4 = 1.19); cutting the views at most 3 % of a step. Printed as well: a step
+Wanted: at most 1.25 (arithmetic: (4 + .75) / 4 = 1.19); cutting the views at most 3 % of a step. Printed, too: a step
 of the loop around it against the bare step (wanted: at most 1.05).
 """
 
