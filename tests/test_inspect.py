@@ -87,6 +87,23 @@ def test_measure_takes_bare_files_and_records_them(data, tmp_path):
     assert list(pd.read_csv(out / "rows.csv")["model"].unique()) == names
 
 
+@pytest.fixture(scope="module")
+def measured_without(scenes, tmp_path_factory):
+    """maker -> (its file, what is measured of it without any option); each once."""
+    found = {}
+
+    def get(maker):
+        if maker not in found:
+            folder = tmp_path_factory.mktemp("without")
+            file = maker().write(folder)
+            words = ("--annotations", scenes[0], "--images", scenes[1], "--probes", 10)
+            assert run("measure", file, *words, "--out", folder / "run").exit_code == 0
+            found[maker] = file, json.loads((folder / "run" / "summary.json").read_text())["models"][0]
+        return found[maker]
+
+    return get
+
+
 @pytest.mark.parametrize(
     ("words", "key", "value"),
     [
@@ -98,15 +115,13 @@ def test_measure_takes_bare_files_and_records_them(data, tmp_path):
     ],
     ids=str,
 )
-def test_options_of_checkpoints_reach_the_measurement(data, tmp_path, words, key, value):
-    file = (moco() if "--output-stride" in words else ibot()).write(tmp_path)
-    results = []
-    for name, more in (("with", words), ("without", [])):
-        done = run("measure", file, *data, *more, "--out", tmp_path / name)
-        assert done.exit_code == 0, done.output
-        results.append(json.loads((tmp_path / name / "summary.json").read_text())["models"][0])
-    assert results[0]["provenance"]["model"][key] == value
-    assert results[0]["statistics"]["cr_mean"] != results[1]["statistics"]["cr_mean"]
+def test_options_of_checkpoints_reach_the_measurement(data, tmp_path, measured_without, words, key, value):
+    file, without = measured_without(moco if "--output-stride" in words else ibot)
+    done = run("measure", file, *data, *words, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["models"][0]
+    assert found["provenance"]["model"][key] == value
+    assert found["statistics"]["cr_mean"] != without["statistics"]["cr_mean"]
 
 
 def test_trusting_a_checkpoint_is_asked_for(data, tmp_path):
