@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,8 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
       couplingkit train --resume runs/ibot-d
       torchrun --nproc_per_node 8 -m couplingkit train ibot-d --data photos/ --recipe ibot-coco-800ep --out runs/big
 
-    The folder of --out gets recipe.toml (everything resolved), run.json, metrics.jsonl and checkpoints; a run that is
-    stopped, by Ctrl-C or the plug, goes on exactly where its last checkpoint was.
+    The folder of --out gets recipe.toml (everything resolved), run.json, metrics.jsonl, loss.png and checkpoints; a run
+    that is stopped, by Ctrl-C or the plug, goes on exactly where its last checkpoint was.
     """
     from ..errors import ArgumentError
     from ..training.recipe import METHODS, recipe_names
@@ -67,8 +68,25 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
     from ..training.loop import train as run
 
     about = {"data": options["data"], "images": str(options["images"]) if options["images"] else None}
-    last = run(recipe, corpus, out, device=device, resume=resume is not None, about=about, progress=True)
+    try:
+        last = run(recipe, corpus, out, device=device, resume=resume is not None, about=about, progress=True)
+    finally:
+        _draw(out)
     click.echo(f"Wrote {last}; `couplingkit measure {out}` measures it.", err=True)
+
+
+def _draw(out: Path) -> None:
+    """Draw loss.png of what the log holds, also of a run that was stopped."""
+    from ..figures.plots import save_figure
+    from ..figures.training_plots import loss_figure
+    from ..files import new_file
+
+    log = out / "metrics.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    # torchrun starts several of these; the first one draws.
+    if lines and os.environ.get("RANK", "0") == "0":
+        with new_file(out / "loss.png", overwrite=True) as draft:
+            save_figure(loss_figure(lines), draft)
 
 
 def _new(method: str, out: Path, options: dict[str, Any]) -> tuple[Recipe, Corpus]:

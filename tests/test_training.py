@@ -387,6 +387,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(whole_run, tiny, tmp_path, num
         torch.load(folder / "state.pt", weights_only=True)
     done = CliRunner().invoke(main, ["train", "--resume", str(out), "--device", "cpu"])
     assert done.exit_code == 0, done.output
+    assert (out / "loss.png").stat().st_size > 3000
     # The two differ in how often they saved, and in nothing else.
     assert same(state_of(out), state_of(whole_run[1]))
 

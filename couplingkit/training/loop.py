@@ -244,8 +244,11 @@ def _log(out: Path, done: int, active: bool) -> Iterator[Any]:
     kept = []
     if path.exists():
         kept = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] < done]
-    with path.open("w") as stream:
-        stream.write("".join(f"{line}\n" for line in kept))
+    # To a temporary name first: what is kept must not be lost by a stop in the middle of it.
+    draft = path.with_suffix(".draft")
+    draft.write_text("".join(f"{line}\n" for line in kept))
+    draft.replace(path)
+    with path.open("a") as stream:
 
         def write(line: dict[str, Any]) -> None:
             stream.write(json.dumps(line) + "\n")
