@@ -1,4 +1,4 @@
-"""What `measure` and `demo` share: measure some models on one probe set, print the table, write the run folder."""
+"""What commands share that use several models: load one after another, measure, print the table, write the folder."""
 
 from __future__ import annotations
 

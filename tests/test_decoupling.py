@@ -19,7 +19,6 @@ RCC = Cutting("rcc", 0.2, 0.6, spared=0.0)
 TINY = IBOTSettings(
     architecture="vit_tiny_patch16_224",
     options={"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2},
-    view_px=32,
     hidden=32,
     bottleneck=16,
     prototypes=24,
@@ -157,12 +156,12 @@ def test_composites_keep_pixels_and_take_others_from_another_image(count):
     keep = RCC.draw(batch, (4, 6), "x")
     made = composites(batch, 0, rows, keep)
     pixels = keep.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None].expand(-1, 3, -1, -1)
-    assert torch.equal(made.images[pixels], batch.recoloured[0][pixels])
+    assert torch.equal(made[pixels], batch.recoloured[0][pixels])
     for row in range(count):
         others = [
             other
             for other in range(count)
-            if torch.equal(made.images[row][~pixels[row]], batch.recoloured[1][other][~pixels[row]])
+            if torch.equal(made[row][~pixels[row]], batch.recoloured[1][other][~pixels[row]])
         ]
         assert len(others) == 1
         assert others[0] != row, "the donor never is the image itself"
@@ -171,7 +170,7 @@ def test_composites_keep_pixels_and_take_others_from_another_image(count):
 def test_local_crops_get_donors_of_their_own_size():
     batch = batch_of(4, ((32, 32), (32, 32), (16, 16)))
     made = composites(batch, 2, torch.arange(4), torch.zeros(4, 2, 2, dtype=torch.bool))
-    assert torch.equal(made.images, batch.recoloured[2][[1, 0, 3, 2]])
+    assert torch.equal(made, batch.recoloured[2][[1, 0, 3, 2]])
     method = Decoupled(ibot(), cutting=RCC, share=1.0)
     assert method.losses(method.views(batch))["decoupling"] > 0
 

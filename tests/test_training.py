@@ -287,6 +287,27 @@ def test_a_run_changes_the_student_and_the_teacher_follows(whole_run):
     assert [path.name for path in checkpoints_of(run)] == ["step-00000006", "step-00000008"]
 
 
+def test_workers_bfloat16_and_checkpoints_that_are_kept(tiny, corpus, tmp_path):
+    """The settings of the shipped recipes that the other runs leave at the simplest."""
+    changes = ["run.keep_every=4", "run.checkpoint_every=1", "run.precision=bfloat16"]
+    runs = []
+    for workers in (0, 1):
+        runs.append(tmp_path / str(workers))
+        train(read_recipe("ibot-d", tiny, [*changes, f"run.workers={workers}"]), corpus, runs[-1], device="cpu")
+        steps = [int(folder.name.removeprefix("step-")) for folder in checkpoints_of(runs[-1])]
+        assert steps == [4, 7, 8]
+    assert same(state_of(runs[0])["method"], state_of(runs[1])["method"])
+    lines = [json.loads(line) for line in (runs[0] / "metrics.jsonl").read_text().splitlines()]
+    assert all(np.isfinite(line["total"]) for line in lines)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tiny, corpus, tmp_path):
+    with pytest.raises(ArgumentError, match="cuda"):
+        train(read_recipe("ibot", tiny), corpus, tmp_path / "run", device="cuda")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_folder_is_a_model(whole_run):
     _, run = whole_run
     teacher, student = (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import DataError, listed
 from .coco import CocoIndex, ImageRecord, ObjectRecord
@@ -22,8 +22,8 @@ CACHE_BYTES = 128 * 2**20
 
 # What Pillow's decoders raise on files that they cannot read.
 READ_ERRORS = (
-    *(UnidentifiedImageError, OSError, SyntaxError, ValueError, NotImplementedError, EOFError, IndexError, KeyError),
-    *(TypeError, OverflowError, struct.error, Image.DecompressionBombError),
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError),
+    *(struct.error, Image.DecompressionBombError),
 )
 
 # Modes whose conversion to 8-bit sRGB loses nothing that a person would see.
@@ -64,7 +64,7 @@ def read_photo(folder: Path, record: ImageRecord) -> NDArray[np.uint8]:
                 )
             if image.mode not in PLAIN_MODES:
                 raise DataError(f"image {path} has mode {image.mode}; images of 8 bits a channel can be read.")
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except FileNotFoundError as error:
         raise DataError(f"image {path} is missing; is --images the folder that file_name starts from?") from error
     except READ_ERRORS as error:

@@ -10,6 +10,8 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from matplotlib import colormaps
@@ -154,23 +156,16 @@ def _first_points(photo: ExplorerPhoto) -> tuple[list[int], list[int]]:
 
 
 def _shrunk(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the picture at a smaller size, each pixel the mean of those it covers."""
-    if rgb.shape[:2] == size:
-        return rgb
-    edges = [np.arange(cells) * whole // cells for cells, whole in zip(size, rgb.shape, strict=False)]
-    sums = np.add.reduceat(np.add.reduceat(rgb.astype(np.float64), edges[0], axis=0), edges[1], axis=1)
-    counts = [np.diff(np.append(starts, whole)) for starts, whole in zip(edges, rgb.shape, strict=False)]
-    means = sums / (counts[0][:, None, None] * counts[1][None, :, None])
-    smaller: NDArray[np.uint8] = np.round(means).astype(np.uint8)
-    return smaller
+    """Return the picture at a smaller size, antialiased."""
+    planes = torch.from_numpy(rgb).permute(2, 0, 1)[None].to(torch.float32)
+    smaller = F.interpolate(planes, size=size, mode="bilinear", antialias=True)
+    return smaller[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()
 
 
 def _picked(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    rows, columns = (
-        (2 * np.arange(cells) + 1) * whole // (2 * cells) for cells, whole in zip(size, mask.shape, strict=True)
-    )
-    picked: NDArray[np.bool_] = mask[rows[:, None], columns[None, :]]
-    return picked
+    """Return the mask at a smaller size, each pixel as the one in its middle."""
+    plane = torch.from_numpy(mask)[None, None].to(torch.float32)
+    return F.interpolate(plane, size=size, mode="nearest-exact")[0, 0].numpy() > 0
 
 
 def _run_lengths(mask: NDArray[np.bool_]) -> list[int]:

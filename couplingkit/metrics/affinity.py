@@ -11,7 +11,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from ..pixels import Frame
 
-__all__ = ["Upsampling", "affinity_at_points", "affinity_map", "features_at", "upsample"]
+__all__ = ["Upsampling", "affinity_at_points", "affinity_map", "check_point", "features_at", "upsample"]
 
 Upsampling = Literal["bicubic", "nearest"]
 # Keys' cubic convolution, with the coefficient that Pillow uses.
@@ -37,6 +37,16 @@ def affinity_map(features: Tensor, query: Tensor) -> Tensor:
     return cosines.clamp(-1, 1)
 
 
+def check_point(x: float, y: float, photo: tuple[int, int], name: str) -> None:
+    """Raise `ArgumentError` if a point lies outside a photo of (height, width) px; `name` stands in the sentence."""
+    height, width = photo
+    if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
+        raise ArgumentError(
+            f"point {x:g},{y:g} lies outside {name} of {width} x {height} px; x goes from 0 to {width - 1}, "
+            f"y from 0 to {height - 1}."
+        )
+
+
 def features_at(features: Tensor, points: Tensor, *, frame: Frame, stride_px: int) -> Tensor:
     """Return the features at points of a photo, bilinear between the centres of cells.
 
@@ -52,13 +62,8 @@ def features_at(features: Tensor, points: Tensor, *, frame: Frame, stride_px: in
     Raises:
         ArgumentError: a point lies outside the photo.
     """
-    height, width = frame.photo
     for x, y in points.tolist():
-        if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
-            raise ArgumentError(
-                f"point {x:g},{y:g} lies outside the photo of {width} x {height} px; x goes from 0 to {width - 1}, y "
-                f"from 0 to {height - 1}."
-            )
+        check_point(x, y, frame.photo, "the photo")
     where = points.to(torch.float64)
     rows = _weights(frame.down(where[:, 1]) / stride_px - 0.5, features.shape[1], _linear)
     columns = _weights(frame.across(where[:, 0]) / stride_px - 0.5, features.shape[2], _linear)

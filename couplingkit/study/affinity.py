@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import ArgumentError, MeasurementError
 from ..features.backbone import DenseBackbone, LayeredBackbone
 from ..features.regions import masked_mean, region_weights
+from ..metrics.affinity import check_point
 from ..metrics.localization import inner_point
 from ..pixels import Frame
 from ..probes.placement import UNITS
@@ -38,12 +39,7 @@ class Query:
 
     def check_inside(self, photo: NDArray[np.uint8], name: str) -> None:
         """Raise `ArgumentError` if the point lies outside its photo."""
-        height, width = photo.shape[:2]
-        if not (-0.5 <= self.x <= width - 0.5 and -0.5 <= self.y <= height - 0.5):
-            raise ArgumentError(
-                f"point {self.x:g},{self.y:g} lies outside {name} of {width} x {height} px; x goes from 0 to "
-                f"{width - 1}, y from 0 to {height - 1}."
-            )
+        check_point(self.x, self.y, (photo.shape[0], photo.shape[1]), name)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import OutputError
 from ..features.names import IMAGENET_MEAN, IMAGENET_STD
@@ -75,14 +75,7 @@ def read_checkpoint(folder: Path, method: nn.Module) -> tuple[int, dict[str, Any
     except (OSError, RuntimeError, KeyError, EOFError) as error:
         what = str(error).splitlines()[0]
         raise OutputError(f"checkpoint {folder} cannot be resumed ({what}); is it of this recipe?") from error
-    return int(state["step"]), _moved(state["optimizer"])
-
-
-def _moved(state: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: value.clone() if isinstance(value, Tensor) else _moved(value) if isinstance(value, dict) else value
-        for key, value in state.items()
-    }
+    return int(state["step"]), state["optimizer"]
 
 
 def prune(out: Path, keep_every: int) -> None:

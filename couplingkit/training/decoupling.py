@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,22 +10,7 @@ from torch import Tensor, nn
 from ..errors import check_range
 from .method import Batch, Cutting, Progress, Views
 
-__all__ = ["Composites", "Decoupled", "chosen_rows", "composites"]
-
-
-@dataclass(frozen=True)
-class Composites:
-    """Composite images of one view.
-
-    Attributes:
-        images: float32 (n, 3, H, W) in [0, 1]; the image itself in kept cells, a donor in the others.
-        keep: bool (n, h, w).
-        rows: int64 (n,), places of the images in the batch.
-    """
-
-    images: Tensor
-    keep: Tensor
-    rows: Tensor
+__all__ = ["Decoupled", "chosen_rows", "composites"]
 
 
 def chosen_rows(first: int, count: int, share: float) -> Tensor:
@@ -41,13 +25,17 @@ def chosen_rows(first: int, count: int, share: float) -> Tensor:
     ([3, 7], [3])
     """
     places = torch.arange(first, first + count, dtype=torch.float64)
+    return (_chosen_before(places + 1, share) > _chosen_before(places, share)).nonzero()[:, 0]
+
+
+def _chosen_before(places: Tensor, share: float) -> Tensor:
+    """Return how many images before each place are composites."""
     # Rounded, so that a share like 0.1 chooses one in ten in spite of its binary fraction.
-    before, after = (torch.floor((places + more) * share + 1e-9) for more in (0, 1))
-    return (after > before).nonzero()[:, 0]
+    return torch.floor(places.to(torch.float64) * share + 1e-9)
 
 
-def composites(batch: Batch, view: int, rows: Tensor, keep: Tensor) -> Composites:
-    """Put the kept cells of some images on donors.
+def composites(batch: Batch, view: int, rows: Tensor, keep: Tensor) -> Tensor:
+    """Return composites, float32 (n, 3, H, W) in [0, 1]: the kept cells of some images on donors.
 
     The donor of an image is its neighbour in the batch (which is shuffled) in another view of the same size, never the
     image itself. The student's colours are drawn apart from the teacher's.
@@ -56,7 +44,7 @@ def composites(batch: Batch, view: int, rows: Tensor, keep: Tensor) -> Composite
         batch: of at least two images.
         view: which crop.
         rows: int64 (n,), the images.
-        keep: bool (n, h, w).
+        keep: bool (n, h, w), the cells that show the image itself.
     """
     crop = batch.recoloured[view]
     others = [v for v, other in enumerate(batch.recoloured) if v != view and other.shape == crop.shape]
@@ -66,7 +54,7 @@ def composites(batch: Batch, view: int, rows: Tensor, keep: Tensor) -> Composite
     partner = torch.where(partner < len(batch), partner, rows - 1)
     scale = (crop.shape[-2] // keep.shape[-2], crop.shape[-1] // keep.shape[-1])
     pixels = keep.repeat_interleave(scale[0], dim=1).repeat_interleave(scale[1], dim=2)
-    return Composites(torch.where(pixels[:, None], crop[rows], donor_view[partner]), keep, rows)
+    return torch.where(pixels[:, None], crop[rows], donor_view[partner])
 
 
 class Decoupled(nn.Module):
@@ -117,11 +105,10 @@ class Decoupled(nn.Module):
         cells = views.keep[view]
         keep = self.cutting.draw(batch, (cells.shape[1], cells.shape[2]), "composite", view)[rows]
         # Every other composite shows what the first ones hide. Counted over all processes, as the rows are.
-        number = torch.floor((rows + batch.first).to(torch.float64) * self.share + 1e-9).to(torch.int64)
-        keep = torch.where((number % 2 == 1)[:, None, None], ~keep, keep)
-        made = composites(batch, view, rows, keep)
-        prediction = self.inner.predict(made.images, made.keep)
-        loss: Tensor = self.inner.disagreement(prediction, self.inner.targets(views, view, rows), made.keep)
+        odd = _chosen_before(rows + batch.first, self.share) % 2 == 1
+        keep = torch.where(odd[:, None, None], ~keep, keep)
+        prediction = self.inner.predict(composites(batch, view, rows, keep), keep)
+        loss: Tensor = self.inner.disagreement(prediction, self.inner.targets(views, view, rows), keep)
         return loss
 
     def before_step(self, progress: Progress) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -21,6 +22,7 @@ from tqdm import tqdm
 
 from ..data.corpus import Corpus
 from ..errors import ArgumentError, MeasurementError
+from ..features.hardware import resolve_device
 from ..streams import Stream
 from .checkpoint import checkpoints_of, prune, read_checkpoint, write_checkpoint
 from .method import Batch, Progress
@@ -64,13 +66,7 @@ def train(
         OutputError: a checkpoint cannot be written or read.
     """
     engine = _engine(recipe, device)
-    run, processes = recipe.run, engine.num_processes
-    if run.batch_size % processes or (processes > 1 and run.batch_size // processes % 2):
-        raise ArgumentError(
-            f"run.batch_size must be an even number per process, but is {run.batch_size} for {processes}."
-        )
-    count = run.batch_size // processes
-    first = engine.process_index * count
+    run, first, count = recipe.run, *_part(recipe, engine)
     method = build_method(recipe).train()
     optimizer = torch.optim.AdamW(_groups(method), lr=recipe.optimizer.lr)
     done = _resumed(out, method, optimizer) if resume else 0
@@ -79,30 +75,15 @@ def train(
         len(corpus), batch=run.batch_size, seed=run.seed, first=first, count=count, start=done, steps=run.steps
     )
     if engine.is_main_process and not resume:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "recipe.toml").write_text(recipe_toml(recipe))
-        said = {"method": recipe.name, "corpus": corpus.describe(), "processes": processes, **(about or {})}
-        (out / "run.json").write_text(json.dumps(said, indent=1) + "\n")
-    loader = DataLoader(
-        CropDataset(corpus, recipe.augmentation, seed=run.seed),
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=run.workers,
-        persistent_workers=False,
-        # Its own, or making an iterator would draw from the global one.
-        generator=torch.Generator().manual_seed(run.seed),
-        multiprocessing_context="forkserver" if run.workers else None,
-    )
+        _begin(out, recipe, corpus, engine, about)
     broken: set[int] = set()
-    with _stop_requests() as asked, _log(out, done, engine.is_main_process) as log:
-        bar = tqdm(
-            total=run.steps,
-            initial=done,
-            desc=recipe.name,
-            unit="step",
-            disable=not (progress and engine.is_main_process),
-        )
-        for step, sample in enumerate(loader, done):
+    shown = progress and engine.is_main_process
+    with (
+        _stop_requests() as asked,
+        _log(out, done, engine.is_main_process) as log,
+        tqdm(total=run.steps, initial=done, desc=recipe.name, unit="step", disable=not shown) as bar,
+    ):
+        for step, sample in enumerate(_loader(recipe, corpus, sampler), done):
             start = time.perf_counter()
             broken.update(sample["broken"])
             _check_broken(broken, (step - done + 1) * run.batch_size)
@@ -114,22 +95,49 @@ def train(
             log(line | {"lr": prepared.param_groups[0]["lr"], "epoch": where.epoch})
             bar.update()
             bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
-            last = step + 1 == run.steps
-            if last or asked or (step + 1) % run.checkpoint_every == 0:
+            if step + 1 == run.steps or asked or (step + 1) % run.checkpoint_every == 0:
                 _save(engine, out, step + 1, recipe, method, prepared)
             if asked:
-                break
-        bar.close()
-    if asked:
-        raise KeyboardInterrupt
+                raise KeyboardInterrupt
     return checkpoints_of(out)[-1]
 
 
+def _part(recipe: Recipe, engine: Accelerator) -> tuple[int, int]:
+    """Return the first image of this process in the batch of all, and how many are its own."""
+    size, processes = recipe.run.batch_size, engine.num_processes
+    if size % processes or (processes > 1 and size // processes % 2):
+        raise ArgumentError(f"run.batch_size must be an even number per process, but is {size} for {processes}.")
+    return engine.process_index * (size // processes), size // processes
+
+
+def _begin(out: Path, recipe: Recipe, corpus: Corpus, engine: Accelerator, about: Mapping[str, Any] | None) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "recipe.toml").write_text(recipe_toml(recipe))
+    said = {"method": recipe.name, "corpus": corpus.describe(), "processes": engine.num_processes, **(about or {})}
+    (out / "run.json").write_text(json.dumps(said, indent=1) + "\n")
+
+
+def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler) -> DataLoader[Any]:
+    workers = recipe.run.workers
+    return DataLoader(
+        CropDataset(corpus, recipe.augmentation, seed=recipe.run.seed),
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        # Its own, or making an iterator would draw from the global one.
+        generator=torch.Generator().manual_seed(recipe.run.seed),
+        multiprocessing_context="forkserver" if workers else None,
+    )
+
+
 def _engine(recipe: Recipe, device: str) -> Accelerator:
-    cpu = device == "cpu" or (device == "auto" and not torch.cuda.is_available())
+    # Refuses a GPU that is not there; the engine would take the CPU without a word.
+    cpu = resolve_device(device).type == "cpu"
     # Prototypes that are held, or a mask token that nobody asked for, get no gradient in a step.
     kwargs = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     precision = "bf16" if recipe.run.precision == "bfloat16" else "no"
+    # The engine keeps the precision of a process's first run for ever; a later run may have another one.
+    AcceleratorState._reset_state()
     engine = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[kwargs])
     asked = int(os.environ.get("WORLD_SIZE", "1"))
     if engine.num_processes != asked:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -119,8 +118,6 @@ class Views:
 
 class Method(Protocol):
     """A dense self-supervised objective, as a torch module."""
-
-    grids: Sequence[tuple[int, int]]
 
     def views(self, batch: Batch) -> Views:
         """Cut the views."""

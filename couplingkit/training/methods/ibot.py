@@ -30,7 +30,6 @@ class IBOTSettings:
     Attributes:
         architecture: of timm's, `vit_*`.
         options: of the architecture.
-        view_px: side of the global crops.
         hidden, bottleneck, prototypes: widths of the head.
         student_temperature, teacher_temperature, warm_temperature: of the softmaxes; the teacher's rises from warm.
         warm_epochs: in which it rises.
@@ -42,7 +41,6 @@ class IBOTSettings:
 
     architecture: str = "vit_small_patch16_224"
     options: Mapping[str, Any] = field(default_factory=dict)
-    view_px: int = 224
     hidden: int = 2048
     bottleneck: int = 256
     prototypes: int = 8192
