@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from .watching import WATCHED, draw_run, watch_options, watching
 
 if TYPE_CHECKING:
     from ..data.corpus import Corpus
@@ -28,6 +29,7 @@ __all__ = ["train"]
     "--set", "changes", multiple=True, metavar="TABLE.KEY=VALUE", help="Change a value, like optimizer.lr=3e-4."
 )
 @click.option("--seed", type=click.IntRange(0), help="Of weights, order, crops and cuts. [default: the recipe's]")
+@watch_options
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--list", "listing", is_flag=True, help="List methods and recipes.")
 @click.option(
@@ -42,12 +44,13 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
     \b
     Examples:
       couplingkit train ibot --data scenes:4000 --recipe ibot-tiny --out runs/ibot
-      couplingkit train ibot-d --data scenes:4000 --recipe ibot-tiny --out runs/ibot-d
+      couplingkit train ibot-d --data scenes:4000 --recipe ibot-tiny --probe-every 250 --out runs/ibot-d
       couplingkit train --resume runs/ibot-d
       torchrun --nproc_per_node 8 -m couplingkit train ibot-d --data photos/ --recipe ibot-coco-800ep --out runs/big
 
-    The folder of --out gets recipe.toml (everything resolved), run.json, metrics.jsonl, loss.png and checkpoints; a run
-    that is stopped, by Ctrl-C or the plug, goes on exactly where its last checkpoint was.
+    The folder of --out gets recipe.toml (everything resolved), run.json, metrics.jsonl, loss.png and checkpoints, with
+    --probe-every also coupling.csv and coupling.png; a run that is stopped, by Ctrl-C or the plug, goes on exactly
+    where its last checkpoint was.
     """
     from ..errors import ArgumentError
     from ..training.recipe import METHODS, recipe_names
@@ -57,36 +60,25 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
         click.echo("recipes: " + ", ".join(recipe_names()))
         return
     if resume is not None:
-        recipe, corpus = _opened(resume, method)
-        out = resume
+        recipe, corpus, kept = _opened(resume, method)
+        asked = options["probe_every"] or options["tensorboard"]
+        out, options = resume, {**options, **({} if asked else kept["watched"]), **kept["corpus"]}
     elif method is None or None in (options["data"], options["recipe"], options["out"]):
         raise ArgumentError("a new run needs METHOD, --data, --recipe and --out; --resume RUN goes on with an old one.")
     else:
         out = options["out"]
         recipe, corpus = _new(method, out, options)
     # The engine takes a second to import.
+    from ..training.checkpoint import last_step
     from ..training.loop import train as run
 
-    about = {"data": options["data"], "images": str(options["images"]) if options["images"] else None}
+    about = {key: _plain(options[key]) for key in ("data", "images", *WATCHED)}
     try:
-        last = run(recipe, corpus, out, device=device, resume=resume is not None, about=about, progress=True)
+        with watching(out, last_step(out), options, device) as watch:
+            last = run(recipe, corpus, out, device=device, resume=bool(resume), about=about, progress=True, watch=watch)
     finally:
-        _draw(out)
+        draw_run(out)
     click.echo(f"Wrote {last}; `couplingkit measure {out}` measures it.", err=True)
-
-
-def _draw(out: Path) -> None:
-    """Draw loss.png of what the log holds, also of a run that was stopped."""
-    from ..figures.plots import save_figure
-    from ..figures.training_plots import loss_figure
-    from ..files import new_file
-
-    log = out / "metrics.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    # torchrun starts several of these; the first one draws.
-    if lines and os.environ.get("RANK", "0") == "0":
-        with new_file(out / "loss.png", overwrite=True) as draft:
-            save_figure(loss_figure(lines), draft)
 
 
 def _new(method: str, out: Path, options: dict[str, Any]) -> tuple[Recipe, Corpus]:
@@ -101,8 +93,12 @@ def _new(method: str, out: Path, options: dict[str, Any]) -> tuple[Recipe, Corpu
     return recipe, open_corpus(options["data"], images=options["images"], seed=recipe.run.seed)
 
 
-def _opened(run: Path, method: str | None) -> tuple[Recipe, Corpus]:
-    """Return the recipe and the images of a run folder."""
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
+
+
+def _opened(run: Path, method: str | None) -> tuple[Recipe, Corpus, dict[str, dict[str, Any]]]:
+    """Return the recipe and the images of a run folder, and what its command said of them and of looking at it."""
     from ..data.corpus import open_corpus
     from ..errors import ArgumentError
     from ..training.recipe import read_recipe
@@ -115,4 +111,5 @@ def _opened(run: Path, method: str | None) -> tuple[Recipe, Corpus]:
     if method not in (None, name):
         raise ArgumentError(f"resume {run} is a run of {name}, not of {method}.")
     recipe = read_recipe(name, str(run / "recipe.toml"))
-    return recipe, open_corpus(data, images=images, seed=recipe.run.seed)
+    kept = {"corpus": {"data": data, "images": images}, "watched": {key: about[key] for key in WATCHED if key in about}}
+    return recipe, open_corpus(data, images=images, seed=recipe.run.seed), kept

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .data.photos import open_photo as open_photo
     from .data.scenes import write_scenes as write_scenes
     from .errors import CouplingKitError as CouplingKitError
+    from .evaluation.object_knn import ObjectKnn as ObjectKnn
+    from .evaluation.object_knn import object_knn as object_knn
     from .features.backbone import DenseBackbone as DenseBackbone
     from .features.backbone import LayeredBackbone as LayeredBackbone
     from .features.backbone import NetworkBackbone as NetworkBackbone
@@ -66,6 +68,7 @@ _HOMES = {
     "Localization": "study",
     "Measurement": "study",
     "NetworkBackbone": "features.backbone",
+    "ObjectKnn": "evaluation.object_knn",
     "Probe": "probes.triplet",
     "ProbeMaps": "study",
     "ProbeSet": "probes.probeset",
@@ -87,6 +90,7 @@ _HOMES = {
     "masked_mean": "features.regions",
     "measure": "study",
     "measure_layers": "study",
+    "object_knn": "evaluation.object_knn",
     "open_photo": "data.photos",
     "paired_difference": "metrics.summary",
     "probe_maps": "study",

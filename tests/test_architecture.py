@@ -19,10 +19,12 @@ LAYERS = {
     "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm"}),
     # jinja2 (and its markupsafe) writes the explorer's page.
     "figures": ({"core", "metrics", "study"}, {"matplotlib", "pandas", "jinja2", "markupsafe"}),
+    # study: photos are shown to a network in one place, which is there.
+    "evaluation": ({"core", "data", "features", "metrics", "study"}, {"pandas", "tqdm"}),
     "training": ({"core", "data", "features"}, {"tqdm", "torchvision", "accelerate"}),
-    "init": ({"core", "data", "probes", "features", "metrics", "study", "figures", "training"}, set()),
+    "init": ({"core", "data", "probes", "features", "metrics", "study", "figures", "evaluation", "training"}, set()),
     "cli": (
-        {"core", "data", "probes", "features", "metrics", "study", "figures", "training", "init"},
+        {"core", "data", "probes", "features", "metrics", "study", "figures", "evaluation", "training", "init"},
         {"click", "pandas"},
     ),
     "main": ({"cli"}, set()),
@@ -37,7 +39,7 @@ HOMES = {
     },
     "huggingface_hub": {"couplingkit/features/sources/downloads.py"},
     "torchvision": {"couplingkit/features/sources/torchvision_networks.py", "couplingkit/training/views.py"},
-    "accelerate": {"couplingkit/training/loop.py"},
+    "accelerate": {"couplingkit/training/loop.py", "couplingkit/training/engine.py"},
     "transformers": {"couplingkit/features/sources/transformers_networks.py"},
     "safetensors": {"couplingkit/features/checkpoints.py", "couplingkit/features/own_format.py"},
     # segmentation.py is the part of coco.py that knows RLE; scenes.py encodes through it.

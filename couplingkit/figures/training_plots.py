@@ -1,19 +1,21 @@
-"""The log of a training run in, its loss curves out."""
+"""The log of a training run in, its loss curves out; looks at its coupling in, how coupling was learned out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..errors import ArgumentError
-from .plots import COLUMN_IN, STYLE
+from ..metrics.summary import CLIPPED_LIMIT
+from .plots import COLUMN_IN, LEVEL_ONE, STYLE
 
-__all__ = ["loss_figure"]
+__all__ = ["coupling_curves", "loss_figure"]
 
-NOT_LOSSES = ("step", "seconds", "broken", "lr", "epoch", "total")
+NOT_LOSSES = ("step", "seconds", "broken", "lr", "epoch", "total", "images_per_s", "memory_gib")
 COLOURS = ("#33567a", "#c03a2b", "#4f8a5b", "#d99a2b")
 HEIGHT_IN = 2.2
 # Steps that one point of a curve is the mean of, as a share of the run.
@@ -50,3 +52,59 @@ def loss_figure(lines: Sequence[Mapping[str, float]], *, width_in: float = COLUM
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
     return figure
+
+
+def coupling_curves(
+    runs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
+    *,
+    statistic: str = "cr_mean",
+    width_in: float = COLUMN_IN,
+) -> Figure:
+    """Draw a statistic of the coupling over the steps of training, a colour per method.
+
+    One run of a method is drawn with its interval; of several, each is a thin line and their mean a thick one. An open
+    mark stands where more than 5 % of the denominators are clipped, so that the mean of ratios is no measurement.
+
+    Args:
+        runs: method -> its runs -> their looks (`read_curve`), first step first.
+        statistic: of `STATISTICS`.
+        width_in: inches.
+
+    Raises:
+        ArgumentError: a run was never looked at, or runs of one method were looked at after different steps.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
+        axes = figure.subplots()
+        axes.axhline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
+        for place, (label, curves) in enumerate(runs.items()):
+            _draw_method(axes, label, curves, statistic, COLOURS[place % len(COLOURS)])
+        axes.set_xlabel("step")
+        axes.set_ylabel(statistic)
+        axes.legend(frameon=False)
+        for side in ("right", "top"):
+            axes.spines[side].set_visible(False)
+    return figure
+
+
+def _draw_method(
+    axes: Any, label: str, curves: Sequence[Sequence[Mapping[str, float]]], statistic: str, colour: str
+) -> None:
+    steps = [[line["step"] for line in curve] for curve in curves]
+    if not steps or not steps[0] or any(one != steps[0] for one in steps):
+        raise ArgumentError(f"runs of {label} must be looked at after the same steps, but were after {steps}.")
+    values = np.array([[line[statistic] for line in curve] for curve in curves])
+    clipped = np.array([[line["clipped_denominator"] for line in curve] for curve in curves]).mean(axis=0)
+    if len(curves) == 1:
+        low, high = ([line[f"{statistic}_{side}"] for line in curves[0]] for side in ("low", "high"))
+        axes.fill_between(steps[0], low, high, color=colour, alpha=0.18, linewidth=0)
+    else:
+        for one in values:
+            axes.plot(steps[0], one, color=colour, linewidth=0.5, alpha=0.6)
+    mean = values.mean(axis=0)
+    axes.plot(steps[0], mean, color=colour, linewidth=1.3, label=label)
+    for open_mark in (False, True):
+        chosen = (clipped > CLIPPED_LIMIT) == open_mark
+        face = "white" if open_mark else colour
+        at = np.array(steps[0])[chosen]
+        axes.plot(at, mean[chosen], "o", color=colour, markerfacecolor=face, markersize=3.5, markeredgewidth=0.8)

@@ -18,7 +18,15 @@ from ..features.own_format import save_backbone
 from ..files import new_folder
 from .recipe import Recipe
 
-__all__ = ["CHECKPOINTS", "checkpoints_of", "prune", "read_checkpoint", "write_checkpoint"]
+__all__ = [
+    "CHECKPOINTS",
+    "checkpoints_of",
+    "last_step",
+    "prune",
+    "read_checkpoint",
+    "write_branches",
+    "write_checkpoint",
+]
 
 CHECKPOINTS = "checkpoints"
 KEPT = 2
@@ -38,29 +46,40 @@ def write_checkpoint(out: Path, step: int, recipe: Recipe, method: nn.Module, op
         OutputError: the disk refuses; older checkpoints are as they were.
     """
     folder = out / CHECKPOINTS / f"step-{step:08d}"
-    inner: Any = getattr(method, "inner", method)
-    settings = asdict(recipe.method)
     with new_folder(folder, overwrite=True) as draft:
-        for branch in ("student", "teacher"):
-            save_backbone(
-                draft / f"{branch}.safetensors",
-                getattr(inner, branch).backbone.state_dict(),
-                architecture=settings["architecture"],
-                settings=settings["options"],
-                mean=IMAGENET_MEAN,
-                std=IMAGENET_STD,
-                branch=branch,
-                method=recipe.name,
-            )
+        write_branches(draft, recipe, method)
         state = {"step": step, "method": method.state_dict(), "optimizer": dict(optimizer)}
         torch.save(state, draft / "state.pt")
         (draft / "step.json").write_text(json.dumps({"step": step, "method": recipe.name}) + "\n")
     return folder
 
 
+def write_branches(folder: Path, recipe: Recipe, method: nn.Module) -> None:
+    """Write the backbones of a method's networks as `BRANCH.safetensors`, which `load_backbone` reads."""
+    inner: Any = getattr(method, "inner", method)
+    settings = asdict(recipe.method)
+    for branch in ("student", "teacher"):
+        save_backbone(
+            folder / f"{branch}.safetensors",
+            getattr(inner, branch).backbone.state_dict(),
+            architecture=settings["architecture"],
+            settings=settings["options"],
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            branch=branch,
+            method=recipe.name,
+        )
+
+
 def checkpoints_of(out: Path) -> list[Path]:
     """Return the whole checkpoints of a run, oldest first."""
     return sorted(path.parent for path in (out / CHECKPOINTS).glob("step-*/step.json"))
+
+
+def last_step(out: Path) -> int:
+    """Return the steps that the last checkpoint of a run holds, 0 without one."""
+    found = checkpoints_of(out)
+    return int(found[-1].name.removeprefix("step-")) if found else 0
 
 
 def read_checkpoint(folder: Path, method: nn.Module) -> tuple[int, dict[str, Any]]:

@@ -4,36 +4,54 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
+import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data.corpus import Corpus
 from ..errors import ArgumentError, MeasurementError
-from ..features.hardware import resolve_device
 from ..streams import Stream
-from .checkpoint import checkpoints_of, prune, read_checkpoint, write_checkpoint
+from .checkpoint import checkpoints_of, prune, read_checkpoint, write_branches, write_checkpoint
+from .engine import LogLine, open_engine, own_part, peak_memory_gib, run_log, stop_requests
 from .method import Batch, Progress
 from .recipe import Optimizer, Recipe, build_method, recipe_toml
 from .teacher import cosine, mean_over_processes, warmed_up
 from .views import CropDataset, StepSampler, collate, to_unit
 
-__all__ = ["train"]
+__all__ = ["Watch", "train"]
 
 BROKEN_SHARE = 0.01
 FEWEST_SEEN = 1000
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What looks at a run while it goes on; it sees files and numbers, and changes nothing.
+
+    Attributes:
+        line: called with each line of the log.
+        look: called with the steps that are done and a folder that holds `teacher.safetensors` and
+            `student.safetensors` for as long as the call lasts.
+        every: steps between looks; 0 never looks. The first look is at the untrained networks, the last at the end.
+    """
+
+    line: Callable[[LogLine], None] = lambda line: None
+    look: Callable[[int, Path], None] = lambda step, folder: None
+    every: int = 0
+
+    def due(self, done: int, steps: int) -> bool:
+        """Return whether to look after `done` steps of `steps`."""
+        return self.every > 0 and (done % self.every == 0 or done == steps)
 
 
 def train(
@@ -45,6 +63,7 @@ def train(
     resume: bool = False,
     about: Mapping[str, Any] | None = None,
     progress: bool = False,
+    watch: Watch = Watch(),
 ) -> Path:
     """Train a method; return the last checkpoint.
 
@@ -56,58 +75,78 @@ def train(
         corpus: the images.
         out: the run folder.
         device: auto, cpu or cuda.
-        resume: go on from the last checkpoint of `out`.
+        resume: go on from the last checkpoint of `out`. With another number of processes the same images make the same
+            batches; sums are rounded otherwise, and stochastic depth draws otherwise.
         about: what else run.json is to say.
         progress: whether to show a bar.
+        watch: what looks at the run, in the first process.
 
     Raises:
         ArgumentError: the batch does not divide among the processes, or exceeds the corpus.
         MeasurementError: a loss is not finite, or too many images are broken.
         OutputError: a checkpoint cannot be written or read.
     """
-    engine = _engine(recipe, device)
-    run, first, count = recipe.run, *_part(recipe, engine)
+    engine = open_engine(recipe, device)
+    run, first, count = recipe.run, *own_part(recipe, engine)
     method = build_method(recipe).train()
     optimizer = torch.optim.AdamW(_groups(method), lr=recipe.optimizer.lr)
     done = _resumed(out, method, optimizer) if resume else 0
+    _compile(method, recipe)
     model, prepared = engine.prepare(method, optimizer)
     sampler = StepSampler(
         len(corpus), batch=run.batch_size, seed=run.seed, first=first, count=count, start=done, steps=run.steps
     )
     if engine.is_main_process and not resume:
         _begin(out, recipe, corpus, engine, about)
+    # A run that was stopped may have been stopped before this look.
+    _look(engine, out, done, recipe, method, watch)
     broken: set[int] = set()
     shown = progress and engine.is_main_process
     with (
-        _stop_requests() as asked,
-        _log(out, done, engine.is_main_process) as log,
+        stop_requests() as asked,
+        run_log(out, done, engine.is_main_process) as log,
         tqdm(total=run.steps, initial=done, desc=recipe.name, unit="step", disable=not shown) as bar,
     ):
+        begin = time.perf_counter()
         for step, sample in enumerate(_loader(recipe, corpus, sampler), done):
-            start = time.perf_counter()
             broken.update(sample["broken"])
             _check_broken(broken, (step - done + 1) * run.batch_size)
             where = Progress(step, run.steps, sampler.per_epoch)
-            batch = _batch(sample, recipe, engine, step, first)
-            losses = _step(engine, model, method, prepared, batch, where, recipe.optimizer)
+            parts = _parts(sample, recipe, engine, step, first)
+            losses, stop = _step(engine, model, method, prepared, parts, where, recipe.optimizer, asked=bool(asked))
             _check_finite(losses, step, out)
-            line = {"step": step, **losses, "seconds": time.perf_counter() - start, "broken": len(broken)}
-            log(line | {"lr": prepared.param_groups[0]["lr"], "epoch": where.epoch})
-            bar.update()
-            bar.set_postfix({name: f"{value:.3f}" for name, value in losses.items()})
-            if step + 1 == run.steps or asked or (step + 1) % run.checkpoint_every == 0:
+            # The wait for the images counts: what a user sees is images per second of the whole.
+            begin, seconds = time.perf_counter(), time.perf_counter() - begin
+            line = {"step": step, **losses, "seconds": seconds, "images_per_s": run.batch_size / seconds}
+            line |= {"broken": len(broken), "lr": prepared.param_groups[0]["lr"], "epoch": where.epoch}
+            line |= {"memory_gib": peak_memory_gib(engine.device)}
+            log(line)
+            if engine.is_main_process:
+                watch.line(line)
+            _show(bar, line, losses)
+            if step + 1 == run.steps or stop or (step + 1) % run.checkpoint_every == 0:
                 _save(engine, out, step + 1, recipe, method, prepared)
-            if asked:
+            if stop:
                 raise KeyboardInterrupt
+            _look(engine, out, step + 1, recipe, method, watch)
+            begin = time.perf_counter() if watch.due(step + 1, run.steps) else begin
     return checkpoints_of(out)[-1]
 
 
-def _part(recipe: Recipe, engine: Accelerator) -> tuple[int, int]:
-    """Return the first image of this process in the batch of all, and how many are its own."""
-    size, processes = recipe.run.batch_size, engine.num_processes
-    if size % processes or (processes > 1 and size // processes % 2):
-        raise ArgumentError(f"run.batch_size must be an even number per process, but is {size} for {processes}.")
-    return engine.process_index * (size // processes), size // processes
+def _show(bar: Any, line: LogLine, losses: Mapping[str, float]) -> None:
+    shown = {name: f"{value:.3f}" for name, value in losses.items()} | {"images/s": f"{line['images_per_s']:.0f}"}
+    if line["memory_gib"]:
+        shown["GiB"] = f"{line['memory_gib']:.1f}"
+    bar.update()
+    bar.set_postfix(shown)
+
+
+def _compile(method: nn.Module, recipe: Recipe) -> None:
+    """Compile the repeated blocks of the networks in place, where the recipe asks for it; names stay as they are."""
+    if recipe.run.compile:
+        inner: Any = getattr(method, "inner", method)
+        for block in inner.blocks():
+            block.compile()
 
 
 def _begin(out: Path, recipe: Recipe, corpus: Corpus, engine: Accelerator, about: Mapping[str, Any] | None) -> None:
@@ -130,23 +169,6 @@ def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler) -> DataLoader[
     )
 
 
-def _engine(recipe: Recipe, device: str) -> Accelerator:
-    # Refuses a GPU that is not there; the engine would take the CPU without a word.
-    cpu = resolve_device(device).type == "cpu"
-    # Prototypes that are held, or a mask token that nobody asked for, get no gradient in a step.
-    kwargs = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    precision = "bf16" if recipe.run.precision == "bfloat16" else "no"
-    # The engine keeps the precision of a process's first run for ever; a later run may have another one.
-    AcceleratorState._reset_state()
-    engine = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[kwargs])
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
-    if engine.num_processes != asked:
-        raise ArgumentError(
-            f"{asked} processes were started, but the engine sees {engine.num_processes}; use torchrun."
-        )
-    return engine
-
-
 def _groups(method: nn.Module) -> list[dict[str, Any]]:
     """Return parameters with weight decay, and without it: biases and what has one dimension."""
     free = [p for p in method.parameters() if p.requires_grad and p.ndim <= 1]
@@ -163,10 +185,21 @@ def _resumed(out: Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> 
     return done
 
 
-def _batch(sample: dict[str, Any], recipe: Recipe, engine: Accelerator, step: int, first: int) -> Batch:
+def _parts(sample: dict[str, Any], recipe: Recipe, engine: Accelerator, step: int, first: int) -> list[Batch]:
+    """Return the batch of this process, as so many parts as the recipe accumulates gradients over."""
     crops = to_unit(sample["crops"], engine.device)
     recoloured = to_unit(sample["recoloured"], engine.device) if recipe.decoupled else crops
-    return Batch(crops, recoloured, Stream(recipe.run.seed).child("step", step), first, recipe.run.batch_size)
+    stream, size = Stream(recipe.run.seed).child("step", step), len(crops[0]) // recipe.run.accumulate
+    return [
+        Batch(
+            tuple(crop[begin : begin + size] for crop in crops),
+            tuple(crop[begin : begin + size] for crop in recoloured),
+            stream,
+            first + begin,
+            recipe.run.batch_size,
+        )
+        for begin in range(0, size * recipe.run.accumulate, size)
+    ]
 
 
 def _step(
@@ -174,31 +207,43 @@ def _step(
     model: nn.Module,
     method: Any,
     optimizer: Any,
-    batch: Batch,
+    parts: Sequence[Batch],
     where: Progress,
     settings: Optimizer,
-) -> dict[str, float]:
-    """Make one step; return the losses, means over all processes."""
-    warmup = round(settings.warmup_epochs * where.steps_per_epoch)
-    lr = warmed_up(
-        0.0, settings.lr, settings.final_lr, step=where.step, warmup=min(warmup, where.steps // 2), steps=where.steps
-    )
-    decay = cosine(settings.weight_decay, settings.final_weight_decay, where.share)
-    for group, weight in zip(optimizer.param_groups, (decay, 0.0), strict=True):
-        group["lr"], group["weight_decay"] = lr, weight
-    # What is left to the global generator (stochastic depth) depends on the step and the process alone.
-    torch.manual_seed(batch.stream.child("global", engine.process_index).torch_seed())
+    *,
+    asked: bool,
+) -> tuple[dict[str, float], bool]:
+    """Make one step; return the losses, means over all processes, and whether any process was asked to stop."""
+    _schedule(optimizer, where, settings)
     method.before_step(where)
-    with engine.autocast():
-        losses: dict[str, Tensor] = model(method.views(batch))
-        total = torch.stack(list(losses.values())).sum()
     optimizer.zero_grad()
-    engine.backward(total)
+    sums: dict[str, Tensor] = {}
+    for place, batch in enumerate(parts):
+        # What is left to the global generator (stochastic depth) depends on step, process and part alone.
+        torch.manual_seed(batch.stream.child("global", engine.process_index, place).torch_seed())
+        with nullcontext() if place + 1 == len(parts) else engine.no_sync(model):
+            with engine.autocast():
+                losses: dict[str, Tensor] = model(method.views(batch))
+                total = torch.stack(list(losses.values())).sum()
+            engine.backward(total / len(parts))
+        for name, value in (*losses.items(), ("total", total)):
+            sums[name] = sums.get(name, 0) + value.detach().float() / len(parts)
     engine.clip_grad_norm_(model.parameters(), settings.clip)
     optimizer.step()
     method.after_step(where)
-    means = mean_over_processes(torch.stack([value.detach().float() for value in (*losses.values(), total)]))
-    return dict(zip((*losses, "total"), means.tolist(), strict=True))
+    # All processes hear of a stop at the same step, or one would wait for the others for ever.
+    said = torch.tensor(float(asked), device=engine.device)
+    *means, stop = mean_over_processes(torch.stack([*sums.values(), said])).tolist()
+    return dict(zip(sums, means, strict=True)), stop > 0
+
+
+def _schedule(optimizer: Any, where: Progress, settings: Optimizer) -> None:
+    """Set learning rate and weight decay of a step."""
+    warmup = min(round(settings.warmup_epochs * where.steps_per_epoch), where.steps // 2)
+    lr = warmed_up(0.0, settings.lr, settings.final_lr, step=where.step, warmup=warmup, steps=where.steps)
+    decay = cosine(settings.weight_decay, settings.final_weight_decay, where.share)
+    for group, weight in zip(optimizer.param_groups, (decay, 0.0), strict=True):
+        group["lr"], group["weight_decay"] = lr, weight
 
 
 def _check_finite(losses: dict[str, float], step: int, out: Path) -> None:
@@ -224,42 +269,12 @@ def _save(engine: Accelerator, out: Path, done: int, recipe: Recipe, method: nn.
     engine.wait_for_everyone()
 
 
-@contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Collect SIGTERM and Ctrl-C instead of ending at once; the second one ends."""
-    asked: list[int] = []
-
-    def note(number: int, _frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _log(out: Path, done: int, active: bool) -> Iterator[Any]:
-    """Append lines to metrics.jsonl; lines of steps that will be made again are dropped first."""
-    path = out / "metrics.jsonl"
-    if not active:
-        yield lambda line: None
+def _look(engine: Accelerator, out: Path, done: int, recipe: Recipe, method: nn.Module, watch: Watch) -> None:
+    """Let the watch look at the networks as files, in the first process; the others wait."""
+    if not watch.due(done, recipe.run.steps):
         return
-    kept = []
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] < done]
-    # To a temporary name first: what is kept must not be lost by a stop in the middle of it.
-    draft = path.with_suffix(".draft")
-    draft.write_text("".join(f"{line}\n" for line in kept))
-    draft.replace(path)
-    with path.open("a") as stream:
-
-        def write(line: dict[str, Any]) -> None:
-            stream.write(json.dumps(line) + "\n")
-            stream.flush()
-
-        yield write
+    if engine.is_main_process:
+        with tempfile.TemporaryDirectory(prefix=".look.", dir=out) as folder:
+            write_branches(Path(folder), recipe, method)
+            watch.look(done, Path(folder))
+    engine.wait_for_everyone()

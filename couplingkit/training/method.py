@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import check_range
 from ..streams import Stream
@@ -149,5 +149,9 @@ class Method(Protocol):
         ...
 
     def after_step(self, progress: Progress) -> None:
-        """Move the teacher."""
+        """Move the teacher; take in what `losses` left since the last step, which came in one part or several."""
+        ...
+
+    def blocks(self) -> list[nn.Module]:
+        """Return the parts of the networks that are worth compiling."""
         ...

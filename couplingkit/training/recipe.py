@@ -57,19 +57,23 @@ class Optimizer:
 class Run:
     """Length, batch (of all processes together), checkpoints and where it computes.
 
-    `keep_every` steps a checkpoint is kept for good; of the others the last two are. 0 keeps none.
+    Every `keep_every` steps a checkpoint is kept for good; of the others the last two are. 0 keeps none. With
+    `accumulate` the gradient of a step is the mean over so many parts of the batch, one after another, which needs
+    less memory. `compile` makes the networks' blocks faster by torch.compile.
     """
 
     batch_size: int = 64
     steps: int = 1000
     checkpoint_every: int = 100
     keep_every: int = 0
+    accumulate: int = 1
+    compile: bool = False
     precision: str = "float32"
     workers: int = 2
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "steps", "checkpoint_every"):
+        for name in ("batch_size", "steps", "checkpoint_every", "accumulate"):
             check_range(name, getattr(self, name), 1)
         for name in ("keep_every", "workers", "seed"):
             check_range(name, getattr(self, name), 0)
@@ -228,7 +232,7 @@ def _record(kind: type, given: Any, table: str) -> Any:
             value = float(value)
         elif wanted.startswith("tuple") and isinstance(value, list):
             value = tuple(value)
-        plain = {"float": float, "int": int, "str": str}.get(wanted)
+        plain = {"float": float, "int": int, "str": str, "bool": bool}.get(wanted)
         if plain is not None and type(value) is not plain:
             raise ArgumentError(f"recipe's {table}.{key} must be {wanted}, but is {value!r}.")
         values[key] = value

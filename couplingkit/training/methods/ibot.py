@@ -144,7 +144,8 @@ class IBOT(nn.Module):
         self.register_buffer("class_centre", torch.zeros(settings.prototypes))
         self.register_buffer("cell_centre", torch.zeros(settings.prototypes))
         self.temperature = settings.warm_temperature
-        self._means: tuple[Tensor, Tensor] | None = None
+        # Of the teacher's logits, for the class and the cells: one pair per part of the step.
+        self._means: list[tuple[Tensor, Tensor]] = []
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         """Return the losses; what a wrapper that synchronises processes calls."""
@@ -178,10 +179,9 @@ class IBOT(nn.Module):
         crops = views.batch.crops
         student = [self.student(crop, keep=keep) for crop, keep in zip(crops, views.keep, strict=True)]
         teacher = [self._answers(views, view) for view in range(len(crops))]
-        self._means = (
-            torch.stack([logits.mean(dim=0) for logits, _ in teacher]).mean(dim=0),
-            torch.stack([logits.mean(dim=(0, 1, 2)) for _, logits in teacher]).mean(dim=0),
-        )
+        of_class = torch.stack([logits.mean(dim=0) for logits, _ in teacher]).mean(dim=0)
+        of_cells = torch.stack([logits.mean(dim=(0, 1, 2)) for _, logits in teacher]).mean(dim=0)
+        self._means.append((of_class, of_cells))
         between, within = [], []
         for q, (class_logits, _) in enumerate(teacher):
             target = self._softened(class_logits, self.class_centre)
@@ -253,7 +253,14 @@ class IBOT(nn.Module):
     def after_step(self, progress: Progress) -> None:
         """Move the teacher towards the student and the centres towards the teacher's means."""
         follow(self.teacher, self.student, cosine(self.settings.momentum, 1.0, progress.share))
-        if self._means is not None:
-            for centre, mean in zip((self.class_centre, self.cell_centre), self._means, strict=True):
-                centre.mul_(CENTRE_MOMENTUM).add_(mean_over_processes(mean.float()), alpha=1 - CENTRE_MOMENTUM)
-        self._means = None
+        if self._means:
+            for centre, parts in zip(
+                (self.class_centre, self.cell_centre), zip(*self._means, strict=True), strict=True
+            ):
+                mean = mean_over_processes(torch.stack(parts).float().mean(dim=0))
+                centre.mul_(CENTRE_MOMENTUM).add_(mean, alpha=1 - CENTRE_MOMENTUM)
+        self._means = []
+
+    def blocks(self) -> list[nn.Module]:
+        """Return what the student and the teacher repeat: worth compiling."""
+        return [block for branch in (self.student, self.teacher) for block in branch.backbone.blocks]

@@ -1,0 +1,109 @@
+"""A recipe in, what a run needs of its machine out: the processes, a log that survives, signals heard, memory seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import DistributedDataParallelKwargs
+
+from ..errors import ArgumentError
+from ..features.hardware import resolve_device
+from .recipe import Recipe
+
+__all__ = ["LogLine", "open_engine", "own_part", "peak_memory_gib", "run_log", "stop_requests"]
+
+LogLine = dict[str, float]
+LOG = "metrics.jsonl"
+
+
+def open_engine(recipe: Recipe, device: str) -> Accelerator:
+    """Return the training engine of this process: alone, or one of those that torchrun started.
+
+    Raises:
+        ArgumentError: a GPU is asked for and not there, or the processes do not see each other.
+    """
+    # Refuses a GPU that is not there; the engine would take the CPU without a word.
+    cpu = resolve_device(device).type == "cpu"
+    # Prototypes that are held, or a mask token that nobody asked for, get no gradient in a step.
+    kwargs = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    precision = "bf16" if recipe.run.precision == "bfloat16" else "no"
+    # The engine keeps the precision of a process's first run for ever; a later run may have another one.
+    AcceleratorState._reset_state()
+    engine = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[kwargs])
+    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    if engine.num_processes != asked:
+        raise ArgumentError(
+            f"{asked} processes were started, but the engine sees {engine.num_processes}; use torchrun."
+        )
+    return engine
+
+
+def own_part(recipe: Recipe, engine: Accelerator) -> tuple[int, int]:
+    """Return the first image of this process in the batch of all, and how many are its own.
+
+    Raises:
+        ArgumentError: the batch cannot be shared out evenly, in pairs (an image and its donor).
+    """
+    size, processes, parts = recipe.run.batch_size, engine.num_processes, recipe.run.accumulate
+    shares = processes * parts
+    if size % shares or (shares > 1 and size // shares % 2):
+        raise ArgumentError(
+            "run.batch_size must be an even number of images for each process and each part of a step, but is "
+            f"{size} for {processes} x {parts}."
+        )
+    return engine.process_index * (size // processes), size // processes
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Return the largest memory that torch held on a GPU so far, GiB; 0 on a CPU."""
+    return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
+
+
+@contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect SIGTERM and Ctrl-C instead of ending at once; the second one ends."""
+    asked: list[int] = []
+
+    def note(number: int, _frame: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def run_log(out: Path, done: int, active: bool) -> Iterator[Callable[[LogLine], None]]:
+    """Append lines to metrics.jsonl; lines of steps that will be made again are dropped first."""
+    path = out / LOG
+    if not active:
+        yield lambda line: None
+        return
+    kept = []
+    if path.exists():
+        kept = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] < done]
+    # To a temporary name first: what is kept must not be lost by a stop in the middle of it.
+    draft = path.with_suffix(".draft")
+    draft.write_text("".join(f"{line}\n" for line in kept))
+    draft.replace(path)
+    with path.open("a") as stream:
+
+        def write(line: LogLine) -> None:
+            stream.write(json.dumps(line) + "\n")
+            stream.flush()
+
+        yield write
