@@ -14,9 +14,10 @@ from .pictures import open_pictures, points_on
 from .session import each_model
 
 if TYPE_CHECKING:
-    from ..study import AffinityMaps, Localization
+    from ..probes.probeset import ProbeSet
+    from ..study import AffinityMaps, Localization, ProbeMaps
 
-__all__ = ["draw_examples", "draw_points", "draw_probe"]
+__all__ = ["draw_examples", "draw_points", "draw_probe", "probe_picture"]
 
 # A photo often has several objects, and the examples are to come from different ones.
 CANDIDATES_PER_EXAMPLE = 5
@@ -96,12 +97,23 @@ def draw_examples(
     return failures
 
 
+def probe_picture(probes: ProbeSet, chosen: int, maps: list[ProbeMaps], **look: Any) -> Any:
+    """Return the figure of a probe: A alone, A beside B, and each model's map of a point of A in both."""
+    from ..figures.affinity_plots import probe_figure
+    from ..study import probe_query
+
+    a, b, *_ = probes.categories(chosen)
+    probe = probes[chosen]
+    alone, together = (images.permute(1, 2, 0).numpy() for images in (probe.alone, probe.together))
+    captions = (f"A alone: {a}", f"probe {chosen}, beside B: {b}")
+    return probe_figure(alone, together, probe_query(probes, chosen), maps, captions=captions, **look)
+
+
 def draw_probe(
     models: tuple[str, ...], backbone_options: dict[str, Any], folder: Path | None, options: dict[str, Any]
 ) -> list[str]:
     """Draw the maps of a point of A without and with B; return what failed."""
     from ..data.coco import Eligibility
-    from ..figures.affinity_plots import probe_figure
     from ..figures.tables import number
     from ..probes.placement import ProbeSpec
     from ..probes.probeset import ProbeSet
@@ -120,15 +132,9 @@ def draw_probe(
     )
     found, failures = each_model(models, backbone_options, lambda backbone: probe_maps(backbone, probes, chosen))
     pair = probes.pairs[chosen]
-    a, b, *_ = probes.categories(chosen)
-    probe = probes[chosen]
-    alone, together = (images.permute(1, 2, 0).numpy() for images in (probe.alone, probe.together))
     x, y = probe_query(probes, chosen)
-    caption = f"probe {chosen}, beside B: {b}"
     labels = labels_of([model.name for model in found], models, options["labels"])
-    figure = probe_figure(
-        alone, together, (x, y), found, captions=(f"A alone: {a}", caption), labels=labels, **look(options)
-    )
+    figure = probe_picture(probes, chosen, found, labels=labels, **look(options))
     for model in found:
         on_a, on_b = (" -> ".join(decimals(level) for level in levels) for levels in (model.on_a, model.on_b))
         click.echo(f"{model.name}: affinity on A {on_a}, at B's place {on_b} (without B -> with B)")

@@ -15,7 +15,8 @@ ARCH@FILE               any architecture below, with weights from a file
 hf-hub:ORG/NAME         timm's models on the Hugging Face hub
 transformers:NAME       vision models of Hugging Face transformers (pip install 'couplingkit[transformers]')
 hub:CLONE:ENTRY         an entry of the hubconf.py in a local clone of a project
-FOLDER                  what timm or transformers saved
+FOLDER                  what timm or transformers saved, or a run of `couplingkit train`
+bundled:NAME            a small ViT that comes with couplingkit: ibot, and its decoupled version ibot-d
 random:ARCH             random weights, from --seed
 control:cell, control:leak:AMOUNT[:REACH]   networks whose coupling is known"""
 

@@ -18,6 +18,7 @@ from .measure import measure
 from .probes import probes
 from .scenes import scenes
 from .train import train
+from .train_pair import train_pair
 
 __all__ = ["main"]
 
@@ -55,8 +56,9 @@ def main() -> None:
       couplingkit measure --help             measure your models
       couplingkit affinity --help            draw what a point is similar to, and score it
       couplingkit explore --help             the same as a page to click on
+      couplingkit train-pair --help          train a coupled and a decoupled model, and compare them
     """
 
 
-for command in (affinity, backbones, demo, explore, inspect, masks, measure, probes, scenes, train):
+for command in (affinity, backbones, demo, explore, inspect, masks, measure, probes, scenes, train, train_pair):
     main.add_command(command)

@@ -47,7 +47,8 @@ def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, ov
       torchvision:NAME      likewise from torchvision
       transformers:NAME     a vision model of Hugging Face transformers
       hub:CLONE:ENTRY       an entry of the hubconf.py in a local clone
-      FOLDER                as timm or transformers save a model
+      FOLDER                as timm or transformers save a model, or a run of `couplingkit train`
+      bundled:ibot          a small ViT that comes with couplingkit; bundled:ibot-d is its decoupled version
       random:ARCH           random weights, from --seed
       control:cell          a network that cannot couple
       control:leak:0.2[:32] one with a planted leak (and its reach in px)

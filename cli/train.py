@@ -53,10 +53,10 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
     where its last checkpoint was.
     """
     from ..errors import ArgumentError
-    from ..training.recipe import METHODS, recipe_names
+    from ..training.recipe import method_names, recipe_names
 
     if listing:
-        click.echo("methods: " + ", ".join(f"{name}, {name}-d" for name in METHODS))
+        click.echo("methods: " + ", ".join(method_names()))
         click.echo("recipes: " + ", ".join(recipe_names()))
         return
     if resume is not None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..probes.probeset import ProbeSet
     from ..training.loop import Watch
 
-__all__ = ["WATCHED", "draw_run", "watch_options", "watching"]
+__all__ = ["WATCHED", "draw_run", "probe_files", "watch_options", "watching"]
 
 # Options that a run remembers, so that --resume looks at it as before.
 WATCHED = ("probe_every", "probes", "probe_annotations", "probe_images", "tensorboard")
@@ -64,12 +64,12 @@ def watching(out: Path, done: int, options: dict[str, Any], device: str) -> Iter
                     if name != "step":
                         writer.add_scalar(name, value, int(values["step"]))
 
-        def look(step: int, folder: Path) -> None:
+        def look(step: int, weights: Path) -> None:
             from ..study.learning import look_at
 
             if probes is None:
                 return
-            found = look_at(out, step, folder, probes, device=device)
+            found = look_at(out, step, weights, probes, device=device)
             _draw_coupling(out)
             if writer is not None:
                 writer.add_scalar("coupling/cr_mean", found.summary.cr_mean, step)
@@ -109,17 +109,23 @@ class _Later:
 
 
 def _probes(options: dict[str, Any], held: ExitStack) -> ProbeSet:
-    from ..data.scenes import write_scenes
-    from ..errors import ArgumentError
     from ..probes.probeset import ProbeSet
 
-    annotations, images = options["probe_annotations"], options["probe_images"]
+    folder = Path(held.enter_context(TemporaryDirectory(prefix="couplingkit-scenes-")))
+    files = probe_files(options["probe_annotations"], options["probe_images"], folder)
+    return ProbeSet.from_coco(*files, count=options["probes"], seed=0)
+
+
+def probe_files(annotations: Path | None, images: Path | None, scratch: Path) -> tuple[Path, Path]:
+    """Return the instances JSON and the photos that were given; without any, built-in scenes, drawn in `scratch`."""
+    from ..data.scenes import write_scenes
+    from ..errors import ArgumentError
+
     if (annotations is None) != (images is None):
         raise ArgumentError("--probe-annotations and --probe-images go together; give both, or none.")
-    if annotations is None:
-        folder = Path(held.enter_context(TemporaryDirectory(prefix="couplingkit-scenes-")))
-        annotations, images = write_scenes(folder / "scenes", count=SCENES, seed=SCENES_SEED, progress=True)
-    return ProbeSet.from_coco(annotations, images, count=options["probes"], seed=0)
+    if annotations is not None and images is not None:
+        return annotations, images
+    return write_scenes(scratch / "scenes", count=SCENES, seed=SCENES_SEED, progress=True)
 
 
 def draw_run(out: Path) -> None:

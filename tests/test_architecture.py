@@ -19,9 +19,10 @@ LAYERS = {
     "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm"}),
     # jinja2 (and its markupsafe) writes the explorer's page.
     "figures": ({"core", "metrics", "study"}, {"matplotlib", "pandas", "jinja2", "markupsafe"}),
-    # study: photos are shown to a network in one place, which is there.
-    "evaluation": ({"core", "data", "features", "metrics", "study"}, {"pandas", "tqdm"}),
-    "training": ({"core", "data", "features"}, {"tqdm", "torchvision", "accelerate"}),
+    # study: photos and probes are shown to a network in one place, which is there.
+    "evaluation": ({"core", "data", "probes", "features", "metrics", "study"}, {"pandas", "tqdm"}),
+    # timm: its optimizers.
+    "training": ({"core", "data", "features"}, {"tqdm", "torchvision", "accelerate", "timm"}),
     "init": ({"core", "data", "probes", "features", "metrics", "study", "figures", "evaluation", "training"}, set()),
     "cli": (
         {"core", "data", "probes", "features", "metrics", "study", "figures", "evaluation", "training", "init"},
@@ -36,6 +37,8 @@ HOMES = {
         "couplingkit/features/sources/timm_networks.py",
         "couplingkit/features/sources/timm_shapes.py",
         "couplingkit/features/sources/timm_training.py",
+        "couplingkit/features/sources/timm_convnets.py",
+        "couplingkit/training/optimizers.py",
     },
     "huggingface_hub": {"couplingkit/features/sources/downloads.py"},
     "torchvision": {"couplingkit/features/sources/torchvision_networks.py", "couplingkit/training/views.py"},

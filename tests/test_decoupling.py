@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from couplingkit.errors import ArgumentError
 from couplingkit.streams import Stream
 from couplingkit.training.decoupling import Decoupled, chosen_rows, composites
 from couplingkit.training.method import Batch, Cutting, Progress, Views
+from couplingkit.training.methods.densecl import DenseCL, DenseCLSettings
 from couplingkit.training.methods.ibot import IBOT, IBOTSettings, cross_entropy
 from couplingkit.training.teacher import cosine, follow, warmed_up
 
@@ -53,7 +55,8 @@ class Toy(nn.Module):
 
     def views(self, batch):
         grids = [(crop.shape[-2] // 8, crop.shape[-1] // 8) for crop in batch.crops]
-        return Views(batch, tuple(self.cutting.draw(batch, grid, "view", v) for v, grid in enumerate(grids)))
+        keep = tuple(self.cutting.draw(batch, grid, "view", v) for v, grid in enumerate(grids))
+        return Views(batch, keep, composed=tuple(range(len(keep))))
 
     def losses(self, views):
         parts = []
@@ -90,7 +93,19 @@ def ibot():
     return IBOT(TINY, seed=0).train()
 
 
-METHODS = pytest.mark.parametrize("make", [toy, ibot])
+# A ResNet of stride 8, so that 32 px have 4 x 4 cells.
+SMALL_RESNET = {"layers": (1, 1, 1, 1), "channels": (4, 4, 4, 8), "output_stride": 8}
+DENSECL = DenseCLSettings(
+    architecture="resnet26", options=SMALL_RESNET, hidden=16, dimensions=12, queue=10, norm_group=2, momentum=0.9
+)
+
+
+def densecl():
+    # Half of the queries cut, as within X-D.
+    return DenseCL(replace(DENSECL, cutting=Cutting("rcc", 0.2, 0.6, spared=0.5)), seed=0).train()
+
+
+METHODS = pytest.mark.parametrize("make", [toy, ibot, densecl])
 
 
 def train(method, steps=4, count=6):
@@ -225,17 +240,18 @@ def test_perturbing_the_teacher_changes_the_targets_and_the_student_does_not(mak
     inner = make()
     inner.eval()
     batch, rows = batch_of(4), torch.arange(4)
-    before = inner.targets(inner.views(batch), 0, rows)
+    view = inner.views(batch).composed[0]
+    before = inner.targets(inner.views(batch), view, rows)
     with torch.no_grad():
         for p in inner.student.parameters():
             p.add_(0.1)
-    assert torch.equal(before, inner.targets(inner.views(batch), 0, rows))
+    assert torch.equal(before, inner.targets(inner.views(batch), view, rows))
     with torch.no_grad():
         for p in inner.teacher.parameters():
             p.add_(0.1 * torch.randn_like(p))
-    assert not torch.equal(before, inner.targets(inner.views(batch), 0, rows))
+    assert not torch.equal(before, inner.targets(inner.views(batch), view, rows))
     again = inner.views(batch)
-    assert torch.equal(inner.targets(again, 0, rows), inner.targets(again, 0, rows)), "no side effect"
+    assert torch.equal(inner.targets(again, view, rows), inner.targets(again, view, rows)), "no side effect"
 
 
 def test_donor_cells_get_no_gradient_in_a_vit():

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import tarfile
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,6 +21,7 @@ from PIL import Image
 import couplingkit as ck
 from couplingkit.data.corpus import open_corpus
 from couplingkit.errors import ArgumentError, BackboneError, DataError, MeasurementError, OutputError
+from couplingkit.study.learning import read_curve
 from couplingkit.training import loop
 from couplingkit.training.checkpoint import checkpoints_of
 from couplingkit.training.loop import train
@@ -378,12 +381,72 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(whole_run, tmp_path, corp
     assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
 
 
+@pytest.mark.parametrize("method", ["ibot", "ibot-d"])
+def test_gradients_in_parts_are_those_of_the_whole_batch(tiny, corpus, tmp_path, method):
+    """Laws of the seam: draws know their place in the whole batch, and centres take in all parts at once."""
+    states = []
+    for parts in (1, 2):
+        # Plain descent, so that differences of the gradient are not blown up by its normalisation.
+        changes = [f"run.accumulate={parts}", "run.steps=1", "method.drop_path=0.0", "optimizer.warmup_epochs=0"]
+        train(read_recipe(method, tiny, changes), corpus, tmp_path / str(parts), device="cpu")
+        states.append(state_of(tmp_path / str(parts)))
+    lines = [json.loads((tmp_path / str(parts) / "metrics.jsonl").read_text()) for parts in (1, 2)]
+    for name in ("class", "cells", "total"):
+        assert lines[0][name] == pytest.approx(lines[1][name], abs=1e-5)
+    moments = [state["optimizer"]["state"] for state in states]
+    assert moments[0].keys() == moments[1].keys()
+    for key in moments[0]:
+        assert torch.allclose(moments[0][key]["exp_avg"], moments[1][key]["exp_avg"], atol=1e-6)
+    inner = "inner." if method == "ibot-d" else ""
+    for centre in ("class_centre", "cell_centre"):
+        one, other = (state["method"][inner + centre] for state in states)
+        assert one.abs().max() > 0
+        assert torch.allclose(one, other, atol=1e-6)
+    with pytest.raises(ArgumentError, match="8 for 1 x 8"):
+        train(read_recipe(method, tiny, ["run.accumulate=8"]), corpus, tmp_path / "odd", device="cpu")
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_give_the_same_losses(tiny, corpus, tmp_path):
+    lines = []
+    for compiled in ("false", "true"):
+        small = ["run.steps=2", "method.drop_path=0.0", "method.options.depth=1"]
+        recipe = read_recipe("ibot", tiny, [f"run.compile={compiled}", *small])
+        train(recipe, corpus, tmp_path / compiled, device="cpu")
+        lines.append([json.loads(line) for line in (tmp_path / compiled / "metrics.jsonl").read_text().splitlines()])
+    for plain, compiled in zip(*lines, strict=True):
+        assert plain["total"] == pytest.approx(compiled["total"], abs=1e-3)
+    keys = [state_of(tmp_path / name)["method"].keys() for name in ("false", "true")]
+    assert keys[0] == keys[1]
+
+
+def test_a_run_that_is_watched_shows_the_networks_and_ends_with_the_same_weights(whole_run, corpus, tmp_path):
+    recipe, run = whole_run
+    seen, lines = [], []
+
+    def look(step, file):
+        torch.randn(5)  # whoever looks may draw
+        weights = ck.load_backbone(str(file), precision="float32")
+        seen.append((step, weights(torch.full((1, 3, 32, 32), 0.25))))
+
+    watch = loop.Watch(line=lines.append, look=look, every=3)
+    train(recipe, corpus, tmp_path / "run", device="cpu", watch=watch)
+    assert [step for step, _ in seen] == [0, 3, 6, 8]
+    assert [line["step"] for line in lines] == list(range(8))
+    last = ck.load_backbone(str(run), precision="float32")(torch.full((1, 3, 32, 32), 0.25))
+    assert torch.equal(seen[-1][1], last)
+    assert not torch.equal(seen[0][1], last)
+    assert same(state_of(tmp_path / "run"), state_of(run))
+    assert not list((tmp_path / "run").glob(".look*"))
+
+
 # ---- the command ---------------------------------------------------------------------------------
 
 
 def command(*words, **options):
+    script = options.pop("script", None)
     return subprocess.Popen(
-        [sys.executable, "-m", *map(str, words)],
+        [sys.executable, *(("-m", *map(str, words)) if script is None else ("-c", *map(str, script)))],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         # The same sums in the same order: bit for bit holds for one number of threads.
@@ -413,26 +476,118 @@ def test_a_killed_run_goes_on_to_the_same_weights(whole_run, tiny, tmp_path, num
     assert same(state_of(out), state_of(whole_run[1]))
 
 
-def test_two_processes_lose_what_one_does(tiny, tmp_path):
+KILLED = """
+import os, signal, sys, time
+from pathlib import Path
+import torch
+from couplingkit.data.corpus import open_corpus
+from couplingkit.training.checkpoint import last_step
+from couplingkit.training.loop import train
+from couplingkit.training.recipe import read_recipe
+
+recipe, out, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(int(sys.argv[4]))
+recipe = read_recipe("ibot-d", recipe, ["run.checkpoint_every=1"])
+corpus = open_corpus("scenes:40")
+draw = torch.Generator().manual_seed(7)
+for kill in range(kills + 1):
+    child = os.fork()  # the libraries are imported once
+    if child == 0:
+        train(recipe, corpus, out, device="cpu", resume=last_step(out) > 0)
+        os._exit(0)
+    if kill < kills:
+        # From the start of a run up to the middle of a save: anywhere.
+        begin, wait = time.time(), float(torch.rand((), generator=draw)) * 0.35
+        goal = min(last_step(out) + 1, 7)
+        while last_step(out) < goal and time.time() - begin < 100:
+            time.sleep(0.001)
+        time.sleep(wait)
+        os.kill(child, signal.SIGKILL)
+    print(os.WIFSIGNALED(os.waitpid(child, 0)[1]), last_step(out))
+    for folder in (out / "checkpoints").glob("step-*"):
+        torch.load(folder / "state.pt", weights_only=True)
+"""
+
+
+def test_ten_kills_in_a_row_lose_nothing(whole_run, tiny, tmp_path):
+    """A run that is killed again and again, at any moment, ends with the weights of one that never was."""
     out = tmp_path / "run"
-    words = ["train", "ibot-d", "--data", "scenes:40", "--recipe", tiny, "--out", out, "--device", "cpu"]
-    words += ["--set", "method.drop_path=0.0"]
-    process = command(
-        "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29511, "-m", "couplingkit", *words
-    )
+    process = command(script=(KILLED, tiny, out, 10, torch.get_num_threads()))
     said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said.decode()
-    alone = read_recipe("ibot-d", tiny, ["method.drop_path=0.0"])
-    train(alone, open_corpus("scenes:40"), tmp_path / "alone", device="cpu")
-    for together, single in zip(
-        *(
-            (json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines())
-            for path in (out, tmp_path / "alone")
-        ),
-        strict=True,
-    ):
-        for name in ("class", "cells", "decoupling"):
-            assert together[name] == pytest.approx(single[name], abs=1e-4 if together["step"] else 1e-5)
+    killed = [line.split()[0] == "True" for line in said.decode().splitlines() if line.startswith(("True", "False"))]
+    assert len(killed) == 11
+    assert sum(killed) >= 5, said.decode()
+    ours, expected = state_of(out), state_of(whole_run[1])
+    assert same(ours, expected)
+
+
+def lines_of(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def of_two(*words):
+    process = command(
+        "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29511, "-m", "couplingkit", "train", *words
+    )
+    said, _ = process.communicate(timeout=400)
+    return process.returncode, said.decode()
+
+
+def test_two_processes_lose_what_one_does_and_each_goes_on_with_the_others_run(tiny, corpus, tmp_path):
+    out = tmp_path / "run"
+    steady = "method.drop_path=0.0"  # stochastic depth draws per process
+    words = ["ibot-d", "--data", "scenes:40", "--recipe", tiny, "--out", out, "--device", "cpu", "--set", steady]
+    code, said = of_two(*words, "--probe-every", 4, "--probes", 12)
+    assert code == 0, said
+    assert [line["step"] for line in read_curve(out)] == [0, 4, 8]
+    recipe = read_recipe("ibot-d", tiny, [steady])
+    train(recipe, corpus, tmp_path / "alone", device="cpu")
+    # One process makes four steps; two go on.
+    begun = tmp_path / "begun"
+    train(recipe, corpus, begun, device="cpu", about={"data": "scenes:40", "images": None})
+    for folder in checkpoints_of(begun):
+        if not folder.name.endswith("6"):
+            shutil.rmtree(folder)
+    code, said = of_two("--resume", begun, "--device", "cpu")
+    assert code == 0, said
+    for run in (out, begun):
+        for together, single in zip(lines_of(run), lines_of(tmp_path / "alone"), strict=True):
+            for name in ("class", "cells", "decoupling"):
+                assert together[name] == pytest.approx(single[name], abs=1e-4 if together["step"] else 1e-5)
+
+
+def test_the_coupling_rate_is_drawn_while_it_trains_and_goes_on_after_a_stop(tiny, tmp_path):
+    out = tmp_path / "run"
+    words = ["train", "ibot", "--data", "scenes:40", "--recipe", tiny, "--out", str(out), "--device", "cpu"]
+    watched = ["--probe-every", "3", "--probes", "12", "--tensorboard"]
+    done = CliRunner().invoke(main, [*words, *watched])
+    assert done.exit_code == 0, done.output
+    whole = (out / "coupling.csv").read_text()
+    assert [line["step"] for line in read_curve(out)] == [0, 3, 6, 8]
+    assert (out / "coupling.png").stat().st_size > 3000
+    assert list((out / "tensorboard").glob("events*"))
+    # Each published number derives from rows on the disk.
+    for line in read_curve(out):
+        rows = pd.read_csv(out / "coupling" / f"step-{int(line['step']):08d}.csv")
+        assert rows["cr"].mean() == pytest.approx(line["cr_mean"], abs=1e-9)
+    # As if it had been stopped after step 6, with a look that belongs to no step that is left.
+    shutil.rmtree(checkpoints_of(out)[-1])
+    done = CliRunner().invoke(main, ["train", "--resume", str(out), "--device", "cpu"])
+    assert done.exit_code == 0, done.output
+    assert (out / "coupling.csv").read_text() == whole
+
+
+def test_a_watch_that_cannot_be_is_refused_before_anything_is_written(tiny, tmp_path, monkeypatch):
+    words = ["train", "ibot", "--data", "scenes:40", "--recipe", tiny, "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(main, [*words, "--probe-every", "3", "--probe-images", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "go together" in done.stderr
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    done = CliRunner().invoke(main, [*words, "--tensorboard"])
+    assert done.exit_code == 2
+    assert "couplingkit[tensorboard]" in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from .scenes import draw_scene
 
 __all__ = ["Corpus", "open_corpus"]
 
-SCENE_PX = (192, 160)
+SCENE_PX = (128, 106)
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -68,7 +68,7 @@ class _Scenes:
         return self.count
 
     def read(self, number: int) -> NDArray[np.uint8]:
-        # Half the side of the scenes that are written to files, a quarter of the time: crops of 64 px need no more.
+        # A third of the side of the scenes that are written to files, half the time: crops of 64 px need no more.
         return draw_scene(number, seed=self.seed, width=SCENE_PX[0], height=SCENE_PX[1]).rgb
 
     def describe(self) -> dict[str, Any]:

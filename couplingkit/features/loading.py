@@ -156,14 +156,18 @@ def _resolved(model: ModelName, found: FoundWeights | None) -> ModelName:
 
 
 def _of_a_run(model: ModelName, branch: str | None) -> ModelName:
-    """Return the last checkpoint of a run folder, its teacher unless a branch is named; other models as they are."""
+    """Return the last checkpoint of a run folder, what its method is evaluated by unless a branch is named.
+
+    Other models are returned as they are.
+    """
     folder = Path(model.architecture) if model.source == "folder" else None
     if folder is None or not (folder / "run.json").is_file():
         return model
     whole = sorted(step.parent for step in folder.glob("checkpoints/step-*/step.json"))
     if not whole:
         raise BackboneError(f"model {model.text!r} is a training run without a checkpoint yet.")
-    weights = whole[-1] / f"{branch or 'teacher'}.safetensors"
+    evaluated = json.loads((whole[-1] / "step.json").read_text()).get("evaluated", "teacher")
+    weights = whole[-1] / f"{branch or evaluated}.safetensors"
     if not weights.is_file():
         has = listed(sorted(path.stem for path in whole[-1].glob("*.safetensors")))
         raise BackboneError(f"model {model.text!r} has no branch {branch!r}; its checkpoints hold {has}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from ..errors import ArgumentError, BackboneError, check_range
+from ..errors import ArgumentError, BackboneError, check_range, listed
 from .hardware import Precision
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "ModelName",
     "Norm",
     "as_rgb",
+    "bundled_names",
     "parse_model_name",
     "parse_size",
     "split_layers",
@@ -29,11 +30,12 @@ RGB = tuple[float, float, float]
 Norm = Literal["applied", "raw"]
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
-SOURCES = ("timm", "torchvision", "hub", "transformers", "control")
+SOURCES = ("timm", "torchvision", "hub", "transformers", "control", "bundled")
 FORMS = (
     "FILE, ARCH, ARCH@FILE, timm:ARCH, torchvision:ARCH, random:ARCH, hf-hub:ORG/NAME, FOLDER, hub:CLONE:ENTRY, "
-    "transformers:NAME, control:cell or control:leak:AMOUNT"
+    "transformers:NAME, bundled:NAME, control:cell or control:leak:AMOUNT"
 )
+BUNDLED = Path(__file__).parent / "bundled"
 WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".pkl", ".ckpt", ".bin", ".safetensors")
 
 
@@ -177,12 +179,26 @@ def parse_model_name(text: str) -> ModelName:
     source, behind = _source(rest.removeprefix("random:"), text)
     if source == "control":
         return ModelName(text, source, behind)
+    if source == "bundled":
+        return ModelName(text, "file", "", weights=_bundled(behind, text))
     architecture, options = _with_options(behind, text)
     if not architecture or (is_random and file):
         raise BackboneError(f"model {text!r} is not of a known form; write {FORMS}.")
     if not file and architecture.endswith(WEIGHT_SUFFIXES):
         raise BackboneError(f"model {text!r} reads like a weights file, and there is none of that name.")
     return ModelName(text, source, architecture, options, Path(file).expanduser() if file else None, is_random)
+
+
+def bundled_names() -> list[str]:
+    """Return the names of the small models that come with couplingkit, trained by its own recipes."""
+    return sorted(one.name.removesuffix(".safetensors") for one in BUNDLED.glob("*.safetensors"))
+
+
+def _bundled(name: str, whole: str) -> Path:
+    names = bundled_names()
+    if name not in names:
+        raise BackboneError(f"model {whole!r}: couplingkit comes with {listed(names)}, not with {name!r}.")
+    return BUNDLED / f"{name}.safetensors"
 
 
 def _source(text: str, whole: str) -> tuple[str, str]:

@@ -20,18 +20,17 @@ __all__ = ["CURVE", "look_at", "read_curve"]
 
 CURVE = "coupling.csv"
 ROWS = "coupling"
-BRANCH = "teacher"
 
 
-def look_at(run: Path, step: int, folder: Path, probes: ProbeSet, **options: Any) -> Measurement:
-    """Measure the teacher of a run; write its rows and add a line to the run's `coupling.csv`.
+def look_at(run: Path, step: int, weights: Path, probes: ProbeSet, **options: Any) -> Measurement:
+    """Measure a network of a run; write its rows and add a line to the run's `coupling.csv`.
 
     A line of the same step, or of later ones (which a run that was stopped makes again), is replaced.
 
     Args:
         run: the run folder.
         step: steps that are done.
-        folder: holds `teacher.safetensors`.
+        weights: of the network.
         probes: what it is shown, the same at each look.
         options: of `load_backbone`: device, precision.
 
@@ -39,7 +38,7 @@ def look_at(run: Path, step: int, folder: Path, probes: ProbeSet, **options: Any
         MeasurementError: no probe can be measured, or features are not finite.
         OutputError: the disk refuses.
     """
-    backbone = load_backbone(str(folder / f"{BRANCH}.safetensors"), **options)
+    backbone = load_backbone(str(weights), **options)
     found = measure(backbone, probes)
     name = f"step {step}"
     with new_file(run / ROWS / f"step-{step:08d}.csv", overwrite=True) as draft:

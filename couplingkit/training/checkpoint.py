@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ..errors import OutputError
-from ..features.names import IMAGENET_MEAN, IMAGENET_STD
+from ..features.names import as_rgb
 from ..features.own_format import save_backbone
 from ..files import new_folder
 from .recipe import Recipe
@@ -21,6 +21,7 @@ from .recipe import Recipe
 __all__ = [
     "CHECKPOINTS",
     "checkpoints_of",
+    "inner_method",
     "last_step",
     "prune",
     "read_checkpoint",
@@ -50,22 +51,27 @@ def write_checkpoint(out: Path, step: int, recipe: Recipe, method: nn.Module, op
         write_branches(draft, recipe, method)
         state = {"step": step, "method": method.state_dict(), "optimizer": dict(optimizer)}
         torch.save(state, draft / "state.pt")
-        (draft / "step.json").write_text(json.dumps({"step": step, "method": recipe.name}) + "\n")
+        said = {"step": step, "method": recipe.name, "evaluated": inner_method(method).evaluated}
+        (draft / "step.json").write_text(json.dumps(said) + "\n")
     return folder
+
+
+def inner_method(method: nn.Module) -> Any:
+    """Return X of an X-D; a plain method as it is."""
+    return getattr(method, "inner", method)
 
 
 def write_branches(folder: Path, recipe: Recipe, method: nn.Module) -> None:
     """Write the backbones of a method's networks as `BRANCH.safetensors`, which `load_backbone` reads."""
-    inner: Any = getattr(method, "inner", method)
-    settings = asdict(recipe.method)
+    inner, settings = inner_method(method), asdict(recipe.method)
     for branch in ("student", "teacher"):
         save_backbone(
             folder / f"{branch}.safetensors",
             getattr(inner, branch).backbone.state_dict(),
             architecture=settings["architecture"],
             settings=settings["options"],
-            mean=IMAGENET_MEAN,
-            std=IMAGENET_STD,
+            mean=as_rgb(settings["mean"]),
+            std=as_rgb(settings["std"]),
             branch=branch,
             method=recipe.name,
         )

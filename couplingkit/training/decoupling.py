@@ -92,7 +92,7 @@ class Decoupled(nn.Module):
         found: dict[str, Tensor] = self.inner.losses(views)
         if self.weight == 0:
             return found
-        parts = [part for view in range(len(views.keep)) if (part := self._of_view(views, view)) is not None]
+        parts = [part for view in views.composed if (part := self._of_view(views, view)) is not None]
         zero = next(iter(found.values())) * 0
         return {**found, "decoupling": self.weight * torch.cat(parts).mean() if parts else zero}
 

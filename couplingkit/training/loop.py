@@ -21,9 +21,10 @@ from tqdm import tqdm
 from ..data.corpus import Corpus
 from ..errors import ArgumentError, MeasurementError
 from ..streams import Stream
-from .checkpoint import checkpoints_of, prune, read_checkpoint, write_branches, write_checkpoint
+from .checkpoint import checkpoints_of, inner_method, prune, read_checkpoint, write_branches, write_checkpoint
 from .engine import LogLine, open_engine, own_part, peak_memory_gib, run_log, stop_requests
 from .method import Batch, Progress
+from .optimizers import build_optimizer
 from .recipe import Optimizer, Recipe, build_method, recipe_toml
 from .teacher import cosine, mean_over_processes, warmed_up
 from .views import CropDataset, StepSampler, collate, to_unit
@@ -40,13 +41,13 @@ class Watch:
 
     Attributes:
         line: called with each line of the log.
-        look: called with the steps that are done and a folder that holds `teacher.safetensors` and
-            `student.safetensors` for as long as the call lasts.
+        look: called with the steps that are done and the weights file of the network that the method is evaluated by,
+            which is there for as long as the call lasts.
         every: steps between looks; 0 never looks. The first look is at the untrained networks, the last at the end.
     """
 
     line: Callable[[LogLine], None] = lambda line: None
-    look: Callable[[int, Path], None] = lambda step, folder: None
+    look: Callable[[int, Path], None] = lambda step, weights: None
     every: int = 0
 
     def due(self, done: int, steps: int) -> bool:
@@ -89,7 +90,7 @@ def train(
     engine = open_engine(recipe, device)
     run, first, count = recipe.run, *own_part(recipe, engine)
     method = build_method(recipe).train()
-    optimizer = torch.optim.AdamW(_groups(method), lr=recipe.optimizer.lr)
+    optimizer = build_optimizer(method, recipe.optimizer)
     done = _resumed(out, method, optimizer) if resume else 0
     _compile(method, recipe)
     model, prepared = engine.prepare(method, optimizer)
@@ -144,8 +145,7 @@ def _show(bar: Any, line: LogLine, losses: Mapping[str, float]) -> None:
 def _compile(method: nn.Module, recipe: Recipe) -> None:
     """Compile the repeated blocks of the networks in place, where the recipe asks for it; names stay as they are."""
     if recipe.run.compile:
-        inner: Any = getattr(method, "inner", method)
-        for block in inner.blocks():
+        for block in inner_method(method).blocks():
             block.compile()
 
 
@@ -167,13 +167,6 @@ def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler) -> DataLoader[
         generator=torch.Generator().manual_seed(recipe.run.seed),
         multiprocessing_context="forkserver" if workers else None,
     )
-
-
-def _groups(method: nn.Module) -> list[dict[str, Any]]:
-    """Return parameters with weight decay, and without it: biases and what has one dimension."""
-    free = [p for p in method.parameters() if p.requires_grad and p.ndim <= 1]
-    decayed = [p for p in method.parameters() if p.requires_grad and p.ndim > 1]
-    return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
 
 
 def _resumed(out: Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -276,5 +269,5 @@ def _look(engine: Accelerator, out: Path, done: int, recipe: Recipe, method: nn.
     if engine.is_main_process:
         with tempfile.TemporaryDirectory(prefix=".look.", dir=out) as folder:
             write_branches(Path(folder), recipe, method)
-            watch.look(done, Path(folder))
+            watch.look(done, Path(folder) / f"{inner_method(method).evaluated}.safetensors")
     engine.wait_for_everyone()

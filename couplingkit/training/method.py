@@ -8,11 +8,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..errors import check_range
+from ..errors import ArgumentError, check_range
+from ..features.names import RGB
 from ..streams import Stream
 from .cutout import check_strategy, cutout
 
-__all__ = ["Batch", "Cutting", "Method", "Progress", "Views"]
+__all__ = ["Batch", "Cutting", "Method", "Progress", "Views", "check_normalisation"]
 
 
 @dataclass(frozen=True)
@@ -108,16 +109,35 @@ class Views:
     Attributes:
         batch: the images.
         keep: per view the cells that the student sees, bool (B, h, w).
+        composed: the views that composites are made of, where the method is decoupled.
         memo: what was computed of these views once and is asked for again, like the teacher's answers.
     """
 
     batch: Batch
     keep: tuple[Tensor, ...]
+    composed: tuple[int, ...]
     memo: dict[str, Any] = field(default_factory=dict)
 
 
+def check_normalisation(mean: RGB, std: RGB) -> None:
+    """Raise `ArgumentError` unless both are three numbers in the range of colours."""
+    for name, values, low in (("mean", mean, 0.0), ("std", std, 1e-3)):
+        if len(values) != 3:
+            raise ArgumentError(f"{name} must be three numbers, one per channel, not {values!r}.")
+        for value in values:
+            check_range(name, value, low, 10)
+
+
 class Method(Protocol):
-    """A dense self-supervised objective, as a torch module."""
+    """A dense self-supervised objective, as a torch module with the branches `student` and `teacher`.
+
+    Each has a `backbone`, under the names of its architecture. The teacher is what moves slowly: a moving average.
+
+    Attributes:
+        evaluated: which of the two is the result.
+    """
+
+    evaluated: str
 
     def views(self, batch: Batch) -> Views:
         """Cut the views."""

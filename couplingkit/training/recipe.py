@@ -15,15 +15,34 @@ from torch import nn
 from ..errors import ArgumentError, check_range, near
 from .decoupling import Decoupled
 from .method import Cutting
+from .methods.densecl import DenseCL, DenseCLSettings
 from .methods.ibot import IBOT, IBOTSettings
+from .methods.moco import MoCo, MoCoSettings
 from .views import Augmentation, View
 
-__all__ = ["METHODS", "Recipe", "build_method", "read_recipe", "recipe_names", "recipe_toml"]
+__all__ = [
+    "METHODS",
+    "SUFFIX",
+    "Recipe",
+    "build_method",
+    "has_decoupled",
+    "method_names",
+    "read_recipe",
+    "recipe_names",
+    "recipe_toml",
+]
 
 # name -> (settings, the network of it); with "-d" behind it, the same within `Decoupled`.
-METHODS: dict[str, tuple[type, type]] = {"ibot": (IBOTSettings, IBOT)}
+METHODS: dict[str, tuple[type, type]] = {
+    "ibot": (IBOTSettings, IBOT),
+    "moco": (MoCoSettings, MoCo),
+    "densecl": (DenseCLSettings, DenseCL),
+}
+# What has no dense output has no X-D.
+IMAGE_LEVEL = ("moco",)
 SUFFIX = "-d"
 PRECISIONS = ("float32", "bfloat16")
+OPTIMIZERS = ("adamw", "sgd", "lars")
 
 
 @dataclass(frozen=True)
@@ -38,8 +57,13 @@ class Decoupling:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """AdamW: learning rate and weight decay go along cosines, after a warm-up; gradients are clipped by their norm."""
+    """How parameters move: learning rate and weight decay go along cosines, the former after a warm-up.
 
+    `kind` is adamw, sgd or lars (of which the last two have `momentum`). Gradients are clipped by their norm.
+    """
+
+    kind: str = "adamw"
+    momentum: float = 0.9
     lr: float = 1e-3
     final_lr: float = 1e-6
     weight_decay: float = 0.04
@@ -50,7 +74,10 @@ class Optimizer:
     def __post_init__(self) -> None:
         for name in ("lr", "final_lr", "weight_decay", "final_weight_decay", "warmup_epochs"):
             check_range(name, getattr(self, name), 0)
+        check_range("momentum", self.momentum, 0, 0.9999)
         check_range("clip", self.clip, 1e-6)
+        if self.kind not in OPTIMIZERS:
+            raise ArgumentError(f"optimizer.kind must be one of {', '.join(OPTIMIZERS)}, not {self.kind!r}.")
 
 
 @dataclass(frozen=True)
@@ -103,6 +130,16 @@ class Recipe:
         return Augmentation(self.views, recolour=self.decoupled)
 
 
+def method_names() -> list[str]:
+    """Return what can be trained: each method, with its X-D behind it where it has one."""
+    return [name + ending for name in METHODS for ending in (("", SUFFIX) if has_decoupled(name) else ("",))]
+
+
+def has_decoupled(method: str) -> bool:
+    """Return whether there is such a method, and an X-D of it."""
+    return method in METHODS and method not in IMAGE_LEVEL
+
+
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with couplingkit."""
     return sorted(one.name.removesuffix(".toml") for one in (files(__package__) / "recipes").iterdir())
@@ -120,8 +157,8 @@ def read_recipe(method: str, recipe: str, changes: Sequence[str] = ()) -> Recipe
         ArgumentError: no such method, recipe or key, or a value out of range.
     """
     base = method.removesuffix(SUFFIX)
-    if base not in METHODS:
-        known = [name + suffix for name in METHODS for suffix in ("", SUFFIX)]
+    known = method_names()
+    if method not in known:
         raise ArgumentError(f"method must be one of {', '.join(known)}, not {method!r}{near(method, known)}.")
     content = _parsed(recipe)
     for change in changes:
@@ -230,7 +267,7 @@ def _record(kind: type, given: Any, table: str) -> Any:
             value = _record(Cutting, {**asdict(default()), **value}, f"{table}.{key}")
         elif wanted == "float" and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        elif wanted.startswith("tuple") and isinstance(value, list):
+        elif (wanted.startswith("tuple") or wanted == "RGB") and isinstance(value, list):
             value = tuple(value)
         plain = {"float": float, "int": int, "str": str, "bool": bool}.get(wanted)
         if plain is not None and type(value) is not plain:

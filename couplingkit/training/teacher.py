@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["cosine", "follow", "mean_over_processes", "warmed_up"]
+__all__ = ["cosine", "follow", "gathered", "mean_over_processes", "warmed_up"]
 
 
 def cosine(start: float, end: float, share: float) -> float:
@@ -49,3 +49,13 @@ def mean_over_processes(value: Tensor) -> Tensor:
     total = value.clone()
     torch.distributed.all_reduce(total)
     return total / torch.distributed.get_world_size()
+
+
+@torch.no_grad()
+def gathered(value: Tensor) -> Tensor:
+    """Return the rows of all processes, first process first; itself where there is one."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return value
+    parts = [torch.empty_like(value) for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather(parts, value.contiguous())
+    return torch.cat(parts)

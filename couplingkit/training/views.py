@@ -97,15 +97,16 @@ class CropDataset(Dataset[dict[str, Any]]):
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         crops, recoloured = [], []
         # torchvision draws from torch's global generator; it is put back when the image is done.
+        # `torch.manual_seed` would look for accelerators each time, which takes as long as the crop.
         with torch.random.fork_rng(devices=[]):
             for place, (geometry, colours) in enumerate(self.transforms):
                 stream = self.stream.child(epoch, number, place)
-                torch.manual_seed(stream.child("geometry").torch_seed())
+                torch.default_generator.manual_seed(stream.child("geometry").torch_seed())
                 crop = geometry(image)
-                torch.manual_seed(stream.child("colours").torch_seed())
+                torch.default_generator.manual_seed(stream.child("colours").torch_seed())
                 crops.append(colours(crop))
                 if self.augmentation.recolour:
-                    torch.manual_seed(stream.child("colours again").torch_seed())
+                    torch.default_generator.manual_seed(stream.child("colours again").torch_seed())
                     recoloured.append(colours(crop))
         return {"crops": crops, "recoloured": recoloured or crops, "broken": broken}
 

@@ -16,15 +16,16 @@ import torch
 
 from couplingkit.data.corpus import open_corpus
 from couplingkit.streams import Stream
-from couplingkit.training.loop import _groups, train
+from couplingkit.training.loop import train
 from couplingkit.training.method import Batch, Progress
+from couplingkit.training.optimizers import build_optimizer
 from couplingkit.training.recipe import build_method, read_recipe
 
 
 def steps_of(recipe, crops, rounds):
     """Seconds of each bare step, and of making its views."""
     method = build_method(recipe).train()
-    optimizer = torch.optim.AdamW(_groups(method), lr=1e-4)
+    optimizer = build_optimizer(method, recipe.optimizer)
     whole, cutting = [], []
     for step in range(rounds + 1):
         batch = Batch(crops, crops, Stream(0).child(step), 0, len(crops[0]))

@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import ArgumentError, check_range
-from ...features.names import IMAGENET_MEAN, IMAGENET_STD
+from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_training import embed_cells, token_features, vit_to_train
 from ...pixels import normalize
-from ..method import Batch, Cutting, Progress, Views
+from ..method import Batch, Cutting, Progress, Views, check_normalisation
 from ..teacher import cosine, follow, mean_over_processes
 
 __all__ = ["IBOT", "Head", "IBOTSettings", "cross_entropy"]
@@ -37,6 +37,7 @@ class IBOTSettings:
         drop_path: of the student.
         frozen_epochs: in which the head's last layer is held.
         cutting: of the student's views.
+        mean, std: of the normalisation, sRGB in [0, 1]; written into the weights' file.
     """
 
     architecture: str = "vit_small_patch16_224"
@@ -52,6 +53,8 @@ class IBOTSettings:
     drop_path: float = 0.1
     frozen_epochs: float = 1
     cutting: Cutting = field(default_factory=lambda: Cutting("blockwise", 0.1, 0.5))
+    mean: RGB = IMAGENET_MEAN
+    std: RGB = IMAGENET_STD
 
     def __post_init__(self) -> None:
         for name in ("hidden", "bottleneck", "prototypes"):
@@ -60,6 +63,7 @@ class IBOTSettings:
             check_range(name, getattr(self, name), 1e-4)
         check_range("momentum", self.momentum, 0, 1)
         check_range("drop_path", self.drop_path, 0, 0.99)
+        check_normalisation(self.mean, self.std)
 
 
 class Head(nn.Module):
@@ -101,6 +105,7 @@ class Branch(nn.Module):
             torch.manual_seed(seed)
             self.head = Head(channels, settings)
         self.mask_token = nn.Parameter(torch.zeros(channels))
+        self.mean, self.std = settings.mean, settings.std
 
     def forward(
         self, images: Tensor, *, keep: Tensor | None = None, detach: Tensor | None = None
@@ -112,7 +117,7 @@ class Branch(nn.Module):
             keep: bool (B, h, w); other cells are replaced by the mask token.
             detach: bool (B, h, w); cells whose embedding gets no gradient.
         """
-        cells = embed_cells(self.backbone, normalize(images, IMAGENET_MEAN, IMAGENET_STD))
+        cells = embed_cells(self.backbone, normalize(images, self.mean, self.std))
         if keep is not None:
             cells = torch.where(keep[..., None], cells, self.mask_token.to(cells.dtype))
         if detach is not None:
@@ -133,6 +138,7 @@ class IBOT(nn.Module):
         seed: of the weights.
     """
 
+    evaluated = "teacher"
     class_centre: Tensor
     cell_centre: Tensor
 
@@ -172,7 +178,7 @@ class IBOT(nn.Module):
     def views(self, batch: Batch) -> Views:
         """Cut each view; all cells of a view that is spared are kept."""
         keep = [self.settings.cutting.draw(batch, self.grid(crop), "view", v) for v, crop in enumerate(batch.crops)]
-        return Views(batch, tuple(keep))
+        return Views(batch, tuple(keep), composed=tuple(range(len(keep))))
 
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return `class` and `cells`."""

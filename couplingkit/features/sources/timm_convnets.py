@@ -1,0 +1,52 @@
+"""The name of a convolutional network of timm's in, the network to train out, whose last map is all that is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from ...errors import BackboneError, near
+from ..opened import seeded
+from .timm_shapes import known_architectures
+
+__all__ = ["convnet_to_train", "last_map"]
+
+
+def convnet_to_train(architecture: str, *, seed: int, settings: Mapping[str, Any] | None = None) -> nn.Module:
+    """Build a network with random weights whose features are a map, like a ResNet.
+
+    Args:
+        architecture: of timm's; a ResNet's weights have torchvision's names.
+        seed: of the weights.
+        settings: of the architecture, as in `ARCH,KEY=VALUE`.
+
+    Raises:
+        BackboneError: no such architecture, or its features are no map (B, D, h, w).
+    """
+    if not timm.is_model(architecture):
+        raise BackboneError(f"timm has no architecture {architecture!r}{near(architecture, known_architectures())}.")
+    with seeded(seed, architecture):
+        try:
+            network: Any = timm.create_model(architecture, pretrained=False, num_classes=0, **dict(settings or {}))
+            with torch.no_grad():
+                shape = network.eval().forward_features(torch.zeros(1, 3, 64, 64)).shape
+        except (TypeError, RuntimeError, AssertionError) as error:
+            raise BackboneError(
+                f"{architecture} cannot be trained here ({error}); choose a ResNet of timm's."
+            ) from error
+    if len(shape) != 4 or shape[1] != network.num_features:
+        raise BackboneError(
+            f"{architecture} gives features of shape {tuple(shape)}, no map; choose a ResNet of timm's."
+        )
+    built: nn.Module = network.train()
+    return built
+
+
+def last_map(network: Any, images: Tensor) -> Tensor:
+    """Return the last map of normalised images (B, 3, H, W): (B, D, h, w)."""
+    found: Tensor = network.forward_features(images)
+    return found

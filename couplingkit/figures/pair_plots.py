@@ -1,0 +1,64 @@
+"""Numbers of trained pairs in, the figure that sets X beside X-D out: coupling above, what it costs below."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..errors import ArgumentError
+from ..metrics.summary import CLIPPED_LIMIT
+from .plots import COLUMN_IN, INK, LEVEL_ONE, MARK, STYLE
+
+__all__ = ["pair_figure"]
+
+HEIGHT_IN = 3.4
+# Between X and X-D, and between the seeds of one of them, where methods are 1 apart.
+APART, SPREAD = 0.36, 0.18
+
+
+def pair_figure(runs: pd.DataFrame, *, suffix: str = "-d", width_in: float = COLUMN_IN) -> Figure:
+    """Draw the coupling rate and the accuracy of each run with its interval, X and X-D of a method side by side.
+
+    An open mark stands where more than 5 % of the denominators are clipped.
+
+    Args:
+        runs: one row a run, columns method, seed, cr_mean, accuracy and their bounds (`run_table`).
+        suffix: of the names of the decoupled ones.
+        width_in: inches.
+
+    Raises:
+        ArgumentError: there are no runs.
+    """
+    if runs.empty:
+        raise ArgumentError("runs must hold at least one row; train something first.")
+    names = list(dict.fromkeys(str(name).removesuffix(suffix) for name in runs["method"]))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
+        above.axhline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
+        for axes, column, label in ((above, "cr_mean", "cr_mean"), (below, "accuracy", "1-NN accuracy")):
+            for place, name in enumerate(names):
+                for method, side, colour in ((name, -1, MARK), (name + suffix, 1, INK)):
+                    part = runs[runs["method"] == method].sort_values("seed")
+                    _draw_runs(axes, part, column, place + side * APART / 2, colour)
+            axes.set_ylabel(label)
+            for edge in ("right", "top"):
+                axes.spines[edge].set_visible(False)
+        below.axhline(float(runs["chance"].mean()), color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (1, 2)))
+        below.set_ylim(0, 1)
+        places = [place + side * APART / 2 for place in range(len(names)) for side in (-1, 1)]
+        below.set_xticks(places, [name + ending for name in names for ending in ("", suffix)])
+        below.set_xlim(-0.6, len(names) - 0.4)
+    return figure
+
+
+def _draw_runs(axes: Axes, part: pd.DataFrame, column: str, centre: float, colour: str) -> None:
+    where = centre + np.linspace(-SPREAD / 2, SPREAD / 2, len(part)) if len(part) > 1 else np.array([centre])
+    for x, row in zip(where, part.to_dict("records"), strict=True):
+        axes.plot([x, x], [row[f"{column}_low"], row[f"{column}_high"]], color=colour, linewidth=1, alpha=0.7)
+        clipped = column == "cr_mean" and row["clipped_denominator"] > CLIPPED_LIMIT
+        face = "white" if clipped else colour
+        axes.plot(x, row[column], "o", color=colour, markerfacecolor=face, markersize=3.5, markeredgewidth=0.8)

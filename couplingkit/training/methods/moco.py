@@ -1,0 +1,254 @@
+"""MoCo v2 (Chen et al., 2020): two crops of an image agree, against a queue of other images' keys."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import ArgumentError, check_range
+from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
+from ...features.sources.timm_convnets import convnet_to_train, last_map
+from ...pixels import normalize
+from ..method import Batch, Cutting, Progress, Views, check_normalisation
+from ..teacher import follow, gathered, mean_over_processes
+
+__all__ = ["ConvBranch", "MoCo", "MoCoSettings", "Queue", "info_nce", "without_cells"]
+
+QUERY, KEY = 0, 1
+
+
+@dataclass(frozen=True)
+class MoCoSettings:
+    """The settings of MoCo v2; the defaults are the authors'.
+
+    Attributes:
+        architecture: of timm's, whose features are a map: `resnet50`.
+        options: of the architecture.
+        hidden, dimensions: widths of the head.
+        queue: keys that are kept.
+        temperature: of the softmax.
+        momentum: of the key encoder.
+        norm_group: images that share the statistics of batch normalisation; queries and keys are grouped differently,
+            so that a query cannot find its key by them.
+        cutting: of the query's view; its cells are filled with the mean colour.
+        mean, std: of the normalisation, sRGB in [0, 1]; written into the weights' file.
+    """
+
+    architecture: str = "resnet50"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    hidden: int = 2048
+    dimensions: int = 128
+    queue: int = 65536
+    temperature: float = 0.2
+    momentum: float = 0.999
+    norm_group: int = 32
+    cutting: Cutting = field(default_factory=lambda: Cutting("rcc", 0.2, 0.6, spared=1.0))
+    mean: RGB = IMAGENET_MEAN
+    std: RGB = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "dimensions", "queue"):
+            check_range(name, getattr(self, name), 1)
+        check_range("norm_group", self.norm_group, 2)
+        check_range("temperature", self.temperature, 1e-4)
+        check_range("momentum", self.momentum, 0, 1)
+        check_normalisation(self.mean, self.std)
+
+
+class Queue(nn.Module):
+    """The last `length` keys, unit vectors: first in, first out, whatever the size of a batch."""
+
+    keys: Tensor
+    place: Tensor
+
+    def __init__(self, length: int, dimensions: int, *, seed: int):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.register_buffer("keys", F.normalize(torch.randn(length, dimensions, generator=generator), dim=1))
+        self.register_buffer("place", torch.zeros((), dtype=torch.long))
+
+    @torch.no_grad()
+    def push(self, keys: Tensor) -> None:
+        """Put keys (n, D) in the places of the oldest ones; of more than fit, the last stay."""
+        length = len(self.keys)
+        where = (self.place + torch.arange(len(keys), device=keys.device)) % length
+        self.keys[where[-length:]] = keys[-length:].to(self.keys.dtype)
+        self.place.copy_((self.place + len(keys)) % length)
+
+
+def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """Return -log of the share that a query's own key has among it and a queue's (van den Oord et al., 2018).
+
+    Args:
+        query: unit vectors (..., D).
+        key: the same shape; no gradient reaches it.
+        queue: unit vectors (K, D).
+        temperature: of the softmax.
+
+    Returns:
+        float32 (...).
+    """
+    query, key = query.float(), key.detach().float()
+    own = (query * key).sum(dim=-1, keepdim=True)
+    others = query @ queue.detach().clone().T
+    logits = torch.cat([own, others], dim=-1) / temperature
+    return torch.logsumexp(logits, dim=-1) - logits[..., 0]
+
+
+def without_cells(images: Tensor, keep: Tensor, colour: RGB) -> Tensor:
+    """Return images (B, 3, H, W) whose cells outside `keep`, bool (B, h, w), show a colour."""
+    scale = images.shape[-2] // keep.shape[-2], images.shape[-1] // keep.shape[-1]
+    pixels = keep.repeat_interleave(scale[0], dim=1).repeat_interleave(scale[1], dim=2)
+    return torch.where(pixels[:, None], images, images.new_tensor(colour)[:, None, None])
+
+
+class ConvBranch(nn.Module):
+    """A convolutional network and the heads on its last map."""
+
+    def __init__(self, settings: MoCoSettings, *, seed: int, dense: bool):
+        super().__init__()
+        backbone: Any = convnet_to_train(settings.architecture, seed=seed, settings=settings.options)
+        self.backbone = backbone
+        channels, hidden, width = int(backbone.num_features), settings.hidden, settings.dimensions
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.head = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, width))
+            # Applied to channels-last cells, a linear layer is a convolution of 1 x 1.
+            self.dense_head = (
+                nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, width)) if dense else None
+            )
+        self.norm_group = settings.norm_group
+        self.mean, self.std = settings.mean, settings.std
+
+    def cells(self, images: Tensor) -> Tensor:
+        """Return the last map of images (B, 3, H, W) in [0, 1] as (B, h, w, C), normalised in groups of images."""
+        shown = normalize(images, self.mean, self.std)
+        return torch.cat([last_map(self.backbone, part) for part in _groups(shown, self.norm_group)]).permute(
+            0, 2, 3, 1
+        )
+
+    def image_vector(self, cells: Tensor) -> Tensor:
+        """Return the unit vector of each image, (B, D)."""
+        return F.normalize(self.head(cells.mean(dim=(1, 2))).float(), dim=-1)
+
+    def cell_vectors(self, cells: Tensor) -> Tensor:
+        """Return the projection of each cell, (B, h, w, D); not of unit length."""
+        assert self.dense_head is not None
+        projected: Tensor = self.dense_head(cells).float()
+        return projected
+
+
+def _groups(images: Tensor, size: int) -> list[Tensor]:
+    """Return images in groups of `size`; the last one is larger rather than of a single image."""
+    count = max(len(images) // size, 1)
+    return [*images[: (count - 1) * size].split(size), images[(count - 1) * size :]] if count > 1 else [images]
+
+
+class MoCo(nn.Module):
+    """L = InfoNCE(query of the first crop, key of the second; queue).
+
+    Args:
+        settings: of the method.
+        seed: of the weights and of the queue's first vectors.
+    """
+
+    # The query encoder, as everywhere.
+    evaluated = "student"
+    dense = False
+
+    def __init__(self, settings: MoCoSettings, *, seed: int):
+        super().__init__()
+        self.settings = settings
+        self.student = ConvBranch(settings, seed=seed, dense=self.dense)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.queue = Queue(settings.queue, settings.dimensions, seed=seed)
+        # Keys of this step's parts, which enter the queue behind the step.
+        self._fresh: list[Tensor] = []
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """Return the losses; what a wrapper that synchronises processes calls."""
+        return self.losses(views)
+
+    def grid(self, crop: Tensor) -> tuple[int, int]:
+        """Return the cells (h, w) of a crop."""
+        stride = int(self.student.backbone.feature_info[-1]["reduction"])
+        height, width = crop.shape[-2:]
+        if height % stride or width % stride:
+            raise ArgumentError(f"view must be a multiple of {stride} px, but is {height} x {width} px.")
+        return height // stride, width // stride
+
+    def views(self, batch: Batch) -> Views:
+        """Cut the query's view; the key's is whole, and the one that composites are made of."""
+        if len(batch.crops) != 2:
+            raise ArgumentError(f"views must be two, a query's and a key's, but are {len(batch.crops)}.")
+        query = self.settings.cutting.draw(batch, self.grid(batch.crops[QUERY]), "view", QUERY)
+        height, width = self.grid(batch.crops[KEY])
+        whole = torch.ones(len(batch), height, width, dtype=torch.bool, device=query.device)
+        return Views(batch, (query, whole), composed=(KEY,))
+
+    def losses(self, views: Views) -> dict[str, Tensor]:
+        """Return `image`."""
+        return {"image": self.image_loss(views, self.queries(views))}
+
+    def queries(self, views: Views) -> Tensor:
+        """Return the student's map of the query's view, (B, h, w, C)."""
+        return self.student.cells(without_cells(views.batch.crops[QUERY], views.keep[QUERY], self.settings.mean))
+
+    def image_loss(self, views: Views, cells: Tensor) -> Tensor:
+        """Return the loss of whole images; their keys enter the queue behind the step."""
+        keys = self.keys(views)[0]
+        self._fresh.append(keys)
+        return info_nce(self.student.image_vector(cells), keys, self.queue.keys, self.settings.temperature).mean()
+
+    @torch.no_grad()
+    def keys(self, views: Views) -> tuple[Tensor, Tensor]:
+        """Return the keys of the key's view, computed once: of images (B, D), and the teacher's map (B, h, w, C).
+
+        The images of all processes are shuffled first: a key is normalised with other images than its query.
+        """
+        if "keys" not in views.memo:
+            batch = views.batch
+            every = gathered(batch.crops[KEY])
+            order = torch.randperm(len(every), generator=batch.generator("shuffle"), device=every.device)
+            count, first = len(batch), batch.first % len(every)
+            cells = gathered(self.teacher.cells(every[order[first : first + count]]))
+            back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
+            own = cells[back[first : first + count]]
+            views.memo["keys"] = (self.teacher.image_vector(own), own)
+        found: tuple[Tensor, Tensor] = views.memo["keys"]
+        return found
+
+    def before_step(self, progress: Progress) -> None:
+        """Nothing changes from step to step."""
+
+    def after_step(self, progress: Progress) -> None:
+        """Move the key encoder towards the query encoder, and the keys of the step into the queue."""
+        _mean_statistics(self.student.backbone)
+        follow(self.teacher, self.student, self.settings.momentum)
+        for keys in self._fresh:
+            self.queue.push(gathered(keys))
+        self._fresh = []
+
+    def blocks(self) -> list[nn.Module]:
+        """Return what is worth compiling."""
+        return [stage for branch in (self.student, self.teacher) for stage in _stages(branch.backbone)]
+
+
+def _stages(backbone: nn.Module) -> list[nn.Module]:
+    return [module for name, module in backbone.named_children() if name.startswith(("layer", "stages", "blocks"))]
+
+
+@torch.no_grad()
+def _mean_statistics(backbone: nn.Module) -> None:
+    """Average the running statistics of batch normalisation over all processes, so that each holds the same network."""
+    running = [buffer for buffer in backbone.buffers() if buffer.is_floating_point()]
+    if running and torch.distributed.is_available() and torch.distributed.is_initialized():
+        means = mean_over_processes(torch.cat([buffer.flatten() for buffer in running]))
+        for buffer, mean in zip(running, means.split([buffer.numel() for buffer in running]), strict=True):
+            buffer.copy_(mean.reshape(buffer.shape))
