@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-MODELS = ("random:vit_tiny_patch16_224", "control:leak:0.2", "control:leak:0.4")
+COUPLED, DECOUPLED, KNOWN = "bundled:ibot", "bundled:ibot-d", "control:leak:0.2"
+MODELS = (COUPLED, DECOUPLED, KNOWN)
 SCENES = 60
 PROBES = 100
+# The probe whose affinity maps are drawn.
+SHOWN = 3
 
 
 @click.command(short_help="See it work: built-in data, nothing downloaded, half a minute.")
@@ -29,9 +32,14 @@ PROBES = 100
 @device_option
 @out_options("runs/demo-DATE-TIME")
 def demo(seed: int, device: str, out: Path | None, overwrite: bool) -> None:
-    """Measure a seeded network and networks of known coupling on procedural scenes, and say what the numbers mean."""
+    """Measure a coupled and a decoupled model on procedural scenes, and say what the numbers mean.
+
+    The two are small ViTs that come with couplingkit, trained by `couplingkit train-pair ibot`: iBOT, and iBOT-D, the
+    same with the de-coupling branch. Beside them: a network whose leak is planted, and one that cannot leak.
+    """
     from ..figures.tables import render
     from ..files import check_free
+    from ..study import compare
     from .session import default_out, measure_models, write_run
 
     folder = out or default_out("demo")
@@ -40,33 +48,49 @@ def demo(seed: int, device: str, out: Path | None, overwrite: bool) -> None:
         probes = _scene_probes(Path(scratch), seed)
         options = {"device": device, "precision": "auto", "seed": seed}
         measurements, _ = measure_models(MODELS, probes, options, {"batch_size": 32})
-        write_run(folder, measurements, probes, [], overwrite=overwrite)
-        click.echo(render(measurements, "table"))
-        click.echo()
-        for sentence in _meaning({measurement.name: measurement.summary for measurement in measurements}):
-            click.echo(textwrap.fill(sentence, 100))
+        figures = {"affinity": _affinity(probes, options)}
+        write_run(folder, measurements, probes, [], overwrite=overwrite, figures=figures)
+    by_name = {measurement.name: measurement for measurement in measurements}
+    gap, _ = compare(by_name[DECOUPLED], by_name[COUPLED], seed=seed)
+    click.echo(render(measurements, "table"))
+    click.echo()
+    for sentence in _meaning({name: measurement.summary for name, measurement in by_name.items()}, gap, folder):
+        click.echo(textwrap.fill(sentence, 100))
 
 
-def _meaning(found: dict[str, RateSummary]) -> list[str]:
-    network, weak, strong = (found[name] for name in MODELS)
-    specific = network.estimates["specificity"]
+def _affinity(probes: ProbeSet, options: dict[str, Any]) -> Any:
+    """Return the figure of what a point of A is similar to, without and with B, for both models."""
+    from ..features.loading import load_backbone
+    from ..study import probe_maps
+    from .affinity_runs import probe_picture
+
+    maps = [
+        found for name in (COUPLED, DECOUPLED) for found in probe_maps(load_backbone(name, **options), probes, SHOWN)
+    ]
+    return probe_picture(probes, SHOWN, maps)
+
+
+def _meaning(found: dict[str, RateSummary], gap: Estimate, folder: Path) -> list[str]:
+    coupled, decoupled, known = (found[name] for name in MODELS)
     return [
-        f"Each of {network.probes} probes shows one object alone and then beside another; the coupling rate (CR) is "
+        f"Each of {coupled.probes} probes shows one object alone and then beside another; the coupling rate (CR) is "
         "how similar the features of the two are side by side, divided by how similar they are apart, so that "
-        f"control:cell, which reads every cell by itself, has {found['control:cell'].cr_mean:.6f}, and planted leaks "
-        f"of 0.2 and 0.4 have {weak.cr_mean:.4f} and {strong.cr_mean:.4f}.",
-        f"The random ViT-Tiny has {network.cr_mean:.3f}: the neighbour turns the object's feature by "
-        f"{network.displacement:.3f} rad, {'away from' if network.cr_mean < 1 else 'towards'} its own, which says that "
-        f"the feature is {'disturbed' if network.cr_mean < 1 else 'coupled'}.",
-        f"Its specificity, CR minus the CR with a third object in the neighbour's place, is {specific.value:.3f} "
-        f"[{specific.low:.3f}, {specific.high:.3f}]: {_of_specificity(specific)}.",
+        f"control:cell, which reads every cell by itself, has {found['control:cell'].cr_mean:.6f}, and a planted leak "
+        f"of 0.2 has {known.cr_mean:.4f}.",
+        f"iBOT has {coupled.cr_mean:.3f} and iBOT-D {decoupled.cr_mean:.3f}: the difference on the same probes is "
+        f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}], which {_of_gap(gap)}.",
+        f"The neighbour turns an object's feature by {coupled.displacement:.3f} rad in iBOT and by "
+        f"{decoupled.displacement:.3f} rad in iBOT-D; {folder / 'affinity.png'} shows what that does to the map of a "
+        "point, without and with the neighbour.",
     ]
 
 
-def _of_specificity(specific: Estimate) -> str:
-    if specific.low > 0:
-        return "some of what the neighbour looks like does reach the feature, even through random weights"
-    return "what reaches the feature does not tell which object stands there"
+def _of_gap(gap: Estimate) -> str:
+    if gap.high < 0:
+        return "says that the decoupled one's features know less of their neighbours"
+    if gap.low > 0:
+        return "says that the decoupled one's features know more of their neighbours"
+    return "does not tell the two apart"
 
 
 def _scene_probes(folder: Path, seed: int) -> ProbeSet:

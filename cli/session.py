@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -133,8 +133,9 @@ def write_run(
     differences: list[Any],
     *,
     overwrite: bool,
+    figures: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write rows, summary, manifest and figure of a run; all of them or none."""
+    """Write rows, summary, manifest and figure of a run, and `figures` by their names; all of them or none."""
     import json
 
     import pandas as pd
@@ -148,7 +149,9 @@ def write_run(
         pd.concat([measurement.rows for measurement in measurements]).to_csv(draft / "rows.csv", index=False)
         (draft / "summary.json").write_text(json.dumps(document, indent=1) + "\n")
         (draft / "probes.json").write_text(probes.manifest())
-        figure = coupling_figure(measurements)
-        for suffix in ("png", "pdf"):
-            save_figure(figure, draft / f"coupling.{suffix}")
-    click.echo(f"Wrote rows.csv, summary.json, probes.json and coupling.png/.pdf to {folder}", err=True)
+        drawn = {"coupling": coupling_figure(measurements), **(figures or {})}
+        for name, figure in drawn.items():
+            for suffix in ("png", "pdf"):
+                save_figure(figure, draft / f"{name}.{suffix}")
+    pictures = " and ".join(f"{name}.png/.pdf" for name in drawn)
+    click.echo(f"Wrote rows.csv, summary.json, probes.json, {pictures} to {folder}", err=True)

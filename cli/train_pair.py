@@ -62,7 +62,7 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
         given = (options["probe_annotations"], options["probe_images"])
         annotations, images = probe_files(*given, Path(scratch))
         for recipe in recipes:
-            _train(recipe, _folder(out, recipe), device, options)
+            _train(recipe, _folder(out, recipe), device, options, (annotations, images))
         write_comparison(out, recipes, annotations, images, device, options)
 
 
@@ -96,8 +96,8 @@ def _check_runs(out: Path, recipes: list[Recipe]) -> None:
             raise ArgumentError(f"out {written.parent} is a run of another recipe; choose another --out.")
 
 
-def _train(recipe: Recipe, run: Path, device: str, options: dict[str, Any]) -> None:
-    """Make a run, or what is missing of it."""
+def _train(recipe: Recipe, run: Path, device: str, options: dict[str, Any], shown: tuple[Path, Path]) -> None:
+    """Make a run, or what is missing of it; it is looked at with the objects in `shown`."""
     from ..data.corpus import open_corpus
     from ..training.checkpoint import last_step
     from ..training.loop import train
@@ -111,7 +111,9 @@ def _train(recipe: Recipe, run: Path, device: str, options: dict[str, Any]) -> N
     about = {key: str(value) if isinstance(value, Path) else value for key, value in about.items()}
     click.echo(f"{recipe.name}, seed {recipe.run.seed}: {run}", err=True)
     try:
-        with watching(run, done, watched, device) as watch:
+        # Drawn once for all runs; a run that is resumed alone draws its own.
+        here = {**watched, "probe_annotations": shown[0], "probe_images": shown[1]}
+        with watching(run, done, here, device) as watch:
             train(recipe, corpus, run, device=device, resume=done > 0, about=about, progress=True, watch=watch)
     finally:
         draw_run(run)

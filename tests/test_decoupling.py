@@ -15,6 +15,7 @@ from couplingkit.training.decoupling import Decoupled, chosen_rows, composites
 from couplingkit.training.method import Batch, Cutting, Progress, Views
 from couplingkit.training.methods.densecl import DenseCL, DenseCLSettings
 from couplingkit.training.methods.ibot import IBOT, IBOTSettings, cross_entropy
+from couplingkit.training.methods.maskalign import MaskAlign, MaskAlignSettings
 from couplingkit.training.teacher import cosine, follow, warmed_up
 
 RCC = Cutting("rcc", 0.2, 0.6, spared=0.0)
@@ -105,7 +106,18 @@ def densecl():
     return DenseCL(replace(DENSECL, cutting=Cutting("rcc", 0.2, 0.6, spared=0.5)), seed=0).train()
 
 
-METHODS = pytest.mark.parametrize("make", [toy, ibot, densecl])
+SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
+OTHER_VIT = "random:vit_tiny_patch16_224,img_size=32,patch_size=8,embed_dim=16,depth=2,num_heads=4"
+MASKALIGN = MaskAlignSettings(
+    architecture="vit_tiny_patch16_224", options=SMALL_VIT, teacher=OTHER_VIT, levels=2, cutting=RCC
+)
+
+
+def maskalign():
+    return MaskAlign(MASKALIGN, seed=0).train()
+
+
+METHODS = pytest.mark.parametrize("make", [toy, ibot, densecl, maskalign])
 
 
 def train(method, steps=4, count=6):

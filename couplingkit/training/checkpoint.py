@@ -64,14 +64,15 @@ def inner_method(method: nn.Module) -> Any:
 def write_branches(folder: Path, recipe: Recipe, method: nn.Module) -> None:
     """Write the backbones of a method's networks as `BRANCH.safetensors`, which `load_backbone` reads."""
     inner, settings = inner_method(method), asdict(recipe.method)
-    for branch in ("student", "teacher"):
+    for branch, backbone in inner.branches().items():
         save_backbone(
             folder / f"{branch}.safetensors",
-            getattr(inner, branch).backbone.state_dict(),
+            backbone.state_dict(),
             architecture=settings["architecture"],
             settings=settings["options"],
             mean=as_rgb(settings["mean"]),
             std=as_rgb(settings["std"]),
+            norm_trained=inner.norm_trained,
             branch=branch,
             method=recipe.name,
         )

@@ -131,13 +131,15 @@ def check_normalisation(mean: RGB, std: RGB) -> None:
 class Method(Protocol):
     """A dense self-supervised objective, as a torch module with the branches `student` and `teacher`.
 
-    Each has a `backbone`, under the names of its architecture. The teacher is what moves slowly: a moving average.
+    The teacher is what does not learn: a moving average of the student, or another network.
 
     Attributes:
-        evaluated: which of the two is the result.
+        evaluated: the branch that is the result.
+        norm_trained: whether the losses see features behind the backbone's final norm.
     """
 
     evaluated: str
+    norm_trained: bool
 
     def views(self, batch: Batch) -> Views:
         """Cut the views."""
@@ -170,6 +172,10 @@ class Method(Protocol):
 
     def after_step(self, progress: Progress) -> None:
         """Move the teacher; take in what `losses` left since the last step, which came in one part or several."""
+        ...
+
+    def branches(self) -> dict[str, nn.Module]:
+        """Return the backbones that a checkpoint holds as models, under the names of the recipe's architecture."""
         ...
 
     def blocks(self) -> list[nn.Module]:

@@ -17,6 +17,7 @@ from .decoupling import Decoupled
 from .method import Cutting
 from .methods.densecl import DenseCL, DenseCLSettings
 from .methods.ibot import IBOT, IBOTSettings
+from .methods.maskalign import MaskAlign, MaskAlignSettings
 from .methods.moco import MoCo, MoCoSettings
 from .views import Augmentation, View
 
@@ -37,6 +38,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "ibot": (IBOTSettings, IBOT),
     "moco": (MoCoSettings, MoCo),
     "densecl": (DenseCLSettings, DenseCL),
+    "maskalign": (MaskAlignSettings, MaskAlign),
 }
 # What has no dense output has no X-D.
 IMAGE_LEVEL = ("moco",)
@@ -196,8 +198,13 @@ def recipe_toml(recipe: Recipe) -> str:
         value = getattr(recipe, name)
         for record in value if isinstance(value, tuple) else [value]:
             head = f"[[{name}]]" if isinstance(value, tuple) else f"[{name}]"
-            parts.append("\n".join([head, *(f"{key} = {_toml(item)}" for key, item in asdict(record).items())]))
+            parts.append("\n".join([head, *_lines(record)]))
     return "\n\n".join(parts) + "\n"
+
+
+def _lines(record: Any) -> list[str]:
+    # TOML has no word for nothing; what is not there is None again.
+    return [f"{key} = {_toml(item)}" for key, item in asdict(record).items() if item is not None]
 
 
 def _toml(value: Any) -> str:
@@ -262,9 +269,10 @@ def _record(kind: type, given: Any, table: str) -> Any:
     for key, value in given.items():
         wanted = str(known[key].type)
         default = known[key].default_factory
-        if wanted == "Cutting" and isinstance(value, dict) and default is not MISSING:
+        if wanted.startswith("Cutting") and isinstance(value, dict):
             # What a table leaves out is as the method has it.
-            value = _record(Cutting, {**asdict(default()), **value}, f"{table}.{key}")
+            base = {} if default is MISSING else asdict(default())
+            value = _record(Cutting, {**base, **value}, f"{table}.{key}")
         elif wanted == "float" and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         elif (wanted.startswith("tuple") or wanted == "RGB") and isinstance(value, list):

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from ...errors import BackboneError, near
 from ..opened import seeded
 from .timm_shapes import known_architectures
 
-__all__ = ["embed_cells", "token_features", "vit_to_train"]
+__all__ = ["class_attention", "embed_cells", "run_tokens", "token_features", "token_levels", "vit_to_train"]
 
 
 def vit_to_train(
@@ -64,3 +65,64 @@ def token_features(network: Any, cells: Tensor) -> tuple[Tensor, Tensor]:
     tokens = network.norm(tokens)
     batch, rows, columns, _ = cells.shape
     return tokens[:, 0], tokens[:, network.num_prefix_tokens :].reshape(batch, rows, columns, -1)
+
+
+def token_levels(network: Any, images: Tensor) -> list[Tensor]:
+    """Return the embedded tokens of normalised images, then what each block of a ViT gives: (B, 1 + h x w, D) each.
+
+    The class token is the first of each.
+
+    Raises:
+        BackboneError: it has other prefix tokens than a class token.
+    """
+    if network.num_prefix_tokens != 1 or getattr(network, "cls_token", None) is None:
+        raise BackboneError(
+            f"{type(network).__name__} has {network.num_prefix_tokens} prefix tokens, not a class token."
+        )
+    levels = [network.norm_pre(network._pos_embed(network.patch_embed(images)))]
+    for block in network.blocks:
+        levels.append(block(levels[-1]))
+    return levels
+
+
+def run_tokens(network: Any, cells: Tensor, chosen: Tensor | None = None) -> list[Tensor]:
+    """Run embedded patches through the blocks of a ViT, all of them or some.
+
+    Args:
+        network: the ViT.
+        cells: embedded patches (B, h, w, D).
+        chosen: int64 (B, n), row-major cells; the others are left out, which saves their cost.
+
+    Returns:
+        What each block gives, class token first: (B, 1 + n, D).
+    """
+    tokens = network._pos_embed(cells)
+    if chosen is not None:
+        places = torch.cat([torch.zeros_like(chosen[:, :1]), chosen + 1], dim=1)
+        tokens = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[-1]))
+    levels = [network.norm_pre(tokens)]
+    for block in network.blocks:
+        levels.append(block(levels[-1]))
+    return levels[1:]
+
+
+def class_attention(network: Any, before_last: Tensor) -> Tensor:
+    """Return how much the class token looks at each cell in a ViT's last block, a mean over heads: (B, h x w).
+
+    Args:
+        network: the ViT.
+        before_last: what the last block but one gives, (B, 1 + h x w, D).
+
+    Raises:
+        BackboneError: its attention has no common projection of queries and keys.
+    """
+    block = network.blocks[-1]
+    attention = block.attn
+    if not hasattr(attention, "qkv") or not hasattr(attention, "num_heads"):
+        raise BackboneError(f"{type(network).__name__} hides its attention; choose a plain vit_*.")
+    batch, count, _ = before_last.shape
+    projected = attention.qkv(block.norm1(before_last)).reshape(batch, count, 3, attention.num_heads, -1)
+    query, key, _ = projected.permute(2, 0, 3, 1, 4)
+    query, key = attention.q_norm(query)[:, :, :1], attention.k_norm(key)
+    shares = (query @ key.transpose(-2, -1) * attention.scale).softmax(dim=-1)
+    return shares[:, :, 0, 1:].mean(dim=1)

@@ -139,6 +139,7 @@ class IBOT(nn.Module):
     """
 
     evaluated = "teacher"
+    norm_trained = True
     class_centre: Tensor
     cell_centre: Tensor
 
@@ -266,6 +267,10 @@ class IBOT(nn.Module):
                 mean = mean_over_processes(torch.stack(parts).float().mean(dim=0))
                 centre.mul_(CENTRE_MOMENTUM).add_(mean, alpha=1 - CENTRE_MOMENTUM)
         self._means = []
+
+    def branches(self) -> dict[str, nn.Module]:
+        """Return student and teacher."""
+        return {"student": self.student.backbone, "teacher": self.teacher.backbone}
 
     def blocks(self) -> list[nn.Module]:
         """Return what the student and the teacher repeat: worth compiling."""

@@ -160,6 +160,7 @@ class MoCo(nn.Module):
 
     # The query encoder, as everywhere.
     evaluated = "student"
+    norm_trained = True
     dense = False
 
     def __init__(self, settings: MoCoSettings, *, seed: int):
@@ -234,6 +235,10 @@ class MoCo(nn.Module):
         for keys in self._fresh:
             self.queue.push(gathered(keys))
         self._fresh = []
+
+    def branches(self) -> dict[str, nn.Module]:
+        """Return student and teacher."""
+        return {"student": self.student.backbone, "teacher": self.teacher.backbone}
 
     def blocks(self) -> list[nn.Module]:
         """Return what is worth compiling."""

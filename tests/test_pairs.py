@@ -1,0 +1,158 @@
+"""X beside X-D: the command that trains and compares them, and the differences it prints."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from couplingkit.cli.main import main
+
+import couplingkit as ck
+from couplingkit.errors import ArgumentError
+from couplingkit.evaluation.pairs import pair_differences, run_table
+from couplingkit.figures.pair_plots import pair_figure
+from couplingkit.figures.training_plots import coupling_curves
+
+RECIPE = """
+[method]
+architecture = "vit_tiny_patch16_224"
+options = { img_size = 32, patch_size = 8, embed_dim = 24, depth = 1, num_heads = 2 }
+hidden = 16
+bottleneck = 8
+prototypes = 12
+frozen_epochs = 0
+
+[[views]]
+size = 32
+
+[[views]]
+size = 32
+
+[decoupling]
+share = 0.5
+
+[optimizer]
+lr = 3e-3
+warmup_epochs = 0
+
+[run]
+batch_size = 8
+steps = 4
+checkpoint_every = 2
+workers = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair")
+    (folder / "tiny.toml").write_text(RECIPE)
+    words = ["train-pair", "ibot", "--data", "scenes:24", "--recipe", str(folder / "tiny.toml"), "--seeds", "2"]
+    words += [
+        "--probes",
+        "40",
+        "--objects",
+        "40",
+        "--probe-every",
+        "2",
+        "--device",
+        "cpu",
+        "--out",
+        str(folder / "out"),
+    ]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    return words, folder / "out", done
+
+
+def test_a_pair_is_trained_compared_and_drawn(pair):
+    _, out, done = pair
+    for method in ("ibot", "ibot-d"):
+        for seed in (0, 1):
+            run = out / method / f"seed-{seed}"
+            assert json.loads((run / "run.json").read_text())["method"] == method
+            assert (run / "coupling.csv").exists()
+    held = {path.name for path in (out / "comparison").iterdir()}
+    figures = {f"{name}.{suffix}" for name in ("pair", "curves", "affinity") for suffix in ("png", "pdf")}
+    assert figures | {"table.md", "runs.csv", "differences.csv", "rows.csv", "objects.csv", "ibot.toml"} <= held
+    assert (out / "comparison" / "table.md").read_text().strip() in done.stdout
+    runs = pd.read_csv(out / "comparison" / "runs.csv")
+    rows, objects = (pd.read_csv(out / "comparison" / f"{name}.csv") for name in ("rows", "objects"))
+    for run in runs.to_dict("records"):
+        name = f"{run['method']}, seed {run['seed']}"
+        assert rows[rows["model"] == name]["cr"].mean() == pytest.approx(run["cr_mean"])
+        own = objects[(objects["model"] == name) & objects["measured"]]
+        assert (own["predicted"] == own["category"]).mean() == pytest.approx(run["accuracy"])
+
+
+def test_differences_are_those_of_the_rows(pair):
+    _, out, _ = pair
+    rows = pd.read_csv(out / "comparison" / "rows.csv")
+    found = pd.read_csv(out / "comparison" / "differences.csv").set_index(["quantity", "seed"])
+    per_seed = []
+    for seed in (0, 1):
+        plain, decoupled = (
+            rows[rows["model"] == f"{method}, seed {seed}"]["cr"].to_numpy() for method in ("ibot", "ibot-d")
+        )
+        per_seed.append(decoupled - plain)
+        assert found.loc[("cr_mean", str(seed)), "value"] == pytest.approx(np.nanmean(decoupled - plain))
+    assert found.loc[("cr_mean", "all"), "value"] == pytest.approx(np.nanmean(np.mean(per_seed, axis=0)))
+    assert (found["low"] <= found["value"]).all()
+    assert (found["value"] <= found["high"]).all()
+
+
+def test_the_same_command_again_trains_nothing_and_another_recipe_is_refused(pair):
+    words, out, first = pair
+    stamp = (out / "ibot" / "seed-0" / "metrics.jsonl").stat().st_mtime_ns
+    again = CliRunner().invoke(main, words)
+    assert again.exit_code == 0, again.output
+    assert (out / "ibot" / "seed-0" / "metrics.jsonl").stat().st_mtime_ns == stamp
+    numbers = [part.stdout.split("| X-D minus X")[1] for part in (first, again)]
+    assert numbers[0] == numbers[1]
+    other = CliRunner().invoke(main, [*words, "--set", "optimizer.lr=1e-4"])
+    assert other.exit_code == 2
+    assert "another recipe" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("method", "sentence"),
+    [("ibot-d", "name the plain one"), ("moco", "no decoupled version"), ("dino", "no decoupled version")],
+)
+def test_what_is_no_pair(method, sentence, tmp_path):
+    done = CliRunner().invoke(main, ["train-pair", method, "--out", str(tmp_path / "x")])
+    assert done.exit_code == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_many_processes_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    done = CliRunner().invoke(main, ["train-pair", "ibot", "--out", str(tmp_path / "x")])
+    assert done.exit_code == 2
+    assert "one process" in done.stderr
+
+
+def test_runs_of_other_seeds_are_no_pair():
+    with pytest.raises(ArgumentError, match="seeds of plain"):
+        pair_differences([], [])
+
+
+def test_figures_refuse_what_they_cannot_draw():
+    with pytest.raises(ArgumentError, match="at least one row"):
+        pair_figure(run_table([]))
+    line = {"cr_mean": 1.0, "cr_mean_low": 0.9, "cr_mean_high": 1.1, "clipped_denominator": 0.2}
+    with pytest.raises(ArgumentError, match="same steps"):
+        coupling_curves({"x": [[{"step": 0, **line}], [{"step": 5, **line}]]})
+    with pytest.raises(ArgumentError, match="same steps"):
+        coupling_curves({"x": []})
+
+
+def test_every_bundled_model_loads():
+    from couplingkit.features.names import bundled_names
+
+    for name in bundled_names():
+        backbone = ck.load_backbone(f"bundled:{name}", precision="float32")
+        assert backbone.provenance()["weights"]["path"].endswith(f"{name}.safetensors")
+    with pytest.raises(ck.CouplingKitError, match="couplingkit comes with"):
+        ck.load_backbone("bundled:none")
