@@ -16,6 +16,7 @@ from .inspect import inspect
 from .masks import masks
 from .measure import measure
 from .probes import probes
+from .proposals import proposals
 from .scenes import scenes
 from .train import train
 from .train_pair import train_pair
@@ -60,5 +61,18 @@ def main() -> None:
     """
 
 
-for command in (affinity, backbones, demo, explore, inspect, masks, measure, probes, scenes, train, train_pair):
+for command in (
+    affinity,
+    backbones,
+    demo,
+    explore,
+    inspect,
+    masks,
+    measure,
+    probes,
+    proposals,
+    scenes,
+    train,
+    train_pair,
+):
     main.add_command(command)

@@ -12,6 +12,7 @@ from .watching import WATCHED, draw_run, watch_options, watching
 
 if TYPE_CHECKING:
     from ..data.corpus import Corpus
+    from ..data.proposals import Proposals
     from ..training.recipe import Recipe
 
 __all__ = ["train"]
@@ -29,6 +30,7 @@ __all__ = ["train"]
     "--set", "changes", multiple=True, metavar="TABLE.KEY=VALUE", help="Change a value, like optimizer.lr=3e-4."
 )
 @click.option("--seed", type=click.IntRange(0), help="Of weights, order, crops and cuts. [default: the recipe's]")
+@click.option("--proposals", type=click.Path(path_type=Path), help="Of `couplingkit proposals`, for soco.")
 @watch_options
 @click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--list", "listing", is_flag=True, help="List methods and recipes.")
@@ -72,10 +74,21 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
     from ..training.checkpoint import last_step
     from ..training.loop import train as run
 
-    about = {key: _plain(options[key]) for key in ("data", "images", *WATCHED)}
+    about = {key: _plain(options[key]) for key in ("data", "images", "proposals", *WATCHED)}
+    boxes = boxes_for(recipe, corpus, options["proposals"])
     try:
         with watching(out, last_step(out), options, device) as watch:
-            last = run(recipe, corpus, out, device=device, resume=bool(resume), about=about, progress=True, watch=watch)
+            last = run(
+                recipe,
+                corpus,
+                out,
+                device=device,
+                resume=bool(resume),
+                about=about,
+                progress=True,
+                proposals=boxes,
+                watch=watch,
+            )
     finally:
         draw_run(out)
     click.echo(f"Wrote {last}; `couplingkit measure {out}` measures it.", err=True)
@@ -91,6 +104,21 @@ def _new(method: str, out: Path, options: dict[str, Any]) -> tuple[Recipe, Corpu
     changes = [f"run.{key}={value}" for key, value in short.items() if value is not None]
     recipe = read_recipe(method, options["recipe"], [*options["changes"], *changes])
     return recipe, open_corpus(options["data"], images=options["images"], seed=recipe.run.seed)
+
+
+def boxes_for(recipe: Recipe, corpus: Corpus, given: Path | str | None) -> Proposals | None:
+    """Return the proposals of a run that wants some; say where its boxes come from otherwise."""
+    from ..data.proposals import read_proposals
+    from ..errors import ArgumentError
+
+    wanted = recipe.augmentation.boxes > 0
+    if given is not None and not wanted:
+        raise ArgumentError(f"--proposals is for soco; {recipe.name} has no boxes.")
+    if given is not None and not recipe.decoupled:
+        return read_proposals(Path(given), corpus)
+    if wanted and not recipe.decoupled:
+        click.echo("No --proposals: objects are RCC's boxes over the whole image, not selective search's.", err=True)
+    return None
 
 
 def _plain(value: Any) -> Any:
@@ -111,5 +139,8 @@ def _opened(run: Path, method: str | None) -> tuple[Recipe, Corpus, dict[str, di
     if method not in (None, name):
         raise ArgumentError(f"resume {run} is a run of {name}, not of {method}.")
     recipe = read_recipe(name, str(run / "recipe.toml"))
-    kept = {"corpus": {"data": data, "images": images}, "watched": {key: about[key] for key in WATCHED if key in about}}
+    kept = {
+        "corpus": {"data": data, "images": images, "proposals": about.get("proposals")},
+        "watched": {key: about[key] for key in WATCHED if key in about},
+    }
     return recipe, open_corpus(data, images=images, seed=recipe.run.seed), kept

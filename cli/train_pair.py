@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import together
+from .train import boxes_for
 from .watching import WATCHED, draw_run, probe_files, watching
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ recipe_options = together(
 @click.option("--probes", type=click.IntRange(20), default=500, show_default=True, help="That are compared on.")
 @click.option("--probe-annotations", type=click.Path(path_type=Path), help="Instances JSON. [default: scenes]")
 @click.option("--probe-images", type=click.Path(path_type=Path), help="Folder of its photos.")
+@click.option("--proposals", type=click.Path(path_type=Path), help="Of `couplingkit proposals`, for soco; one seed.")
 @click.option("--objects", type=click.IntRange(20), default=1000, show_default=True, help="That are classified.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it computes."
@@ -107,13 +109,24 @@ def _train(recipe: Recipe, run: Path, device: str, options: dict[str, Any], show
         return
     corpus = open_corpus(options["data"], images=options["images"], seed=recipe.run.seed)
     watched = {**{name: options.get(name) for name in WATCHED}, "probes": min(options["probes"], 200)}
-    about = {"data": options["data"], "images": options["images"], **watched}
+    boxes = boxes_for(recipe, corpus, options["proposals"])
+    about = {"data": options["data"], "images": options["images"], "proposals": options["proposals"], **watched}
     about = {key: str(value) if isinstance(value, Path) else value for key, value in about.items()}
     click.echo(f"{recipe.name}, seed {recipe.run.seed}: {run}", err=True)
     try:
         # Drawn once for all runs; a run that is resumed alone draws its own.
         here = {**watched, "probe_annotations": shown[0], "probe_images": shown[1]}
         with watching(run, done, here, device) as watch:
-            train(recipe, corpus, run, device=device, resume=done > 0, about=about, progress=True, watch=watch)
+            train(
+                recipe,
+                corpus,
+                run,
+                device=device,
+                resume=done > 0,
+                about=about,
+                progress=True,
+                proposals=boxes,
+                watch=watch,
+            )
     finally:
         draw_run(run)

@@ -12,7 +12,7 @@ CORE = {"errors", "streams", "pixels", "files"}
 # layer -> (layers it may import, third-party packages it may import besides torch and numpy)
 LAYERS = {
     "core": (set(), set()),
-    "data": ({"core"}, {"pycocotools", "PIL", "tqdm"}),
+    "data": ({"core"}, {"pycocotools", "PIL", "tqdm", "cv2"}),
     "probes": ({"core", "data"}, {"tqdm"}),
     "features": ({"core"}, {"timm", "torchvision", "safetensors", "huggingface_hub", "transformers"}),
     "metrics": ({"core"}, {"scipy"}),
@@ -41,7 +41,13 @@ HOMES = {
         "couplingkit/training/optimizers.py",
     },
     "huggingface_hub": {"couplingkit/features/sources/downloads.py"},
-    "torchvision": {"couplingkit/features/sources/torchvision_networks.py", "couplingkit/training/views.py"},
+    "torchvision": {
+        "couplingkit/features/sources/torchvision_networks.py",
+        "couplingkit/training/views.py",
+        "couplingkit/training/region_features.py",
+    },
+    # Selective search, and nothing else; an optional extra.
+    "cv2": {"couplingkit/data/proposals.py"},
     "accelerate": {"couplingkit/training/loop.py", "couplingkit/training/engine.py"},
     "transformers": {"couplingkit/features/sources/transformers_networks.py"},
     "safetensors": {"couplingkit/features/checkpoints.py", "couplingkit/features/own_format.py"},

@@ -16,6 +16,7 @@ from couplingkit.training.method import Batch, Cutting, Progress, Views
 from couplingkit.training.methods.densecl import DenseCL, DenseCLSettings
 from couplingkit.training.methods.ibot import IBOT, IBOTSettings, cross_entropy
 from couplingkit.training.methods.maskalign import MaskAlign, MaskAlignSettings
+from couplingkit.training.methods.soco import SoCo, SoCoSettings
 from couplingkit.training.teacher import cosine, follow, warmed_up
 
 RCC = Cutting("rcc", 0.2, 0.6, spared=0.0)
@@ -67,9 +68,12 @@ class Toy(nn.Module):
             parts.append(self.disagreement(dense, self.targets(views, v, rows), views.keep[v]))
         return {"dense": torch.cat(parts).mean()}
 
-    def predict(self, images, keep):
+    def predict(self, images, keep, views, view, rows):
         self.shown.append((images, keep))
         return self.student(images).permute(0, 2, 3, 1)
+
+    def counted(self, keep, views, view, rows):
+        return keep
 
     @torch.no_grad()
     def targets(self, views, view, rows):
@@ -117,7 +121,32 @@ def maskalign():
     return MaskAlign(MASKALIGN, seed=0).train()
 
 
-METHODS = pytest.mark.parametrize("make", [toy, ibot, densecl, maskalign])
+SOCO = SoCoSettings(
+    architecture="resnet26",
+    options={"layers": (1, 1, 1, 1), "channels": (4, 4, 4, 8)},
+    proposals=3,
+    pyramid=8,
+    region=16,
+    hidden=16,
+    dimensions=12,
+)
+
+
+def soco():
+    return SoCo(replace(SOCO, cutting=Cutting("rcc", 0.2, 0.6, spared=0.5)), seed=0).train()
+
+
+def shown_to(method, count, *, seed=0):
+    """A batch of the kind that a method asks for."""
+    if not isinstance(getattr(method, "inner", method), SoCo):
+        return batch_of(count, seed=seed)
+    batch = batch_of(count, ((96, 96), (96, 96), (64, 64)), seed=seed)
+    draws = torch.rand(count, 3, 4, generator=torch.Generator().manual_seed(seed))
+    whole = torch.cat([draws[..., :2] * 0.4, 0.6 + draws[..., 2:] * 0.4], dim=-1)
+    return replace(batch, boxes=(whole * 96, whole * 96, whole * 64))
+
+
+METHODS = pytest.mark.parametrize("make", [toy, ibot, densecl, soco, maskalign])
 
 
 def train(method, steps=4, count=6):
@@ -128,7 +157,7 @@ def train(method, steps=4, count=6):
         progress = Progress(step, steps, 2)
         torch.manual_seed(step)
         method.before_step(progress)
-        found = method.losses(method.views(batch_of(count, seed=step)))
+        found = method.losses(method.views(shown_to(method, count, seed=step)))
         optimizer.zero_grad()
         sum(found.values()).backward()
         optimizer.step()
@@ -157,7 +186,7 @@ def test_the_wrapper_has_no_parameters_of_its_own(make):
 @pytest.mark.parametrize("share", [0.0, 0.01])
 def test_no_composites_is_no_crash(make, share):
     method = Decoupled(make(), cutting=RCC, share=share)
-    found = method.losses(method.views(batch_of(6)))
+    found = method.losses(method.views(shown_to(method, 6)))
     assert found["decoupling"] == 0
     sum(found.values()).backward()
 
@@ -165,7 +194,7 @@ def test_no_composites_is_no_crash(make, share):
 @METHODS
 def test_a_batch_of_one_has_no_donor(make):
     method = Decoupled(make(), cutting=RCC, share=1.0)
-    assert method.losses(method.views(batch_of(1)))["decoupling"] == 0
+    assert method.losses(method.views(shown_to(method, 1)))["decoupling"] == 0
 
 
 def test_rows_are_spread_and_do_not_depend_on_the_processes():
@@ -240,7 +269,7 @@ def test_a_cutout_that_keeps_everything_is_the_ordinary_loss_of_the_same_view():
 def test_the_teacher_gets_no_gradient_and_shares_no_storage(make):
     inner = make()
     method = Decoupled(inner, cutting=RCC, share=0.5)
-    sum(method.losses(method.views(batch_of(6))).values()).backward()
+    sum(method.losses(method.views(shown_to(method, 6))).values()).backward()
     assert all(p.grad is None for p in inner.teacher.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in inner.student.parameters())
     storages = {p.untyped_storage().data_ptr() for p in inner.student.parameters()}
@@ -251,7 +280,7 @@ def test_the_teacher_gets_no_gradient_and_shares_no_storage(make):
 def test_perturbing_the_teacher_changes_the_targets_and_the_student_does_not(make):
     inner = make()
     inner.eval()
-    batch, rows = batch_of(4), torch.arange(4)
+    batch, rows = shown_to(inner, 4), torch.arange(4)
     view = inner.views(batch).composed[0]
     before = inner.targets(inner.views(batch), view, rows)
     with torch.no_grad():
@@ -270,7 +299,8 @@ def test_donor_cells_get_no_gradient_in_a_vit():
     method = ibot().eval()
     images = torch.rand(2, 3, 32, 32, requires_grad=True)
     keep = RCC.draw(batch_of(2), (4, 4), "x")
-    method.predict(images, keep).square().sum().backward()
+    batch = batch_of(2)
+    method.predict(images, keep, method.views(batch), 0, torch.arange(2)).square().sum().backward()
     pixels = keep.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None].expand(-1, 3, -1, -1)
     assert (images.grad[~pixels] == 0).all()
     assert (images.grad[pixels] != 0).any()

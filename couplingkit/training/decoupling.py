@@ -103,12 +103,15 @@ class Decoupled(nn.Module):
         if len(batch) < 2 or not len(rows):
             return None
         cells = views.keep[view]
-        keep = self.cutting.draw(batch, (cells.shape[1], cells.shape[2]), "composite", view)[rows]
+        regions = views.regions[view] if views.regions else None
+        grid = (cells.shape[1], cells.shape[2])
+        keep = self.cutting.draw(batch, grid, "composite", view, regions=regions)[rows]
         # Every other composite shows what the first ones hide. Counted over all processes, as the rows are.
         odd = _chosen_before(rows + batch.first, self.share) % 2 == 1
         keep = torch.where(odd[:, None, None], ~keep, keep)
-        prediction = self.inner.predict(composites(batch, view, rows, keep), keep)
-        loss: Tensor = self.inner.disagreement(prediction, self.inner.targets(views, view, rows), keep)
+        prediction = self.inner.predict(composites(batch, view, rows, keep), keep, views, view, rows)
+        where = self.inner.counted(keep, views, view, rows)
+        loss: Tensor = self.inner.disagreement(prediction, self.inner.targets(views, view, rows), where)
         return loss
 
     def before_step(self, progress: Progress) -> None:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..data.corpus import Corpus
+from ..data.proposals import Proposals
 from ..errors import ArgumentError, MeasurementError
 from ..streams import Stream
 from .checkpoint import checkpoints_of, inner_method, prune, read_checkpoint, write_branches, write_checkpoint
@@ -64,6 +65,7 @@ def train(
     resume: bool = False,
     about: Mapping[str, Any] | None = None,
     progress: bool = False,
+    proposals: Proposals | None = None,
     watch: Watch = Watch(),
 ) -> Path:
     """Train a method; return the last checkpoint.
@@ -80,6 +82,7 @@ def train(
             batches; sums are rounded otherwise, and stochastic depth draws otherwise.
         about: what else run.json is to say.
         progress: whether to show a bar.
+        proposals: boxes of the images, for a plain method that wants some; RCC's over the whole image without any.
         watch: what looks at the run, in the first process.
 
     Raises:
@@ -109,7 +112,7 @@ def train(
         tqdm(total=run.steps, initial=done, desc=recipe.name, unit="step", disable=not shown) as bar,
     ):
         begin = time.perf_counter()
-        for step, sample in enumerate(_loader(recipe, corpus, sampler), done):
+        for step, sample in enumerate(_loader(recipe, corpus, sampler, proposals), done):
             broken.update(sample["broken"])
             _check_broken(broken, (step - done + 1) * run.batch_size)
             where = Progress(step, run.steps, sampler.per_epoch)
@@ -156,10 +159,12 @@ def _begin(out: Path, recipe: Recipe, corpus: Corpus, engine: Accelerator, about
     (out / "run.json").write_text(json.dumps(said, indent=1) + "\n")
 
 
-def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler) -> DataLoader[Any]:
+def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler, proposals: Proposals | None) -> DataLoader[Any]:
     workers = recipe.run.workers
+    # The regions of an X-D are RCC's.
+    boxes = None if recipe.decoupled else proposals
     return DataLoader(
-        CropDataset(corpus, recipe.augmentation, seed=recipe.run.seed),
+        CropDataset(corpus, recipe.augmentation, seed=recipe.run.seed, proposals=boxes),
         batch_sampler=sampler,
         collate_fn=collate,
         num_workers=workers,
@@ -182,6 +187,7 @@ def _parts(sample: dict[str, Any], recipe: Recipe, engine: Accelerator, step: in
     """Return the batch of this process, as so many parts as the recipe accumulates gradients over."""
     crops = to_unit(sample["crops"], engine.device)
     recoloured = to_unit(sample["recoloured"], engine.device) if recipe.decoupled else crops
+    boxes = [whole.to(engine.device) for whole in sample["boxes"]]
     stream, size = Stream(recipe.run.seed).child("step", step), len(crops[0]) // recipe.run.accumulate
     return [
         Batch(
@@ -190,6 +196,7 @@ def _parts(sample: dict[str, Any], recipe: Recipe, engine: Accelerator, step: in
             stream,
             first + begin,
             recipe.run.batch_size,
+            tuple(whole[begin : begin + size] for whole in boxes),
         )
         for begin in range(0, size * recipe.run.accumulate, size)
     ]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, check_range
 from ..features.names import RGB
 from ..streams import Stream
-from .cutout import check_strategy, cutout
+from .cutout import check_strategy, cutout, region_cutout
 
 __all__ = ["Batch", "Cutting", "Method", "Progress", "Views", "check_normalisation"]
 
@@ -52,6 +52,7 @@ class Batch:
         stream: of the step.
         first: place of the first image in the batch of all processes.
         total: images in the batch of all processes.
+        boxes: per view float32 (B, K, 4), left, top, right, bottom in its px; none where the method asked for none.
     """
 
     crops: tuple[Tensor, ...]
@@ -59,9 +60,19 @@ class Batch:
     stream: Stream
     first: int
     total: int
+    boxes: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return len(self.crops[0])
+
+    def in_place(self, own: Tensor) -> Tensor:
+        """Return a tensor for the images of all processes that holds this one's rows, (B, ...), in their places.
+
+        What is drawn for all images then depends on an image's place alone.
+        """
+        every = own.new_zeros(self.total, *own.shape[1:])
+        every[self.first : self.first + len(self)] = own
+        return every
 
     def generator(self, *names: str | int) -> torch.Generator:
         """Return a generator of this step, the same one in every process."""
@@ -90,15 +101,19 @@ class Cutting:
         check_range("high", self.high, self.low, 0.99)
         check_range("spared", self.spared, 0, 1)
 
-    def draw(self, batch: Batch, grid: tuple[int, int], *names: str | int) -> Tensor:
+    def draw(self, batch: Batch, grid: tuple[int, int], *names: str | int, regions: Tensor | None = None) -> Tensor:
         """Return which cells of each image are kept, bool (B, h, w).
 
-        Every process draws for the images of all and takes its own, so that the number of processes changes nothing.
+        With `regions`, int64 (B, K, 4) of cells, RCC takes care of these boxes instead of its own. Every process draws
+        for the images of all and takes its own, so that the number of processes changes nothing.
         """
         generator = batch.generator("cutout", *names)
         uniform = torch.rand(2, batch.total, generator=generator, device=generator.device)
         ratio = torch.where(uniform[0] < self.spared, 0.0, self.low + (self.high - self.low) * uniform[1])
-        keep = cutout(self.strategy, ratio, grid, generator)
+        if regions is not None and self.strategy == "rcc":
+            keep = region_cutout(ratio, grid, generator, boxes=batch.in_place(regions))
+        else:
+            keep = cutout(self.strategy, ratio, grid, generator)
         return keep[batch.first : batch.first + len(batch)]
 
 
@@ -110,6 +125,8 @@ class Views:
         batch: the images.
         keep: per view the cells that the student sees, bool (B, h, w).
         composed: the views that composites are made of, where the method is decoupled.
+        regions: per view int64 (B, K, 4), the boxes that a cutout is to take care of: cells top, left, bottom, right;
+            none where it draws its own.
         memo: what was computed of these views once and is asked for again, like the teacher's answers.
     """
 
@@ -117,6 +134,7 @@ class Views:
     keep: tuple[Tensor, ...]
     composed: tuple[int, ...]
     memo: dict[str, Any] = field(default_factory=dict)
+    regions: tuple[Tensor, ...] = ()
 
 
 def check_normalisation(mean: RGB, std: RGB) -> None:
@@ -149,21 +167,28 @@ class Method(Protocol):
         """Return named scalars, weighted; a step minimises their sum."""
         ...
 
-    def predict(self, images: Tensor, keep: Tensor) -> Tensor:
-        """Return the student's dense output for composites: (B, h, w, K).
+    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return the student's dense output for composites: (n, h, w, K); of a method with boxes (n, boxes, 1, K).
 
         Args:
-            images: float32 (B, 3, H, W) in [0, 1].
-            keep: bool (B, h, w), cells of the image itself; where the method can tell, the others get no gradient.
+            images: float32 (n, 3, H, W) in [0, 1].
+            keep: bool (n, h, w), cells of the image itself; where the method can tell, the others get no gradient.
+            views: what they were made of.
+            view: of which view.
+            rows: int64 (n,), of which images.
         """
         ...
 
+    def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return which places of the dense output show the image itself: `keep`, unless they are no cells."""
+        ...
+
     def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return what the teacher says of some images of a clean view: (n, h, w, K), no gradient, no side effect."""
+        """Return what the teacher says of some images of a clean view, as `predict`; no gradient, no side effect."""
         ...
 
     def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
-        """Return the loss of each image, (n,), the mean over its cells in `where`, bool (n, h, w)."""
+        """Return the loss of each image, (n,), the mean over its places in `where`, bool (n, h, w)."""
         ...
 
     def before_step(self, progress: Progress) -> None:

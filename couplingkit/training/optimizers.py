@@ -25,7 +25,7 @@ def build_optimizer(method: nn.Module, settings: Optimizer) -> torch.optim.Optim
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
     start = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.kind == "adamw":
-        return torch.optim.AdamW(groups, **start)
+        return torch.optim.AdamW(groups, betas=settings.betas, **start)
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, momentum=settings.momentum, **start)
     lars: torch.optim.Optimizer = Lars(groups, momentum=settings.momentum, **start)

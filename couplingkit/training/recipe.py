@@ -19,6 +19,7 @@ from .methods.densecl import DenseCL, DenseCLSettings
 from .methods.ibot import IBOT, IBOTSettings
 from .methods.maskalign import MaskAlign, MaskAlignSettings
 from .methods.moco import MoCo, MoCoSettings
+from .methods.soco import SoCo, SoCoSettings
 from .views import Augmentation, View
 
 __all__ = [
@@ -38,6 +39,7 @@ METHODS: dict[str, tuple[type, type]] = {
     "ibot": (IBOTSettings, IBOT),
     "moco": (MoCoSettings, MoCo),
     "densecl": (DenseCLSettings, DenseCL),
+    "soco": (SoCoSettings, SoCo),
     "maskalign": (MaskAlignSettings, MaskAlign),
 }
 # What has no dense output has no X-D.
@@ -61,11 +63,12 @@ class Decoupling:
 class Optimizer:
     """How parameters move: learning rate and weight decay go along cosines, the former after a warm-up.
 
-    `kind` is adamw, sgd or lars (of which the last two have `momentum`). Gradients are clipped by their norm.
+    `kind` is adamw (with `betas`), sgd or lars (with `momentum`). Gradients are clipped by their norm.
     """
 
     kind: str = "adamw"
     momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
     lr: float = 1e-3
     final_lr: float = 1e-6
     weight_decay: float = 0.04
@@ -76,7 +79,10 @@ class Optimizer:
     def __post_init__(self) -> None:
         for name in ("lr", "final_lr", "weight_decay", "final_weight_decay", "warmup_epochs"):
             check_range(name, getattr(self, name), 0)
-        check_range("momentum", self.momentum, 0, 0.9999)
+        for name, value in (("momentum", self.momentum), *(("betas", value) for value in self.betas)):
+            check_range(name, value, 0, 0.9999)
+        if len(self.betas) != 2:
+            raise ArgumentError(f"optimizer.betas must be two numbers, not {self.betas!r}.")
         check_range("clip", self.clip, 1e-6)
         if self.kind not in OPTIMIZERS:
             raise ArgumentError(f"optimizer.kind must be one of {', '.join(OPTIMIZERS)}, not {self.kind!r}.")
@@ -129,7 +135,7 @@ class Recipe:
     @property
     def augmentation(self) -> Augmentation:
         """What is made of each image; only an X-D asks for a second draw of the colours."""
-        return Augmentation(self.views, recolour=self.decoupled)
+        return Augmentation(self.views, recolour=self.decoupled, boxes=getattr(self.method, "proposals", 0))
 
 
 def method_names() -> list[str]:

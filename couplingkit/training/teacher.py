@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["cosine", "follow", "gathered", "mean_over_processes", "warmed_up"]
+__all__ = ["cosine", "follow", "gathered", "mean_over_processes", "mean_statistics", "warmed_up"]
 
 
 def cosine(start: float, end: float, share: float) -> float:
@@ -59,3 +59,13 @@ def gathered(value: Tensor) -> Tensor:
     parts = [torch.empty_like(value) for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather(parts, value.contiguous())
     return torch.cat(parts)
+
+
+@torch.no_grad()
+def mean_statistics(network: nn.Module) -> None:
+    """Average the running statistics of batch normalisation over all processes, so that each holds the same network."""
+    running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
+    if running and torch.distributed.is_available() and torch.distributed.is_initialized():
+        means = mean_over_processes(torch.cat([buffer.flatten() for buffer in running]))
+        for buffer, mean in zip(running, means.split([buffer.numel() for buffer in running]), strict=True):
+            buffer.copy_(mean.reshape(buffer.shape))

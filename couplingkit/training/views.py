@@ -11,14 +11,19 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
+from torchvision.tv_tensors import BoundingBoxes, Image
 
 from ..data.corpus import Corpus
+from ..data.proposals import Proposals
 from ..errors import ArgumentError, DataError, check_range
 from ..streams import Stream
+from .cutout import grid_boxes
 
 __all__ = ["Augmentation", "CropDataset", "StepSampler", "View", "collate", "to_unit"]
 
 BROKEN_TRIES = 20
+# On which RCC's boxes are drawn when they are proposals.
+FINE = (64, 64)
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,11 @@ class View:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The views of an image, and whether their colours are drawn a second time."""
+    """The views of an image, whether their colours are drawn a second time, and how many boxes go with it."""
 
     views: tuple[View, ...]
     recolour: bool = False
+    boxes: int = 0
 
 
 class CropDataset(Dataset[dict[str, Any]]):
@@ -82,41 +88,71 @@ class CropDataset(Dataset[dict[str, Any]]):
         corpus: the images.
         augmentation: what is made of each.
         seed: of the draws.
+        proposals: of the corpus, for augmentations with boxes; RCC's boxes over the whole image without any.
     """
 
-    def __init__(self, corpus: Corpus, augmentation: Augmentation, *, seed: int):
+    def __init__(self, corpus: Corpus, augmentation: Augmentation, *, seed: int, proposals: Proposals | None = None):
         self.corpus = corpus
+        self.proposals = proposals
         self.augmentation = augmentation
         self.stream = Stream(seed).child("views")
         self.transforms = [(view.geometry(), view.colours()) for view in augmentation.views]
 
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
-        """Return `crops` and `recoloured`, uint8 (3, H, W) per view, and `broken`, the numbers that cannot be read."""
+        """Return what a step needs of an image.
+
+        `crops` and `recoloured`: uint8 (3, H, W) per view. `boxes`: float32 (K, 4) per view, px left, top, right and
+        bottom, empty where the crop has nothing of them. `broken`: the numbers that cannot be read.
+        """
         epoch, number = key
-        pixels, broken = self._read(number)
+        pixels, place_read, broken = self._read(number)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
-        crops, recoloured = [], []
+        whole = self._boxes(epoch, number, place_read, (pixels.shape[0], pixels.shape[1]))
+        crops, recoloured, boxes = [], [], []
         # torchvision draws from torch's global generator; it is put back when the image is done.
         # `torch.manual_seed` would look for accelerators each time, which takes as long as the crop.
         with torch.random.fork_rng(devices=[]):
             for place, (geometry, colours) in enumerate(self.transforms):
                 stream = self.stream.child(epoch, number, place)
                 torch.default_generator.manual_seed(stream.child("geometry").torch_seed())
-                crop = geometry(image)
+                crop, within = geometry(image), whole
+                if whole is not None:
+                    # Once more with the boxes, from the same draws: without them the crops are those of every method.
+                    torch.default_generator.manual_seed(stream.child("geometry").torch_seed())
+                    _, within = geometry(Image(image), whole)
+                    boxes.append(within.as_subclass(torch.Tensor))
                 torch.default_generator.manual_seed(stream.child("colours").torch_seed())
                 crops.append(colours(crop))
                 if self.augmentation.recolour:
                     torch.default_generator.manual_seed(stream.child("colours again").torch_seed())
                     recoloured.append(colours(crop))
-        return {"crops": crops, "recoloured": recoloured or crops, "broken": broken}
+        return {"crops": crops, "recoloured": recoloured or crops, "boxes": boxes, "broken": broken}
 
-    def _read(self, number: int) -> tuple[np.ndarray, list[int]]:
-        """Return an image; in place of a broken one the next that is whole."""
+    def _boxes(self, epoch: int, number: int, place: int, size: tuple[int, int]) -> BoundingBoxes | None:
+        """Return the boxes of an image that are used this time, in its px."""
+        count = self.augmentation.boxes
+        if not count:
+            return None
+        stream = self.stream.child(epoch, number, "boxes")
+        if self.proposals is None:
+            generator = torch.Generator().manual_seed(stream.torch_seed())
+            top, left, bottom, right = (grid_boxes(1, FINE, generator)[0].float() / FINE[0]).unbind(dim=1)
+            found = torch.stack([left, top, right, bottom], dim=1).numpy()
+        else:
+            found = self.proposals.of(place)
+        order = stream.child("choice").generator().permutation(len(found))
+        # Where there are fewer, some come twice.
+        chosen = torch.from_numpy(found[np.resize(order, count)])
+        scale = torch.tensor([size[1], size[0], size[1], size[0]])
+        return BoundingBoxes(chosen * scale, format="XYXY", canvas_size=size)
+
+    def _read(self, number: int) -> tuple[np.ndarray, int, list[int]]:
+        """Return an image and its number; in place of a broken one the next that is whole."""
         broken: list[int] = []
         for further in range(BROKEN_TRIES):
             place = (number + further) % len(self.corpus)
             try:
-                return self.corpus.read(place), broken
+                return self.corpus.read(place), place, broken
             except DataError as error:
                 broken.append(place)
                 last = error
@@ -127,7 +163,7 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one batch: a uint8 tensor (B, 3, H, W) per view, and all broken numbers."""
     stacked: dict[str, Any] = {
         name: [torch.stack(view) for view in zip(*(sample[name] for sample in samples), strict=True)]
-        for name in ("crops", "recoloured")
+        for name in ("crops", "recoloured", "boxes")
     }
     return {**stacked, "broken": [number for sample in samples for number in sample["broken"]]}
 

@@ -13,7 +13,7 @@ from ...errors import BackboneError, near
 from ..opened import seeded
 from .timm_shapes import known_architectures
 
-__all__ = ["convnet_to_train", "last_map"]
+__all__ = ["convnet_to_train", "last_map", "stage_channels", "stage_maps"]
 
 
 def convnet_to_train(architecture: str, *, seed: int, settings: Mapping[str, Any] | None = None) -> nn.Module:
@@ -50,3 +50,14 @@ def last_map(network: Any, images: Tensor) -> Tensor:
     """Return the last map of normalised images (B, 3, H, W): (B, D, h, w)."""
     found: Tensor = network.forward_features(images)
     return found
+
+
+def stage_maps(network: Any, images: Tensor, *, count: int = 4) -> list[Tensor]:
+    """Return the last `count` stages' maps of normalised images (B, 3, H, W), finest first."""
+    found: list[Tensor] = network.forward_intermediates(images, intermediates_only=True)
+    return found[-count:]
+
+
+def stage_channels(network: Any, *, count: int = 4) -> list[int]:
+    """Return the channels of the last `count` stages."""
+    return [int(stage["num_chs"]) for stage in network.feature_info[-count:]]

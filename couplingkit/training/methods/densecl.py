@@ -79,12 +79,16 @@ class DenseCL(MoCo):
         found: Tensor = views.memo["dense keys"]
         return found
 
-    def predict(self, images: Tensor, keep: Tensor) -> Tensor:
+    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
         """Return the student's unit vectors of each cell of composites, (B, h, w, D).
 
         A convolution cannot tell donors from the image, so the donors' pixels get what gradient there is.
         """
         return F.normalize(self.student.cell_vectors(self.student.cells(images)), dim=-1)
+
+    def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return the kept cells."""
+        return keep
 
     @torch.no_grad()
     def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:

@@ -231,7 +231,7 @@ class IBOT(nn.Module):
     def _softened(self, logits: Tensor, centre: Tensor) -> Tensor:
         return F.softmax((logits.float() - centre) / self.temperature, dim=-1)
 
-    def predict(self, images: Tensor, keep: Tensor) -> Tensor:
+    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
         """Return the student's logits of each cell of composites, (B, h, w, K)."""
         _, cells = self.student(images, detach=~keep)
         return self._logits(cells)
@@ -239,6 +239,10 @@ class IBOT(nn.Module):
     def _logits(self, features: Tensor) -> Tensor:
         logits: Tensor = self.student.head(features)
         return logits
+
+    def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return the kept cells."""
+        return keep
 
     @torch.no_grad()
     def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:

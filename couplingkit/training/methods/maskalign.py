@@ -170,7 +170,7 @@ class MaskAlign(nn.Module):
         generator, own = batch.generator("kept", view), slice(batch.first, batch.first + len(batch))
         if self.settings.cutting is not None:
             first = self.settings.cutting.draw(batch, grid, "view", view)
-            return chosen_cells(_of_all(first, batch), count, generator)[own]
+            return chosen_cells(batch.in_place(first), count, generator)[own]
         # Without replacement, by attention: the largest of log(share) + Gumbel noise.
         noise = torch.rand(batch.total, grid[0] * grid[1], generator=generator, device=generator.device)[own]
         shares = self._answers(views, view)[1].clamp(min=1e-9)
@@ -212,11 +212,15 @@ class MaskAlign(nn.Module):
             parts.append(_distance(aligned, target).mean())
         return {"tokens": torch.stack(parts).mean()}
 
-    def predict(self, images: Tensor, keep: Tensor) -> Tensor:
+    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
         """Return the aligned levels of each cell of composites, full grids: (B, h, w, levels x D)."""
         cells = embed_cells(self.student, normalize(images, self.settings.mean, self.settings.std))
         cells = torch.where(keep[..., None], cells, cells.detach())
         return self.alignment(run_tokens(self.student, cells))[:, 1:].flatten(2).view(*keep.shape, -1)
+
+    def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return the kept cells."""
+        return keep
 
     @torch.no_grad()
     def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
@@ -242,13 +246,6 @@ class MaskAlign(nn.Module):
     def blocks(self) -> list[nn.Module]:
         """Return what is worth compiling."""
         return [block for network in (self.student, self.teacher) for block in network.blocks]
-
-
-def _of_all(first: Tensor, batch: Batch) -> Tensor:
-    """Return a tensor of all images with this process's rows in their places, so that draws depend on places alone."""
-    every = first.new_zeros(batch.total, *first.shape[1:])
-    every[batch.first : batch.first + len(batch)] = first
-    return every
 
 
 def _distance(prediction: Tensor, target: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_convnets import convnet_to_train, last_map
 from ...pixels import normalize
 from ..method import Batch, Cutting, Progress, Views, check_normalisation
-from ..teacher import follow, gathered, mean_over_processes
+from ..teacher import follow, gathered, mean_statistics
 
 __all__ = ["ConvBranch", "MoCo", "MoCoSettings", "Queue", "info_nce", "without_cells"]
 
@@ -230,7 +230,7 @@ class MoCo(nn.Module):
 
     def after_step(self, progress: Progress) -> None:
         """Move the key encoder towards the query encoder, and the keys of the step into the queue."""
-        _mean_statistics(self.student.backbone)
+        mean_statistics(self.student)
         follow(self.teacher, self.student, self.settings.momentum)
         for keys in self._fresh:
             self.queue.push(gathered(keys))
@@ -247,13 +247,3 @@ class MoCo(nn.Module):
 
 def _stages(backbone: nn.Module) -> list[nn.Module]:
     return [module for name, module in backbone.named_children() if name.startswith(("layer", "stages", "blocks"))]
-
-
-@torch.no_grad()
-def _mean_statistics(backbone: nn.Module) -> None:
-    """Average the running statistics of batch normalisation over all processes, so that each holds the same network."""
-    running = [buffer for buffer in backbone.buffers() if buffer.is_floating_point()]
-    if running and torch.distributed.is_available() and torch.distributed.is_initialized():
-        means = mean_over_processes(torch.cat([buffer.flatten() for buffer in running]))
-        for buffer, mean in zip(running, means.split([buffer.numel() for buffer in running]), strict=True):
-            buffer.copy_(mean.reshape(buffer.shape))
