@@ -11,6 +11,7 @@ import click
 
 from .model_options import device_option
 from .options import out_options, seed_option
+from .watching import SCENES_SEED
 
 if TYPE_CHECKING:
     from ..metrics.bootstrap import Estimate
@@ -97,5 +98,6 @@ def _scene_probes(folder: Path, seed: int) -> ProbeSet:
     from ..data.scenes import write_scenes
     from ..probes.probeset import ProbeSet
 
-    annotations, images = write_scenes(folder / "scenes", count=SCENES, seed=seed, progress=True)
+    # Other scenes than those that the bundled pair was trained on.
+    annotations, images = write_scenes(folder / "scenes", count=SCENES, seed=seed + SCENES_SEED, progress=True)
     return ProbeSet.from_coco(annotations, images, count=PROBES, seed=seed)

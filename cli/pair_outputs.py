@@ -127,15 +127,21 @@ def _write(
 
 
 def _curves(out: Path, recipes: list[Recipe]) -> Any:
-    """Return the figure of the coupling over training; None unless every run was looked at."""
+    """Return the figure of the coupling over training; None unless every run was looked at, with the same probes."""
     from ..figures.training_plots import coupling_curves
-    from ..study.learning import read_curve
+    from ..study.learning import common_probes, read_curve
 
     curves: dict[str, list[Any]] = {}
     for recipe in recipes:
         curves.setdefault(recipe.name, []).append(read_curve(out / recipe.name / f"seed-{recipe.run.seed}"))
     every = [curve for of_method in curves.values() for curve in of_method]
-    return coupling_curves(curves) if all(every) else None
+    if not any(every):
+        return None
+    steps = [set.intersection(*({line["step"] for line in curve} for curve in part)) for part in curves.values()]
+    if not all(steps) or not common_probes(every):
+        click.echo("No curves.png: not all runs were looked at with the same probes after common steps.", err=True)
+        return None
+    return coupling_curves(curves)
 
 
 def _affinity(out: Path, probes: ProbeSet, table: pd.DataFrame) -> Any:

@@ -62,9 +62,11 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
         click.echo("recipes: " + ", ".join(recipe_names()))
         return
     if resume is not None:
+        _refuse_changes(options)
         recipe, corpus, kept = _opened(resume, method)
-        asked = options["probe_every"] or options["tensorboard"]
-        out, options = resume, {**options, **({} if asked else kept["watched"]), **kept["corpus"]}
+        # The probes stay what they were, or the looks could not be compared.
+        asked = {name: options[name] for name in ("probe_every", "tensorboard") if options[name]}
+        out, options = resume, {**options, **kept["watched"], **asked, **kept["corpus"]}
     elif method is None or None in (options["data"], options["recipe"], options["out"]):
         raise ArgumentError("a new run needs METHOD, --data, --recipe and --out; --resume RUN goes on with an old one.")
     else:
@@ -119,6 +121,20 @@ def boxes_for(recipe: Recipe, corpus: Corpus, given: Path | str | None) -> Propo
     if wanted and not recipe.decoupled:
         click.echo("No --proposals: objects are RCC's boxes over the whole image, not selective search's.", err=True)
     return None
+
+
+def _refuse_changes(options: dict[str, Any]) -> None:
+    """Raise `ArgumentError` if a run that is resumed is to become another one."""
+    from ..errors import ArgumentError
+
+    names = ("data", "images", "recipe", "out", "steps", "checkpoint_every", "changes", "seed", "proposals")
+    given = [
+        "--set" if name == "changes" else f"--{name.replace('_', '-')}"
+        for name in names
+        if options[name] not in (None, ())
+    ]
+    if given:
+        raise ArgumentError(f"--resume goes on with the run as it was begun; leave {', '.join(given)} away.")
 
 
 def _plain(value: Any) -> Any:

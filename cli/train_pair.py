@@ -59,7 +59,7 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ArgumentError("train-pair is one process; start `couplingkit train` by torchrun, and compare its runs.")
     recipes = _recipes(method, range(seed, seed + seeds), options)
-    _check_runs(out, recipes)
+    _check_runs(out, recipes, options)
     with TemporaryDirectory(prefix="couplingkit-scenes-") as scratch:
         given = (options["probe_annotations"], options["probe_images"])
         annotations, images = probe_files(*given, Path(scratch))
@@ -87,15 +87,21 @@ def _folder(out: Path, recipe: Recipe) -> Path:
     return out / recipe.name / f"seed-{recipe.run.seed}"
 
 
-def _check_runs(out: Path, recipes: list[Recipe]) -> None:
-    """Raise `ArgumentError` if a run is there that another recipe made."""
+def _check_runs(out: Path, recipes: list[Recipe], options: dict[str, Any]) -> None:
+    """Raise `ArgumentError` if a run is there that another recipe made, or of other images."""
+    from ..data.corpus import open_corpus
     from ..errors import ArgumentError
-    from ..training.recipe import recipe_toml
+    from ..training.loop import check_corpus
+    from ..training.recipe import read_recipe
 
     for recipe in recipes:
-        written = _folder(out, recipe) / "recipe.toml"
-        if written.exists() and written.read_text() != recipe_toml(recipe):
-            raise ArgumentError(f"out {written.parent} is a run of another recipe; choose another --out.")
+        run = _folder(out, recipe)
+        written = run / "recipe.toml"
+        if not written.exists():
+            continue
+        if read_recipe(recipe.name, str(written)) != recipe:
+            raise ArgumentError(f"out {run} is a run of another recipe; choose another --out.")
+        check_corpus(run, open_corpus(options["data"], images=options["images"], seed=recipe.run.seed))
 
 
 def _train(recipe: Recipe, run: Path, device: str, options: dict[str, Any], shown: tuple[Path, Path]) -> None:

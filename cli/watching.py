@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -132,10 +131,9 @@ def draw_run(out: Path) -> None:
     """Draw loss.png of what the log holds, also of a run that was stopped."""
     from ..figures.plots import save_figure
     from ..figures.training_plots import loss_figure
-    from ..files import new_file
+    from ..files import new_file, read_json_lines
 
-    log = out / "metrics.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    lines = read_json_lines(out / "metrics.jsonl")
     # torchrun starts several of these; the first one draws.
     if lines and os.environ.get("RANK", "0") == "0":
         with new_file(out / "loss.png", overwrite=True) as draft:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import OutputError, listed
 
-__all__ = ["check_free", "new_file", "new_folder"]
+__all__ = ["check_free", "new_file", "new_folder", "read_json_lines"]
 
 # Lists what was written into a folder, so that --overwrite deletes nothing else.
 MARKER = ".couplingkit"
@@ -105,6 +107,22 @@ def new_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log with one JSON object a line; none where there is no file.
+
+    Lines that are not whole, as the last one is where the plug was pulled, are left out.
+    """
+    found = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            found.append(record)
+    return found
 
 
 def _swap_in(draft: Path, path: Path, overwrite: bool) -> None:

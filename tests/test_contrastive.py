@@ -11,6 +11,8 @@ from torch import nn
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, BackboneError
+from couplingkit.features.sources.timm_convnets import last_map
+from couplingkit.pixels import normalize
 from couplingkit.streams import Stream
 from couplingkit.training.decoupling import Decoupled
 from couplingkit.training.method import Batch, Cutting, Progress
@@ -216,7 +218,12 @@ def test_a_query_cannot_find_its_key_by_the_statistics_of_its_group():
     method, batch = moco(norm_group=4), batch_of(8)
     _, cells = method.keys(method.views(batch))
     order = torch.randperm(8, generator=batch.generator("shuffle"))
-    together = torch.cat([method.teacher.cells(batch.crops[1][part]) for part in order.split(4)])
+
+    def of_group(part):
+        images = normalize(batch.crops[1][part], (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+        return last_map(method.teacher.backbone, images).permute(0, 2, 3, 1)
+
+    together = torch.cat([of_group(part) for part in order.split(4)])
     assert torch.allclose(cells[order], together, atol=1e-5)
     assert not torch.allclose(cells, method.teacher.cells(batch.crops[1]), atol=1e-3)
     groups = [set(part.tolist()) for part in order.split(4)]
@@ -281,3 +288,14 @@ def test_bad_settings_and_views():
         moco().views(Batch((*crops, crops[0]), (*crops, crops[0]), Stream(0), 0, 2))
     with pytest.raises(ArgumentError, match="multiple of 8 px"):
         moco().views(batch_of(2, px=36))
+
+
+def test_products_stay_in_float32_under_autocast():
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(2, 7, 7, 64, generator=generator) + 3 for _ in range(2)]
+    vectors = [nn.functional.normalize(torch.randn(9, 16, generator=generator), dim=-1) for _ in range(3)]
+    plain = correspondence(*maps), info_nce(*vectors, 0.2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = correspondence(*maps), info_nce(*vectors, 0.2)
+    assert torch.equal(plain[0], mixed[0])
+    assert torch.equal(plain[1], mixed[1])

@@ -181,7 +181,9 @@ def test_bad_settings(changes, sentence):
         maskalign(**changes)
 
 
-def test_cells_of_another_size_are_refused():
+def test_views_and_cells_of_another_size_are_refused():
+    with pytest.raises(ArgumentError, match="is shown 32 x 32 px, but the view has 48 x 48"):
+        maskalign().views(batch_of(2, px=48))
     other = maskalign(teacher=TEACHER.replace("patch_size=8", "patch_size=16"))
     with pytest.raises(ArgumentError, match="cells must be of one size"):
         other.views(batch_of(2))

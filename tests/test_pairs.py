@@ -113,6 +113,9 @@ def test_the_same_command_again_trains_nothing_and_another_recipe_is_refused(pai
     other = CliRunner().invoke(main, [*words, "--set", "optimizer.lr=1e-4"])
     assert other.exit_code == 2
     assert "another recipe" in other.stderr
+    images = CliRunner().invoke(main, [word.replace("scenes:24", "scenes:25") for word in words])
+    assert images.exit_code == 2
+    assert "was begun on" in images.stderr
 
 
 @pytest.mark.parametrize(
@@ -144,6 +147,9 @@ def test_figures_refuse_what_they_cannot_draw():
     line = {"cr_mean": 1.0, "cr_mean_low": 0.9, "cr_mean_high": 1.1, "clipped_denominator": 0.2}
     with pytest.raises(ArgumentError, match="same steps"):
         coupling_curves({"x": [[{"step": 0, **line}], [{"step": 5, **line}]]})
+    # A run that was looked at more often is drawn after the steps that both share.
+    figure = coupling_curves({"x": [[{"step": 0, **line}, {"step": 3, **line}], [{"step": 0, **line}]]})
+    assert [len(part.get_xdata()) for part in figure.axes[0].lines][1:3] == [1, 1]
     with pytest.raises(ArgumentError, match="same steps"):
         coupling_curves({"x": []})
 

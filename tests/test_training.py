@@ -57,6 +57,41 @@ workers = 0
 """
 
 
+DENSECL = """
+[method]
+architecture = "resnet26"
+options = { layers = [1, 1, 1, 1], channels = [4, 4, 4, 8], output_stride = 8 }
+hidden = 16
+dimensions = 8
+queue = 20
+norm_group = 2
+
+[[views]]
+size = 32
+
+[[views]]
+size = 32
+
+[decoupling]
+share = 0.5
+
+[optimizer]
+kind = "sgd"
+lr = 0.05
+
+[run]
+batch_size = 8
+steps = 4
+checkpoint_every = 2
+workers = 0
+"""
+
+
+def write(path, text):
+    path.write_text(text)
+    return str(path)
+
+
 @pytest.fixture
 def tiny(tmp_path):
     path = tmp_path / "tiny.toml"
@@ -349,6 +384,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(whole_run, corpus, tm
     with pytest.raises(RuntimeError, match="the plug"):
         train(recipe, corpus, tmp_path / "run", device="cpu")
     monkeypatch.undo()
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as log:
+        log.write('{"step": ')  # as the plug leaves it
     torch.manual_seed(99)
     train(recipe, corpus, tmp_path / "run", device="cpu", resume=True)
     assert same(state_of(tmp_path / "run"), state_of(run))
@@ -360,6 +397,43 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights(whole_run, corpus, tm
         for path in (tmp_path / "run" / "metrics.jsonl", run / "metrics.jsonl")
     )
     assert lines == expected
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(whole_run, corpus, tmp_path):
+    recipe, run = whole_run
+    shutil.copytree(run, tmp_path / "run")
+    last = checkpoints_of(tmp_path / "run")[-1] / "state.pt"
+    last.write_bytes(last.read_bytes()[:5000])
+    train(recipe, corpus, tmp_path / "run", device="cpu", resume=True)
+    assert same(state_of(tmp_path / "run"), state_of(run))
+
+
+def test_a_run_stays_on_its_images_and_out_of_the_folder_of_another(whole_run, corpus):
+    recipe, run = whole_run
+    with pytest.raises(ArgumentError, match="was begun on"):
+        train(recipe, open_corpus("scenes:41"), run, device="cpu", resume=True)
+    with pytest.raises(ArgumentError, match="checkpoints of another run"):
+        train(recipe, corpus, run, device="cpu")
+
+
+def test_queues_and_momentum_are_part_of_what_is_resumed(corpus, tmp_path, monkeypatch):
+    recipe = read_recipe("densecl-d", write(tmp_path / "densecl.toml", DENSECL))
+    train(recipe, corpus, tmp_path / "whole", device="cpu")
+    check = loop._check_finite
+
+    def failing(losses, step, out):
+        check(losses, step, out)
+        if step == 3:
+            raise RuntimeError("the plug")
+
+    monkeypatch.setattr(loop, "_check_finite", failing)
+    with pytest.raises(RuntimeError, match="the plug"):
+        train(recipe, corpus, tmp_path / "run", device="cpu")
+    monkeypatch.undo()
+    train(recipe, corpus, tmp_path / "run", device="cpu", resume=True)
+    ours, expected = state_of(tmp_path / "run"), state_of(tmp_path / "whole")
+    assert int(ours["method"]["inner.queue.place"]) == 4 * 8 % 20
+    assert same(ours, expected)
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_last_checkpoint(tiny, corpus, tmp_path):
@@ -392,12 +466,12 @@ def test_a_full_disk_leaves_the_older_checkpoint_whole(whole_run, tmp_path, corp
 def test_gradients_in_parts_are_those_of_the_whole_batch(tiny, corpus, tmp_path, method):
     """Laws of the seam: draws know their place in the whole batch, and centres take in all parts at once."""
     states = []
-    for parts in (1, 2):
-        # Plain descent, so that differences of the gradient are not blown up by its normalisation.
-        changes = [f"run.accumulate={parts}", "run.steps=1", "method.drop_path=0.0", "optimizer.warmup_epochs=0"]
+    for parts in (1, 4):
+        # Of four parts two hold a composite.
+        changes = [f"run.accumulate={parts}", "run.steps=1", "method.drop_path=0.0", "decoupling.share=0.25"]
         train(read_recipe(method, tiny, changes), corpus, tmp_path / str(parts), device="cpu")
         states.append(state_of(tmp_path / str(parts)))
-    lines = [json.loads((tmp_path / str(parts) / "metrics.jsonl").read_text()) for parts in (1, 2)]
+    lines = [json.loads((tmp_path / str(parts) / "metrics.jsonl").read_text()) for parts in (1, 4)]
     for name in ("class", "cells", "total"):
         assert lines[0][name] == pytest.approx(lines[1][name], abs=1e-5)
     moments = [state["optimizer"]["state"] for state in states]
@@ -467,12 +541,15 @@ def command(*words, **options):
 def test_a_killed_run_goes_on_to_the_same_weights(whole_run, tiny, tmp_path, number):
     out = tmp_path / "run"
     words = ["couplingkit", "train", "ibot-d", "--data", "scenes:40", "--recipe", tiny, "--out", out, "--device", "cpu"]
-    process = command(*words, "--checkpoint-every", 1)
+    # With a process that reads images: Ctrl-C in a terminal goes to it, too.
+    workers = ["--set", "run.workers=1"] if number == signal.SIGINT else []
+    process = command(*words, "--checkpoint-every", 1, *workers, start_new_session=True)
     deadline = time.time() + 240
     while len(checkpoints_of(out)) < 1 and process.poll() is None and time.time() < deadline:
         time.sleep(0.02)
-    process.send_signal(number)
-    process.communicate(timeout=240)
+    os.killpg(process.pid, number)
+    said, _ = process.communicate(timeout=240)
+    assert b"exited unexpectedly" not in said
     assert checkpoints_of(out)
     for folder in checkpoints_of(out):
         torch.load(folder / "state.pt", weights_only=True)
@@ -481,6 +558,55 @@ def test_a_killed_run_goes_on_to_the_same_weights(whole_run, tiny, tmp_path, num
     assert (out / "loss.png").stat().st_size > 3000
     # The two differ in how often they saved, and in nothing else.
     assert same(state_of(out), state_of(whole_run[1]))
+
+
+TOGETHER = """
+import sys
+from pathlib import Path
+import torch
+from torch import distributed
+from couplingkit.data.corpus import open_corpus
+from couplingkit.streams import Stream
+from couplingkit.training.loop import train
+from couplingkit.training.method import Batch
+from couplingkit.training.methods.moco import MoCo, MoCoSettings
+from couplingkit.training.recipe import read_recipe
+
+recipe, out = sys.argv[1:]
+train(read_recipe("densecl-d", recipe), open_corpus("scenes:40"), Path(out), device="cpu")
+rank = distributed.get_rank()
+# Keys come back to their images, also where a step has parts: an image's key says its number.
+options = {"layers": (1, 1, 1, 1), "channels": (4, 4, 4, 8), "output_stride": 8}
+method = MoCo(MoCoSettings(architecture="resnet26", options=options, hidden=4, dimensions=4, queue=8), seed=0)
+method.teacher.cells = lambda images: images.mean(dim=(1, 2, 3))[:, None, None, None].expand(-1, 1, 1, 32)
+for parts in (1, 2, 3):
+    share, part = 12, 12 // parts
+    for place in range(parts):
+        first = rank * share + place * part
+        numbers = torch.arange(first, first + part)
+        crops = ((numbers / 100)[:, None, None, None].expand(-1, 3, 32, 32),) * 2
+        batch = Batch(crops, crops, Stream(place), first, 24)
+        found = method.keys(method.views(batch))[1][:, 0, 0, 0]
+        assert torch.allclose(found, numbers / 100, atol=1e-5), (rank, parts, place, found)
+print("keys found")
+"""
+
+
+def test_dense_contrast_on_two_processes(corpus, tmp_path):
+    recipe = write(tmp_path / "densecl.toml", DENSECL)
+    script = write(tmp_path / "together.py", TOGETHER)
+    process = command(
+        "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29512, script, recipe, tmp_path / "two"
+    )
+    said, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, said.decode()
+    assert said.decode().count("keys found") == 2
+    train(read_recipe("densecl-d", recipe), corpus, tmp_path / "one", device="cpu")
+    for together, single in zip(lines_of(tmp_path / "two"), lines_of(tmp_path / "one"), strict=True):
+        for name in ("image", "dense", "decoupling"):
+            assert together[name] == pytest.approx(single[name], abs=1e-4 if together["step"] else 1e-5)
+    queues = [state_of(tmp_path / name)["method"]["inner.dense_queue.keys"] for name in ("one", "two")]
+    assert torch.allclose(*queues, atol=1e-3)
 
 
 KILLED = """
@@ -605,6 +731,7 @@ def test_a_watch_that_cannot_be_is_refused_before_anything_is_written(tiny, tmp_
         (("dino", "--data", "scenes:40", "--recipe", "ibot-tiny", "--out", "x"), "method must be one of"),
         (("ibot", "--data", "none", "--recipe", "ibot-tiny", "--out", "x"), "does not exist"),
         (("--resume", "none"), "no run folder"),
+        (("--resume", "none", "--steps", "9", "--seed", "0"), "leave --steps, --seed away"),
         (("ibot", "--data", "scenes:4", "--recipe", "ibot-tiny", "--out", "x"), "at most the 4 images"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from ..data.coco import CocoIndex
 from ..errors import ArgumentError
 from ..features.loading import load_backbone
+from ..files import read_json_lines
 from ..metrics.bootstrap import Estimate
 from ..metrics.summary import STATISTICS, paired_difference
 from ..probes.probeset import ProbeSet
@@ -175,6 +175,5 @@ def _photos(model: TrainedModel, quantity: str) -> NDArray[np.int64]:
 
 
 def _steps_per_s(run: Path) -> float:
-    log = run / "metrics.jsonl"
-    seconds = [json.loads(line)["seconds"] for line in log.read_text().splitlines()] if log.exists() else []
+    seconds = [line["seconds"] for line in read_json_lines(run / "metrics.jsonl")]
     return 1 / statistics.median(seconds) if seconds else float("nan")

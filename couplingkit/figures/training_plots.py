@@ -62,8 +62,9 @@ def coupling_curves(
 ) -> Figure:
     """Draw a statistic of the coupling over the steps of training, a colour per method.
 
-    One run of a method is drawn with its interval; of several, each is a thin line and their mean a thick one. An open
-    mark stands where more than 5 % of the denominators are clipped, so that the mean of ratios is no measurement.
+    One run of a method is drawn with its interval; of several, each is a thin line and their mean a thick one, at the
+    steps after which all were looked at. An open mark stands where more than 5 % of the denominators are clipped, so
+    that the mean of ratios is no measurement.
 
     Args:
         runs: method -> its runs -> their looks (`read_curve`), first step first.
@@ -71,7 +72,7 @@ def coupling_curves(
         width_in: inches.
 
     Raises:
-        ArgumentError: a run was never looked at, or runs of one method were looked at after different steps.
+        ArgumentError: a run was never looked at, or runs of one method have no step in common.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
@@ -90,21 +91,24 @@ def coupling_curves(
 def _draw_method(
     axes: Any, label: str, curves: Sequence[Sequence[Mapping[str, float]]], statistic: str, colour: str
 ) -> None:
-    steps = [[line["step"] for line in curve] for curve in curves]
-    if not steps or not steps[0] or any(one != steps[0] for one in steps):
-        raise ArgumentError(f"runs of {label} must be looked at after the same steps, but were after {steps}.")
+    every = [{line["step"] for line in curve} for curve in curves]
+    common = set.intersection(*every) if every else set()
+    if not common:
+        raise ArgumentError(f"runs of {label} must be looked at after the same steps, but were after {every}.")
+    curves = [[line for line in curve if line["step"] in common] for curve in curves]
+    steps = sorted(common)
     values = np.array([[line[statistic] for line in curve] for curve in curves])
     clipped = np.array([[line["clipped_denominator"] for line in curve] for curve in curves]).mean(axis=0)
     if len(curves) == 1:
         low, high = ([line[f"{statistic}_{side}"] for line in curves[0]] for side in ("low", "high"))
-        axes.fill_between(steps[0], low, high, color=colour, alpha=0.18, linewidth=0)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     else:
         for one in values:
-            axes.plot(steps[0], one, color=colour, linewidth=0.5, alpha=0.6)
+            axes.plot(steps, one, color=colour, linewidth=0.5, alpha=0.6)
     mean = values.mean(axis=0)
-    axes.plot(steps[0], mean, color=colour, linewidth=1.3, label=label)
+    axes.plot(steps, mean, color=colour, linewidth=1.3, label=label)
     for open_mark in (False, True):
         chosen = (clipped > CLIPPED_LIMIT) == open_mark
         face = "white" if open_mark else colour
-        at = np.array(steps[0])[chosen]
+        at = np.array(steps)[chosen]
         axes.plot(at, mean[chosen], "o", color=colour, markerfacecolor=face, markersize=3.5, markeredgewidth=0.8)

@@ -16,7 +16,7 @@ from ..probes.probeset import ProbeSet
 from .measuring import measure
 from .record import Measurement
 
-__all__ = ["CURVE", "look_at", "read_curve"]
+__all__ = ["CURVE", "common_probes", "look_at", "read_curve"]
 
 CURVE = "coupling.csv"
 ROWS = "coupling"
@@ -62,8 +62,8 @@ def read_curve(run: Path) -> list[dict[str, float]]:
         return []
     try:
         table = pd.read_csv(path)
-        lines: list[dict[str, Any]] = table.sort_values("step").to_dict(orient="records")
-        return lines
+        lines = table.sort_values("step").to_dict(orient="records")
+        return [{str(name): value for name, value in line.items()} for line in lines]
     except (ValueError, KeyError) as error:
         raise DataError(f"coupling curve {path} cannot be read ({error}); delete it to begin a new one.") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -98,7 +99,7 @@ def read_checkpoint(folder: Path, method: nn.Module) -> tuple[int, dict[str, Any
     try:
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         method.load_state_dict(state["method"])
-    except (OSError, RuntimeError, KeyError, EOFError) as error:
+    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         what = str(error).splitlines()[0]
         raise OutputError(f"checkpoint {folder} cannot be resumed ({what}); is it of this recipe?") from error
     return int(state["step"]), state["optimizer"]

@@ -94,7 +94,16 @@ class Decoupled(nn.Module):
             return found
         parts = [part for view in views.composed if (part := self._of_view(views, view)) is not None]
         zero = next(iter(found.values())) * 0
-        return {**found, "decoupling": self.weight * torch.cat(parts).mean() if parts else zero}
+        return {**found, "decoupling": self.weight * self._mean(parts, views) if parts else zero}
+
+    def _mean(self, parts: list[Tensor], views: Views) -> Tensor:
+        """Return the mean over the composites of the whole batch, as the mean over its equal shares will have it.
+
+        A share of the batch (a process's, or a part of a step) may hold more or fewer of them than another.
+        """
+        batch = views.batch
+        every = len(chosen_rows(0, batch.total, self.share)) * len(views.composed)
+        return torch.cat(parts).sum() * (batch.total / len(batch) / every)
 
     def _of_view(self, views: Views, view: int) -> Tensor | None:
         """Return the loss of each composite of a view, (n,); None where there is none."""

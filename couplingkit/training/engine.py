@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,14 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from ..errors import ArgumentError
 from ..features.hardware import resolve_device
+from ..files import read_json_lines
 from .recipe import Recipe
 
-__all__ = ["LogLine", "open_engine", "own_part", "peak_memory_gib", "run_log", "stop_requests"]
+__all__ = ["LogLine", "leave_signals_alone", "open_engine", "own_part", "peak_memory_gib", "run_log", "stop_requests"]
 
 LogLine = dict[str, float]
 LOG = "metrics.jsonl"
+SAME_REQUEST_S = 3.0
 
 
 def open_engine(recipe: Recipe, device: str) -> Accelerator:
@@ -68,14 +71,26 @@ def peak_memory_gib(device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
 
 
+def leave_signals_alone(_worker: int) -> None:
+    """Let a process that reads images outlive Ctrl-C and SIGTERM, which go to all of them; it ends with its parent."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGTERM and Ctrl-C instead of ending at once; the second one ends."""
+    """Collect SIGTERM and Ctrl-C instead of ending at once; one that comes later than the first few seconds ends.
+
+    A scheduler and torchrun may each pass on the same request.
+    """
     asked: list[int] = []
+    begun = 0.0
 
     def note(number: int, _frame: Any) -> None:
-        if asked:
+        nonlocal begun
+        if asked and time.monotonic() - begun > SAME_REQUEST_S:
             raise KeyboardInterrupt
+        begun = begun or time.monotonic()
         asked.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -93,9 +108,7 @@ def run_log(out: Path, done: int, active: bool) -> Iterator[Callable[[LogLine], 
     if not active:
         yield lambda line: None
         return
-    kept = []
-    if path.exists():
-        kept = [line for line in path.read_text().splitlines() if line and json.loads(line)["step"] < done]
+    kept = [json.dumps(line) for line in read_json_lines(path) if line["step"] < done]
     # To a temporary name first: what is kept must not be lost by a stop in the middle of it.
     draft = path.with_suffix(".draft")
     draft.write_text("".join(f"{line}\n" for line in kept))

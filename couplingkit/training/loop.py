@@ -20,17 +20,17 @@ from tqdm import tqdm
 
 from ..data.corpus import Corpus
 from ..data.proposals import Proposals
-from ..errors import ArgumentError, MeasurementError
+from ..errors import ArgumentError, MeasurementError, OutputError
 from ..streams import Stream
 from .checkpoint import checkpoints_of, inner_method, prune, read_checkpoint, write_branches, write_checkpoint
-from .engine import LogLine, open_engine, own_part, peak_memory_gib, run_log, stop_requests
+from .engine import LogLine, leave_signals_alone, open_engine, own_part, peak_memory_gib, run_log, stop_requests
 from .method import Batch, Progress
 from .optimizers import build_optimizer
 from .recipe import Optimizer, Recipe, build_method, recipe_toml
 from .teacher import cosine, mean_over_processes, warmed_up
 from .views import CropDataset, StepSampler, collate, to_unit
 
-__all__ = ["Watch", "train"]
+__all__ = ["Watch", "check_corpus", "train"]
 
 BROKEN_SHARE = 0.01
 FEWEST_SEEN = 1000
@@ -94,7 +94,9 @@ def train(
     run, first, count = recipe.run, *own_part(recipe, engine)
     method = build_method(recipe).train()
     optimizer = build_optimizer(method, recipe.optimizer)
-    done = _resumed(out, method, optimizer) if resume else 0
+    done = _resumed(out, method, optimizer, corpus) if resume else 0
+    if not resume and checkpoints_of(out):
+        raise ArgumentError(f"out {out} holds checkpoints of another run; choose another, or resume that one.")
     _compile(method, recipe)
     model, prepared = engine.prepare(method, optimizer)
     sampler = StepSampler(
@@ -114,7 +116,7 @@ def train(
         begin = time.perf_counter()
         for step, sample in enumerate(_loader(recipe, corpus, sampler, proposals), done):
             broken.update(sample["broken"])
-            _check_broken(broken, (step - done + 1) * run.batch_size)
+            _check_broken(broken, (step - done + 1) * count)
             where = Progress(step, run.steps, sampler.per_epoch)
             parts = _parts(sample, recipe, engine, step, first)
             losses, stop = _step(engine, model, method, prepared, parts, where, recipe.optimizer, asked=bool(asked))
@@ -171,16 +173,37 @@ def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler, proposals: Pro
         # Its own, or making an iterator would draw from the global one.
         generator=torch.Generator().manual_seed(recipe.run.seed),
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=leave_signals_alone if workers else None,
     )
 
 
-def _resumed(out: Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _resumed(out: Path, method: nn.Module, optimizer: torch.optim.Optimizer, corpus: Corpus) -> int:
+    """Load the last checkpoint that is whole; return the steps that it has made."""
+    check_corpus(out, corpus)
     found = checkpoints_of(out)
     if not found:
         raise ArgumentError(f"run {out} has no checkpoint to go on from.")
-    done, state = read_checkpoint(found[-1], method)
-    optimizer.load_state_dict(state)
-    return done
+    refusals = []
+    for folder in reversed(found):
+        try:
+            done, state = read_checkpoint(folder, method)
+        except OutputError as error:
+            # The plug may have damaged the last one; the one before it is whole.
+            refusals.append(error)
+            continue
+        optimizer.load_state_dict(state)
+        return done
+    raise refusals[0]
+
+
+def check_corpus(run: Path, corpus: Corpus) -> None:
+    """Raise `ArgumentError` if a run was begun on other images: its batches would not be the same any more."""
+    try:
+        begun = json.loads((run / "run.json").read_text())["corpus"]
+    except (OSError, ValueError, KeyError):
+        return
+    if begun != json.loads(json.dumps(corpus.describe())):
+        raise ArgumentError(f"run {run} was begun on {begun}, and cannot go on with {corpus.describe()}.")
 
 
 def _parts(sample: dict[str, Any], recipe: Recipe, engine: Accelerator, step: int, first: int) -> list[Batch]:

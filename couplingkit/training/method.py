@@ -13,7 +13,7 @@ from ..features.names import RGB
 from ..streams import Stream
 from .cutout import check_strategy, cutout, region_cutout
 
-__all__ = ["Batch", "Cutting", "Method", "Progress", "Views", "check_normalisation"]
+__all__ = ["Batch", "Cutting", "Method", "Progress", "Views", "check_normalisation", "full_precision"]
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,11 @@ class Views:
     composed: tuple[int, ...]
     memo: dict[str, Any] = field(default_factory=dict)
     regions: tuple[Tensor, ...] = ()
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Return a context in which products are made in the tensors' own type, whatever autocast says around it."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def check_normalisation(mean: RGB, std: RGB) -> None:

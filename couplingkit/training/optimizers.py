@@ -23,7 +23,7 @@ def build_optimizer(method: nn.Module, settings: Optimizer) -> torch.optim.Optim
     free = [p for p in method.parameters() if p.requires_grad and p.ndim <= 1]
     decayed = [p for p in method.parameters() if p.requires_grad and p.ndim > 1]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
-    start = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+    start: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.kind == "adamw":
         return torch.optim.AdamW(groups, betas=settings.betas, **start)
     if settings.kind == "sgd":

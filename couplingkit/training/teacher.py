@@ -7,7 +7,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["cosine", "follow", "gathered", "mean_over_processes", "mean_statistics", "warmed_up"]
+__all__ = [
+    "cosine",
+    "follow",
+    "gathered",
+    "mean_over_processes",
+    "mean_statistics",
+    "process_count",
+    "process_index",
+    "warmed_up",
+]
 
 
 def cosine(start: float, end: float, share: float) -> float:
@@ -41,23 +50,35 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         own.copy_(other)
 
 
+def process_count() -> int:
+    """Return how many processes train together."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if together else 1
+
+
+def process_index() -> int:
+    """Return which of them this one is."""
+    return torch.distributed.get_rank() if process_count() > 1 else 0
+
+
 @torch.no_grad()
 def mean_over_processes(value: Tensor) -> Tensor:
     """Return the mean of a tensor over all processes; itself where there is one."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if process_count() == 1:
         return value
     total = value.clone()
     torch.distributed.all_reduce(total)
-    return total / torch.distributed.get_world_size()
+    return total / process_count()
 
 
 @torch.no_grad()
 def gathered(value: Tensor) -> Tensor:
     """Return the rows of all processes, first process first; itself where there is one."""
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if process_count() == 1:
         return value
-    parts = [torch.empty_like(value) for _ in range(torch.distributed.get_world_size())]
-    torch.distributed.all_gather(parts, value.contiguous())
+    own = value.contiguous()
+    parts = [torch.empty_like(own) for _ in range(process_count())]
+    torch.distributed.all_gather(parts, own)
     return torch.cat(parts)
 
 
@@ -65,7 +86,7 @@ def gathered(value: Tensor) -> Tensor:
 def mean_statistics(network: nn.Module) -> None:
     """Average the running statistics of batch normalisation over all processes, so that each holds the same network."""
     running = [buffer for buffer in network.buffers() if buffer.is_floating_point()]
-    if running and torch.distributed.is_available() and torch.distributed.is_initialized():
+    if running and process_count() > 1:
         means = mean_over_processes(torch.cat([buffer.flatten() for buffer in running]))
-        for buffer, mean in zip(running, means.split([buffer.numel() for buffer in running]), strict=True):
-            buffer.copy_(mean.reshape(buffer.shape))
+        for buffer, mean in zip(running, torch.split(means, [len(buffer) for buffer in running]), strict=True):
+            buffer.copy_(mean)

@@ -125,4 +125,5 @@ def class_attention(network: Any, before_last: Tensor) -> Tensor:
     query, key, _ = projected.permute(2, 0, 3, 1, 4)
     query, key = attention.q_norm(query)[:, :, :1], attention.k_norm(key)
     shares = (query @ key.transpose(-2, -1) * attention.scale).softmax(dim=-1)
-    return shares[:, :, 0, 1:].mean(dim=1)
+    found: Tensor = shares[:, :, 0, 1:].mean(dim=1)
+    return found

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import check_range
-from ..method import Progress, Views
+from ..method import Progress, Views, full_precision
 from ..teacher import gathered
 from .moco import KEY, QUERY, MoCo, MoCoSettings, Queue, info_nce
 
@@ -36,7 +36,8 @@ def correspondence(query: Tensor, key: Tensor) -> Tensor:
         key: the other crop's (B, h', w', C).
     """
     one, other = (F.normalize(cells.float().flatten(1, 2), dim=-1) for cells in (query, key))
-    return torch.einsum("bic,bjc->bij", one, other).argmax(dim=-1)
+    with full_precision(query):
+        return torch.einsum("bic,bjc->bij", one, other).argmax(dim=-1)
 
 
 class DenseCL(MoCo):

@@ -15,7 +15,7 @@ from ...errors import ArgumentError, check_range
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_training import embed_cells, token_features, vit_to_train
 from ...pixels import normalize
-from ..method import Batch, Cutting, Progress, Views, check_normalisation
+from ..method import Batch, Cutting, Progress, Views, check_normalisation, full_precision
 from ..teacher import cosine, follow, mean_over_processes
 
 __all__ = ["IBOT", "Head", "IBOTSettings", "cross_entropy"]
@@ -90,7 +90,8 @@ class Head(nn.Module):
         """Return cosines with the prototypes, float32; the prototypes get no gradient while they are held."""
         unit = F.normalize(self.layers(features).float(), dim=-1)
         prototypes = self.prototypes.detach() if self.held else self.prototypes
-        return F.linear(unit, F.normalize(prototypes.float(), dim=-1))
+        with full_precision(unit):
+            return F.linear(unit, F.normalize(prototypes.float(), dim=-1))
 
 
 class Branch(nn.Module):

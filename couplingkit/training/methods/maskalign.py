@@ -130,7 +130,7 @@ class MaskAlign(nn.Module):
         self.student, self.teacher = student, teacher.requires_grad_(False)
         for p in student.norm.parameters():
             p.requires_grad_(False)
-        self.normalisation = (found.mean, found.std)
+        self.normalisation, self.teacher_px = (found.mean, found.std), found.size_px
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.alignment = Alignment(depths[0], settings.levels, student.num_features, teacher.num_features)
@@ -186,6 +186,11 @@ class MaskAlign(nn.Module):
         key = f"teacher {view}"
         if key not in views.memo:
             crop = views.batch.crops[view]
+            if tuple(crop.shape[-2:]) != self.teacher_px:
+                raise ArgumentError(
+                    f"method.teacher is shown {self.teacher_px[0]} x {self.teacher_px[1]} px, but the view has "
+                    f"{crop.shape[-2]} x {crop.shape[-1]}; change [[views]], or name the teacher with img_size=(H,W)."
+                )
             levels = token_levels(self.teacher, normalize(crop, *self.normalisation))
             cells = self._grid(crop)
             if levels[0].shape[1] != 1 + cells[0] * cells[1]:
@@ -216,7 +221,8 @@ class MaskAlign(nn.Module):
         """Return the aligned levels of each cell of composites, full grids: (B, h, w, levels x D)."""
         cells = embed_cells(self.student, normalize(images, self.settings.mean, self.settings.std))
         cells = torch.where(keep[..., None], cells, cells.detach())
-        return self.alignment(run_tokens(self.student, cells))[:, 1:].flatten(2).view(*keep.shape, -1)
+        aligned: Tensor = self.alignment(run_tokens(self.student, cells))
+        return aligned[:, 1:].flatten(2).view(*keep.shape, -1)
 
     def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
         """Return the kept cells."""
@@ -249,4 +255,6 @@ class MaskAlign(nn.Module):
 
 
 def _distance(prediction: Tensor, target: Tensor) -> Tensor:
-    return LOSS_SCALE * F.smooth_l1_loss(prediction.float(), target, reduction="none")
+    distance: Tensor = F.smooth_l1_loss(prediction.float(), target, reduction="none")
+    scaled: Tensor = LOSS_SCALE * distance
+    return scaled

@@ -15,8 +15,8 @@ from ...errors import ArgumentError, check_range
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_convnets import convnet_to_train, last_map
 from ...pixels import normalize
-from ..method import Batch, Cutting, Progress, Views, check_normalisation
-from ..teacher import follow, gathered, mean_statistics
+from ..method import Batch, Cutting, Progress, Views, check_normalisation, full_precision
+from ..teacher import follow, gathered, mean_statistics, process_count, process_index
 
 __all__ = ["ConvBranch", "MoCo", "MoCoSettings", "Queue", "info_nce", "without_cells"]
 
@@ -96,7 +96,8 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
     """
     query, key = query.float(), key.detach().float()
     own = (query * key).sum(dim=-1, keepdim=True)
-    others = query @ queue.detach().clone().T
+    with full_precision(query):
+        others = query @ queue.detach().clone().T
     logits = torch.cat([own, others], dim=-1) / temperature
     return torch.logsumexp(logits, dim=-1) - logits[..., 0]
 
@@ -146,8 +147,12 @@ class ConvBranch(nn.Module):
 
 def _groups(images: Tensor, size: int) -> list[Tensor]:
     """Return images in groups of `size`; the last one is larger rather than of a single image."""
+    if process_count() == 1:
+        # Of one group alone, a shuffle would change nothing: queries and keys would share their statistics.
+        size = min(size, max(len(images) // 2, 2))
     count = max(len(images) // size, 1)
-    return [*images[: (count - 1) * size].split(size), images[(count - 1) * size :]] if count > 1 else [images]
+    ends = [*range(size, count * size, size), len(images)]
+    return [images[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 class MoCo(nn.Module):
@@ -217,7 +222,7 @@ class MoCo(nn.Module):
             batch = views.batch
             every = gathered(batch.crops[KEY])
             order = torch.randperm(len(every), generator=batch.generator("shuffle"), device=every.device)
-            count, first = len(batch), batch.first % len(every)
+            count, first = len(batch), process_index() * len(batch)
             cells = gathered(self.teacher.cells(every[order[first : first + count]]))
             back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
             own = cells[back[first : first + count]]

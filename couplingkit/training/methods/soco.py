@@ -125,7 +125,7 @@ class SoCo(nn.Module):
             raise ArgumentError(f"views must be three with boxes, but are {len(batch.crops)}.")
         grids = [self._grid(crop) for crop in batch.crops]
         regions = tuple(
-            cells_of_boxes(boxes, grid, crop.shape[-2:])
+            cells_of_boxes(boxes, grid, (crop.shape[-2], crop.shape[-1]))
             for boxes, grid, crop in zip(batch.boxes, grids, batch.crops, strict=True)
         )
         whole = torch.ones(len(batch), *grids[0], dtype=torch.bool, device=batch.crops[0].device)
