@@ -80,17 +80,17 @@ def _meaning(found: dict[str, RateSummary], gap: Estimate, folder: Path) -> list
         f"of 0.2 has {known.cr_mean:.4f}.",
         f"iBOT has {coupled.cr_mean:.3f} and iBOT-D {decoupled.cr_mean:.3f}: the difference on the same probes is "
         f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}], which {_of_gap(gap)}.",
-        f"The neighbour turns an object's feature by {coupled.displacement:.3f} rad in iBOT and by "
-        f"{decoupled.displacement:.3f} rad in iBOT-D; {folder / 'affinity.png'} shows what that does to the map of a "
-        "point, without and with the neighbour.",
+        "A rate below 1 says that the neighbour disturbs the feature without drawing it to itself; what is due to the "
+        f"neighbour's content is the specificity, {coupled.specificity:.3f} in iBOT and {decoupled.specificity:.3f} in "
+        f"iBOT-D, and {folder / 'affinity.png'} shows what the neighbour does to the map of a point.",
     ]
 
 
 def _of_gap(gap: Estimate) -> str:
     if gap.high < 0:
-        return "says that the decoupled one's features know less of their neighbours"
+        return "says that the decoupled one's features turn less towards their neighbours"
     if gap.low > 0:
-        return "says that the decoupled one's features know more of their neighbours"
+        return "says that the decoupled one's features turn more towards their neighbours"
     return "does not tell the two apart"
 
 

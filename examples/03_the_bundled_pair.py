@@ -2,9 +2,13 @@
 
     python examples/03_the_bundled_pair.py examples/the_bundled_pair.png
 
-Takes TIME s on 2 CPU cores. Prints the cr_mean of both, the paired difference with its interval, and the share of
+Takes 20 s on 2 CPU cores. Prints the cr_mean of both, the paired difference with its interval, and the share of
 objects whose nearest neighbour in another scene is of their kind:
-LINES
+bundled:ibot cr_mean 1.029, specificity 0.062
+bundled:ibot-d cr_mean 0.893, specificity 0.036
+difference -0.136 [-0.162, -0.115] over 300 probes
+bundled:ibot 1-NN accuracy 0.44 of 330 objects
+bundled:ibot-d 1-NN accuracy 0.61 of 330 objects
 """
 
 import sys

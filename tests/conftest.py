@@ -1,12 +1,17 @@
 """Fixtures: a small procedural dataset, probes on it, and the real data and weights where they are at hand."""
 
 import os
-from pathlib import Path
 
-import pytest
-import torch
+# Two workers share two cores; what they start inherits it. (Before torch is imported, which reads it once.)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import couplingkit as ck
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+import couplingkit as ck  # noqa: E402
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 

@@ -7,12 +7,16 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from couplingkit.cli.main import main
+from safetensors import safe_open
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError
 from couplingkit.evaluation.pairs import pair_differences, run_table
+from couplingkit.features.names import BUNDLED, bundled_names
+from couplingkit.features.own_format import FORMAT
 from couplingkit.figures.pair_plots import pair_figure
 from couplingkit.figures.training_plots import coupling_curves
+from couplingkit.training.recipe import read_recipe
 
 RECIPE = """
 [method]
@@ -154,11 +158,20 @@ def test_figures_refuse_what_they_cannot_draw():
         coupling_curves({"x": []})
 
 
-def test_every_bundled_model_loads():
-    from couplingkit.features.names import bundled_names
-
+def test_every_bundled_model_loads(tmp_path):
+    assert bundled_names() == ["ibot", "ibot-d"]
     for name in bundled_names():
         backbone = ck.load_backbone(f"bundled:{name}", precision="float32")
-        assert backbone.provenance()["weights"]["path"].endswith(f"{name}.safetensors")
+        assert (backbone.stride_px, backbone.channels, backbone.size_px) == (8, 128, (64, 64))
+        path = BUNDLED / f"{name}.safetensors"
+        assert path.stat().st_size < 3e6
+        with safe_open(path, "pt") as held:
+            header = json.loads(held.metadata()[FORMAT])
+            assert {held.get_slice(key).get_dtype() for key in held.keys()} == {"F16"}  # noqa: SIM118
+        # The file says how it was made: by the recipe that is shipped, whatever that leaves to the defaults.
+        (tmp_path / "recipe.toml").write_text(header["about"]["recipe"])
+        made = read_recipe(name, str(tmp_path / "recipe.toml"))
+        assert made == read_recipe(name, "ibot-tiny", [f"run.seed={made.run.seed}"])
+        assert header["method"] == name
     with pytest.raises(ck.CouplingKitError, match="couplingkit comes with"):
         ck.load_backbone("bundled:none")

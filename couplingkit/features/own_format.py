@@ -33,6 +33,7 @@ def save_backbone(
     norm_trained: bool = True,
     branch: str = "",
     method: str = "",
+    about: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a backbone so that `load_backbone(path)` needs to be told nothing.
@@ -47,6 +48,7 @@ def save_backbone(
         norm_trained: whether the final norm was trained.
         branch: which network of the method this is: teacher, query, ...
         method: that trained it.
+        about: what else the file is to say, as JSON values: a recipe, a seed.
         overwrite: replace a file.
 
     Raises:
@@ -61,6 +63,7 @@ def save_backbone(
         "norm_trained": norm_trained,
         "branch": branch,
         "method": method,
+        "about": dict(about or {}),
     }
     contiguous = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with new_file(Path(path), overwrite=overwrite) as draft:
