@@ -6,12 +6,12 @@ import os
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
-import couplingkit as ck  # noqa: E402
+import couplingkit as ck
 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 

@@ -115,6 +115,7 @@ def train(
     ):
         begin = time.perf_counter()
         for step, sample in enumerate(_loader(recipe, corpus, sampler, proposals), done):
+            waited = time.perf_counter() - begin
             broken.update(sample["broken"])
             _check_broken(broken, (step - done + 1) * count)
             where = Progress(step, run.steps, sampler.per_epoch)
@@ -123,7 +124,13 @@ def train(
             _check_finite(losses, step, out)
             # The wait for the images counts: what a user sees is images per second of the whole.
             begin, seconds = time.perf_counter(), time.perf_counter() - begin
-            line = {"step": step, **losses, "seconds": seconds, "images_per_s": run.batch_size / seconds}
+            line = {
+                "step": step,
+                **losses,
+                "seconds": seconds,
+                "waited": waited,
+                "images_per_s": run.batch_size / seconds,
+            }
             line |= {"broken": len(broken), "lr": prepared.param_groups[0]["lr"], "epoch": where.epoch}
             line |= {"memory_gib": peak_memory_gib(engine.device)}
             log(line)
