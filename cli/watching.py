@@ -15,7 +15,7 @@ from .options import together
 
 if TYPE_CHECKING:
     from ..probes.probeset import ProbeSet
-    from ..training.loop import Watch
+    from ..training.watch import Watch
 
 __all__ = ["WATCHED", "draw_run", "probe_files", "watch_options", "watching"]
 
@@ -48,7 +48,7 @@ def watching(out: Path, done: int, options: dict[str, Any], device: str) -> Iter
         ArgumentError: TensorBoard is not installed, or only one of the two paths of the probes is given.
         DataError: the probes cannot be made.
     """
-    from ..training.loop import Watch
+    from ..training.watch import Watch
 
     if os.environ.get("RANK", "0") != "0":
         yield Watch(every=options["probe_every"] or 0)

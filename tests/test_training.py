@@ -27,6 +27,7 @@ from couplingkit.training.checkpoint import checkpoints_of
 from couplingkit.training.loop import train
 from couplingkit.training.recipe import build_method, method_names, read_recipe, recipe_names, recipe_toml
 from couplingkit.training.views import CropDataset, StepSampler
+from couplingkit.training.watch import Watch
 
 TINY = """
 [method]
@@ -510,7 +511,7 @@ def test_a_run_that_is_watched_shows_the_networks_and_ends_with_the_same_weights
         weights = ck.load_backbone(str(file), precision="float32")
         seen.append((step, weights(torch.full((1, 3, 32, 32), 0.25))))
 
-    watch = loop.Watch(line=lines.append, look=look, every=3)
+    watch = Watch(line=lines.append, look=look, every=3)
     train(recipe, corpus, tmp_path / "run", device="cpu", watch=watch)
     assert [step for step, _ in seen] == [0, 3, 6, 8]
     assert [line["step"] for line in lines] == list(range(8))

@@ -6,9 +6,9 @@ import json
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +29,12 @@ from .optimizers import build_optimizer
 from .recipe import Optimizer, Recipe, build_method, recipe_toml
 from .teacher import cosine, mean_over_processes, warmed_up
 from .views import CropDataset, StepSampler, collate, to_unit
+from .watch import Watch
 
-__all__ = ["Watch", "check_corpus", "train"]
+__all__ = ["check_corpus", "train"]
 
 BROKEN_SHARE = 0.01
 FEWEST_SEEN = 1000
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What looks at a run while it goes on; it sees files and numbers, and changes nothing.
-
-    Attributes:
-        line: called with each line of the log.
-        look: called with the steps that are done and the weights file of the network that the method is evaluated by,
-            which is there for as long as the call lasts.
-        every: steps between looks; 0 never looks. The first look is at the untrained networks, the last at the end.
-    """
-
-    line: Callable[[LogLine], None] = lambda line: None
-    look: Callable[[int, Path], None] = lambda step, weights: None
-    every: int = 0
-
-    def due(self, done: int, steps: int) -> bool:
-        """Return whether to look after `done` steps of `steps`."""
-        return self.every > 0 and (done % self.every == 0 or done == steps)
 
 
 def train(
@@ -91,7 +72,7 @@ def train(
         OutputError: a checkpoint cannot be written or read.
     """
     engine = open_engine(recipe, device)
-    run, first, count = recipe.run, *own_part(recipe, engine)
+    first, count = own_part(recipe, engine)
     method = build_method(recipe).train()
     optimizer = build_optimizer(method, recipe.optimizer)
     done = _resumed(out, method, optimizer, corpus) if resume else 0
@@ -99,51 +80,76 @@ def train(
         raise ArgumentError(f"out {out} holds checkpoints of another run; choose another, or resume that one.")
     _compile(method, recipe)
     model, prepared = engine.prepare(method, optimizer)
+    running = _Running(engine, recipe, out, method, model, prepared, watch, first, count)
+    steps, seed = recipe.run.steps, recipe.run.seed
     sampler = StepSampler(
-        len(corpus), batch=run.batch_size, seed=run.seed, first=first, count=count, start=done, steps=run.steps
+        len(corpus), batch=recipe.run.batch_size, seed=seed, first=first, count=count, start=done, steps=steps
     )
     if engine.is_main_process and not resume:
         _begin(out, recipe, corpus, engine, about)
     # A run that was stopped may have been stopped before this look.
-    _look(engine, out, done, recipe, method, watch)
-    broken: set[int] = set()
+    _look(running, done)
     shown = progress and engine.is_main_process
     with (
         stop_requests() as asked,
         run_log(out, done, engine.is_main_process) as log,
-        tqdm(total=run.steps, initial=done, desc=recipe.name, unit="step", disable=not shown) as bar,
+        tqdm(total=steps, initial=done, desc=recipe.name, unit="step", disable=not shown) as bar,
     ):
         begin = time.perf_counter()
         for step, sample in enumerate(_loader(recipe, corpus, sampler, proposals), done):
             waited = time.perf_counter() - begin
-            broken.update(sample["broken"])
-            _check_broken(broken, (step - done + 1) * count)
-            where = Progress(step, run.steps, sampler.per_epoch)
-            parts = _parts(sample, recipe, engine, step, first)
-            losses, stop = _step(engine, model, method, prepared, parts, where, recipe.optimizer, asked=bool(asked))
-            _check_finite(losses, step, out)
+            where = Progress(step, steps, sampler.per_epoch)
+            losses, stop = _advance(running, sample, where, done, asked=bool(asked))
             # The wait for the images counts: what a user sees is images per second of the whole.
-            begin, seconds = time.perf_counter(), time.perf_counter() - begin
-            line = {
-                "step": step,
-                **losses,
-                "seconds": seconds,
-                "waited": waited,
-                "images_per_s": run.batch_size / seconds,
-            }
-            line |= {"broken": len(broken), "lr": prepared.param_groups[0]["lr"], "epoch": where.epoch}
-            line |= {"memory_gib": peak_memory_gib(engine.device)}
+            seconds = time.perf_counter() - begin
+            line = _line(running, where, losses) | {"seconds": seconds, "waited": waited}
+            line["images_per_s"] = recipe.run.batch_size / seconds
             log(line)
             if engine.is_main_process:
                 watch.line(line)
             _show(bar, line, losses)
-            if step + 1 == run.steps or stop or (step + 1) % run.checkpoint_every == 0:
-                _save(engine, out, step + 1, recipe, method, prepared)
+            if step + 1 == steps or stop or (step + 1) % recipe.run.checkpoint_every == 0:
+                _save(running, step + 1)
             if stop:
                 raise KeyboardInterrupt
-            _look(engine, out, step + 1, recipe, method, watch)
-            begin = time.perf_counter() if watch.due(step + 1, run.steps) else begin
+            _look(running, step + 1)
+            begin = time.perf_counter()
     return checkpoints_of(out)[-1]
+
+
+@dataclass(frozen=True)
+class _Running:
+    """What a run holds on to: `model` and `optimizer` are the method and its optimizer as the engine wraps them."""
+
+    engine: Accelerator
+    recipe: Recipe
+    out: Path
+    method: Any
+    model: nn.Module
+    optimizer: Any
+    watch: Watch
+    first: int
+    count: int
+    broken: set[int] = field(default_factory=set)
+
+
+def _advance(
+    running: _Running, sample: dict[str, Any], where: Progress, done: int, *, asked: bool
+) -> tuple[dict[str, float], bool]:
+    """Make a step of what was read; return the losses, and whether a process was asked to stop."""
+    running.broken.update(sample["broken"])
+    _check_broken(running.broken, (where.step - done + 1) * running.count)
+    losses, stop = _step(running, _parts(sample, running, where.step), where, asked=asked)
+    _check_finite(losses, where.step, running.out)
+    return losses, stop
+
+
+def _line(running: _Running, where: Progress, losses: Mapping[str, float]) -> LogLine:
+    """Return what the log says of a step."""
+    rate = float(running.optimizer.param_groups[0]["lr"])
+    memory = peak_memory_gib(running.engine.device)
+    counted = {"broken": len(running.broken), "lr": rate, "epoch": where.epoch, "memory_gib": memory}
+    return {"step": where.step, **losses, **counted}
 
 
 def _show(bar: Any, line: LogLine, losses: Mapping[str, float]) -> None:
@@ -213,40 +219,27 @@ def check_corpus(run: Path, corpus: Corpus) -> None:
         raise ArgumentError(f"run {run} was begun on {begun}, and cannot go on with {corpus.describe()}.")
 
 
-def _parts(sample: dict[str, Any], recipe: Recipe, engine: Accelerator, step: int, first: int) -> list[Batch]:
+def _parts(sample: dict[str, Any], running: _Running, step: int) -> list[Batch]:
     """Return the batch of this process, as so many parts as the recipe accumulates gradients over."""
-    crops = to_unit(sample["crops"], engine.device)
-    recoloured = to_unit(sample["recoloured"], engine.device) if recipe.decoupled else crops
-    boxes = [whole.to(engine.device) for whole in sample["boxes"]]
+    recipe, device = running.recipe, running.engine.device
+    crops = to_unit(sample["crops"], device)
+    recoloured = to_unit(sample["recoloured"], device) if recipe.decoupled else crops
+    boxes = tuple(whole.to(device) for whole in sample["boxes"])
     stream, size = Stream(recipe.run.seed).child("step", step), len(crops[0]) // recipe.run.accumulate
-    return [
-        Batch(
-            tuple(crop[begin : begin + size] for crop in crops),
-            tuple(crop[begin : begin + size] for crop in recoloured),
-            stream,
-            first + begin,
-            recipe.run.batch_size,
-            tuple(whole[begin : begin + size] for whole in boxes),
-        )
-        for begin in range(0, size * recipe.run.accumulate, size)
-    ]
+
+    def batch(begin: int) -> Batch:
+        cut = [tuple(view[begin : begin + size] for view in views) for views in (crops, recoloured, boxes)]
+        return Batch(cut[0], cut[1], stream, running.first + begin, recipe.run.batch_size, cut[2])
+
+    return [batch(begin) for begin in range(0, size * recipe.run.accumulate, size)]
 
 
-def _step(
-    engine: Accelerator,
-    model: nn.Module,
-    method: Any,
-    optimizer: Any,
-    parts: Sequence[Batch],
-    where: Progress,
-    settings: Optimizer,
-    *,
-    asked: bool,
-) -> tuple[dict[str, float], bool]:
+def _step(running: _Running, parts: Sequence[Batch], where: Progress, *, asked: bool) -> tuple[dict[str, float], bool]:
     """Make one step; return the losses, means over all processes, and whether any process was asked to stop."""
-    _schedule(optimizer, where, settings)
+    engine, model, method, settings = running.engine, running.model, running.method, running.recipe.optimizer
+    _schedule(running.optimizer, where, settings)
     method.before_step(where)
-    optimizer.zero_grad()
+    running.optimizer.zero_grad()
     sums: dict[str, Tensor] = {}
     for place, batch in enumerate(parts):
         # What is left to the global generator (stochastic depth) depends on step, process and part alone.
@@ -259,7 +252,7 @@ def _step(
         for name, value in (*losses.items(), ("total", total)):
             sums[name] = sums.get(name, 0) + value.detach().float() / len(parts)
     engine.clip_grad_norm_(model.parameters(), settings.clip)
-    optimizer.step()
+    running.optimizer.step()
     method.after_step(where)
     # All processes hear of a stop at the same step, or one would wait for the others for ever.
     said = torch.tensor(float(asked), device=engine.device)
@@ -292,19 +285,21 @@ def _check_broken(broken: set[int], seen: int) -> None:
         )
 
 
-def _save(engine: Accelerator, out: Path, done: int, recipe: Recipe, method: nn.Module, optimizer: Any) -> None:
-    if engine.is_main_process:
-        write_checkpoint(out, done, recipe, method, optimizer.optimizer.state_dict())
-        prune(out, recipe.run.keep_every)
-    engine.wait_for_everyone()
+def _save(running: _Running, done: int) -> None:
+    if running.engine.is_main_process:
+        state = running.optimizer.optimizer.state_dict()
+        write_checkpoint(running.out, done, running.recipe, running.method, state)
+        prune(running.out, running.recipe.run.keep_every)
+    running.engine.wait_for_everyone()
 
 
-def _look(engine: Accelerator, out: Path, done: int, recipe: Recipe, method: nn.Module, watch: Watch) -> None:
-    """Let the watch look at the networks as files, in the first process; the others wait."""
-    if not watch.due(done, recipe.run.steps):
+def _look(running: _Running, done: int) -> None:
+    """Let the watch look at the evaluated network as a file, in the first process; the others wait."""
+    if not running.watch.due(done, running.recipe.run.steps):
         return
-    if engine.is_main_process:
-        with tempfile.TemporaryDirectory(prefix=".look.", dir=out) as folder:
-            write_branches(Path(folder), recipe, method)
-            watch.look(done, Path(folder) / f"{inner_method(method).evaluated}.safetensors")
-    engine.wait_for_everyone()
+    if running.engine.is_main_process:
+        with tempfile.TemporaryDirectory(prefix=".look.", dir=running.out) as folder:
+            write_branches(Path(folder), running.recipe, running.method)
+            evaluated = inner_method(running.method).evaluated
+            running.watch.look(done, Path(folder) / f"{evaluated}.safetensors")
+    running.engine.wait_for_everyone()
