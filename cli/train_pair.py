@@ -91,7 +91,7 @@ def _check_runs(out: Path, recipes: list[Recipe], options: dict[str, Any]) -> No
     """Raise `ArgumentError` if a run is there that another recipe made, or of other images."""
     from ..data.corpus import open_corpus
     from ..errors import ArgumentError
-    from ..training.loop import check_corpus
+    from ..training.checkpoint import check_corpus
     from ..training.recipe import read_recipe
 
     for recipe in recipes:

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import OutputError
+from ..data.corpus import Corpus
+from ..errors import ArgumentError, OutputError
 from ..features.names import as_rgb
 from ..features.own_format import save_backbone
 from ..files import new_folder
@@ -21,6 +22,7 @@ from .recipe import Recipe
 
 __all__ = [
     "CHECKPOINTS",
+    "check_corpus",
     "checkpoints_of",
     "inner_method",
     "last_step",
@@ -112,3 +114,13 @@ def prune(out: Path, keep_every: int) -> None:
         step = int(folder.name.removeprefix("step-"))
         if not keep_every or step % keep_every:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_corpus(run: Path, corpus: Corpus) -> None:
+    """Raise `ArgumentError` if a run was begun on other images: its batches would not be the same any more."""
+    try:
+        begun = json.loads((run / "run.json").read_text())["corpus"]
+    except (OSError, ValueError, KeyError):
+        return
+    if begun != json.loads(json.dumps(corpus.describe())):
+        raise ArgumentError(f"run {run} was begun on {begun}, and cannot go on with {corpus.describe()}.")

@@ -22,7 +22,15 @@ from ..data.corpus import Corpus
 from ..data.proposals import Proposals
 from ..errors import ArgumentError, MeasurementError, OutputError
 from ..streams import Stream
-from .checkpoint import checkpoints_of, inner_method, prune, read_checkpoint, write_branches, write_checkpoint
+from .checkpoint import (
+    check_corpus,
+    checkpoints_of,
+    inner_method,
+    prune,
+    read_checkpoint,
+    write_branches,
+    write_checkpoint,
+)
 from .engine import LogLine, leave_signals_alone, open_engine, own_part, peak_memory_gib, run_log, stop_requests
 from .method import Batch, Progress
 from .optimizers import build_optimizer
@@ -31,7 +39,7 @@ from .teacher import cosine, mean_over_processes, warmed_up
 from .views import CropDataset, StepSampler, collate, to_unit
 from .watch import Watch
 
-__all__ = ["check_corpus", "train"]
+__all__ = ["train"]
 
 BROKEN_SHARE = 0.01
 FEWEST_SEEN = 1000
@@ -47,7 +55,7 @@ def train(
     about: Mapping[str, Any] | None = None,
     progress: bool = False,
     proposals: Proposals | None = None,
-    watch: Watch = Watch(),
+    watch: Watch | None = None,
 ) -> Path:
     """Train a method; return the last checkpoint.
 
@@ -80,7 +88,7 @@ def train(
         raise ArgumentError(f"out {out} holds checkpoints of another run; choose another, or resume that one.")
     _compile(method, recipe)
     model, prepared = engine.prepare(method, optimizer)
-    running = _Running(engine, recipe, out, method, model, prepared, watch, first, count)
+    running = _Running(engine, recipe, out, method, model, prepared, watch or Watch(), first, count)
     steps, seed = recipe.run.steps, recipe.run.seed
     sampler = StepSampler(
         len(corpus), batch=recipe.run.batch_size, seed=seed, first=first, count=count, start=done, steps=steps
@@ -106,7 +114,7 @@ def train(
             line["images_per_s"] = recipe.run.batch_size / seconds
             log(line)
             if engine.is_main_process:
-                watch.line(line)
+                running.watch.line(line)
             _show(bar, line, losses)
             if step + 1 == steps or stop or (step + 1) % recipe.run.checkpoint_every == 0:
                 _save(running, step + 1)
@@ -207,16 +215,6 @@ def _resumed(out: Path, method: nn.Module, optimizer: torch.optim.Optimizer, cor
         optimizer.load_state_dict(state)
         return done
     raise refusals[0]
-
-
-def check_corpus(run: Path, corpus: Corpus) -> None:
-    """Raise `ArgumentError` if a run was begun on other images: its batches would not be the same any more."""
-    try:
-        begun = json.loads((run / "run.json").read_text())["corpus"]
-    except (OSError, ValueError, KeyError):
-        return
-    if begun != json.loads(json.dumps(corpus.describe())):
-        raise ArgumentError(f"run {run} was begun on {begun}, and cannot go on with {corpus.describe()}.")
 
 
 def _parts(sample: dict[str, Any], running: _Running, step: int) -> list[Batch]:
