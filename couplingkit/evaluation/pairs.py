@@ -28,6 +28,7 @@ __all__ = ["PairDifference", "TrainedModel", "difference_table", "evaluate_run",
 QUANTITIES = {
     "cr_mean": "mean coupling rate",
     "ln_cr": "mean of ln(coupling rate): the difference of ln(cr_geomean)",
+    "specificity": "mean coupling rate minus that with a third object in the neighbour's place",
     "displacement": "mean angle by which A's feature moved, rad",
     "accuracy": "share of objects whose nearest neighbour is of their category",
 }
@@ -164,6 +165,10 @@ def _values(model: TrainedModel, quantity: str) -> NDArray[np.float64]:
         return model.objects.rows["correct"].to_numpy(dtype=np.float64, na_value=np.nan)
     if quantity == "ln_cr":
         return np.log(model.measurement.cr)
+    if quantity == "specificity":
+        control = model.measurement.rows["cr_control"].to_numpy(dtype=np.float64, na_value=np.nan)
+        found: NDArray[np.float64] = model.measurement.cr - control
+        return found
     column = {"cr_mean": "cr"}.get(quantity, quantity)
     return model.measurement.rows[column].to_numpy(dtype=np.float64, na_value=np.nan)
 
@@ -171,7 +176,8 @@ def _values(model: TrainedModel, quantity: str) -> NDArray[np.float64]:
 def _photos(model: TrainedModel, quantity: str) -> NDArray[np.int64]:
     if quantity == "accuracy":
         return model.objects.rows["image"].to_numpy(dtype=np.int64)[:, None]
-    return model.measurement.source_images[:, :2]
+    # The control's object comes from a third photo.
+    return model.measurement.source_images[:, : 3 if quantity == "specificity" else 2]
 
 
 def _steps_per_s(run: Path) -> float:

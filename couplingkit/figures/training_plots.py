@@ -16,7 +16,8 @@ from .plots import COLUMN_IN, LEVEL_ONE, STYLE
 __all__ = ["coupling_curves", "loss_figure"]
 
 NOT_LOSSES = ("step", "seconds", "broken", "lr", "epoch", "total", "images_per_s", "memory_gib", "waited")
-COLOURS = ("#33567a", "#c03a2b", "#4f8a5b", "#d99a2b")
+# X, then X-D, as in `pair_figure`.
+COLOURS = ("#c03a2b", "#33567a", "#4f8a5b", "#d99a2b")
 HEIGHT_IN = 2.2
 # Steps that one point of a curve is the mean of, as a share of the run.
 SMOOTHING = 0.02
