@@ -116,7 +116,9 @@ def boxes_for(recipe: Recipe, corpus: Corpus, given: Path | str | None) -> Propo
     wanted = recipe.augmentation.boxes > 0
     if given is not None and not wanted:
         raise ArgumentError(f"--proposals is for soco; {recipe.name} has no boxes.")
-    if given is not None and not recipe.decoupled:
+    if given is not None and recipe.decoupled:
+        raise ArgumentError(f"--proposals is for soco; the boxes of {recipe.name} are RCC's.")
+    if given is not None:
         return read_proposals(Path(given), corpus)
     if wanted and not recipe.decoupled:
         click.echo("No --proposals: objects are RCC's boxes over the whole image, not selective search's.", err=True)

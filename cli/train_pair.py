@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .options import together
-from .train import boxes_for
 from .watching import WATCHED, draw_run, probe_files, watching
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ recipe_options = together(
 @click.option("--probes", type=click.IntRange(20), default=500, show_default=True, help="That are compared on.")
 @click.option("--probe-annotations", type=click.Path(path_type=Path), help="Instances JSON. [default: scenes]")
 @click.option("--probe-images", type=click.Path(path_type=Path), help="Folder of its photos.")
-@click.option("--proposals", type=click.Path(path_type=Path), help="Of `couplingkit proposals`, for soco; one seed.")
 @click.option("--objects", type=click.IntRange(20), default=1000, show_default=True, help="That are classified.")
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it computes."
@@ -47,7 +45,8 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
 
     The runs lie in OUT/METHOD/seed-N and OUT/METHOD-d/seed-N; OUT/comparison gets the runs' numbers (runs.csv), the
     paired differences with their intervals (differences.csv, table.md), the rows behind them, and the figures. The same
-    command goes on where it was stopped; runs that are done are not made again.
+    command goes on where it was stopped; runs that are done are not made again. SoCo's boxes are RCC's in both, so that
+    X and X-D differ in nothing else.
 
     \b
     Example:
@@ -107,16 +106,17 @@ def _check_runs(out: Path, recipes: list[Recipe], options: dict[str, Any]) -> No
 def _train(recipe: Recipe, run: Path, device: str, options: dict[str, Any], shown: tuple[Path, Path]) -> None:
     """Make a run, or what is missing of it; it is looked at with the objects in `shown`."""
     from ..data.corpus import open_corpus
+    from ..study.learning import read_curve
     from ..training.checkpoint import last_step
     from ..training.loop import train
 
     done = last_step(run)
-    if done == recipe.run.steps:
+    looked = not options["probe_every"] or any(line["step"] == done for line in read_curve(run))
+    if done == recipe.run.steps and looked:
         return
     corpus = open_corpus(options["data"], images=options["images"], seed=recipe.run.seed)
     watched = {**{name: options.get(name) for name in WATCHED}, "probes": min(options["probes"], 200)}
-    boxes = boxes_for(recipe, corpus, options["proposals"])
-    about = {"data": options["data"], "images": options["images"], "proposals": options["proposals"], **watched}
+    about = {"data": options["data"], "images": options["images"], **watched}
     about = {key: str(value) if isinstance(value, Path) else value for key, value in about.items()}
     click.echo(f"{recipe.name}, seed {recipe.run.seed}: {run}", err=True)
     try:
@@ -131,7 +131,6 @@ def _train(recipe: Recipe, run: Path, device: str, options: dict[str, Any], show
                 resume=done > 0,
                 about=about,
                 progress=True,
-                proposals=boxes,
                 watch=watch,
             )
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -20,11 +21,14 @@ from couplingkit.data.proposals import (
     write_proposals,
 )
 from couplingkit.errors import ArgumentError, DataError
+from couplingkit.features.sources.timm_convnets import convnet_to_train, stage_channels, stage_maps
 from couplingkit.streams import Stream
 from couplingkit.training.cutting_shapes import box_shares, cells_of_boxes
 from couplingkit.training.decoupling import Decoupled
 from couplingkit.training.method import Batch, Cutting, Progress
 from couplingkit.training.methods.soco import KEPT_SHARE, SoCo, SoCoSettings, agreement
+from couplingkit.training.recipe import read_recipe
+from couplingkit.training.region_features import RegionHead, levels_of
 from couplingkit.training.views import Augmentation, CropDataset, View
 
 SMALL = SoCoSettings(
@@ -122,6 +126,9 @@ def test_cells_and_shares_against_pixels():
         inside = [keep[b, row // 6, column // 4].item() for row in range(top, bottom) for column in range(left, right)]
         assert shares[b, k].item() == pytest.approx(np.mean(inside) if inside else 0.0, abs=1e-6)
         first_row, first_column, end_row, end_column = cells[b, k].tolist()
+        if not inside:
+            assert (first_row, first_column, end_row, end_column) == (0, 0, 0, 0)
+            continue
         assert 0 <= first_row < end_row <= 4
         assert 0 <= first_column < end_column <= 6
         for row, column in ((row, column) for row in range(top, bottom) for column in range(left, right)):
@@ -181,9 +188,18 @@ def test_selective_search_is_found_once_kept_in_a_file_and_said(tmp_path):
 
 def test_files_of_proposals_that_cannot_be_read(tmp_path):
     corpus = open_corpus("scenes:2")
-    (tmp_path / "broken.npz").write_bytes(b"PK no")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_proposals(tmp_path / "broken.npz", corpus)
+    whole = Proposals(Painted.boxes, np.array([0, 1, 2]), {"version": 1, "corpus": corpus.describe()})
+    write_proposals(tmp_path / "whole.npz", whole)
+    assert read_proposals(tmp_path / "whole.npz", corpus).digest() == whole.digest()
+    content = (tmp_path / "whole.npz").read_bytes()
+    np.save(tmp_path / "array.npy", Painted.boxes)
+    write_proposals(tmp_path / "places.npz", replace(whole, starts=np.array([0, 2, 2])))
+    broken = {"none.npz": b"PK no", "cut.npz": content[:-90], "array.npz": (tmp_path / "array.npy").read_bytes()}
+    for name, damaged in broken.items():
+        (tmp_path / name).write_bytes(damaged)
+    for name in (*broken, "places.npz"):
+        with pytest.raises(DataError, match="cannot be read"):
+            read_proposals(tmp_path / name, corpus)
     about = {"version": 99, "corpus": corpus.describe()}
     write_proposals(tmp_path / "newer.npz", Proposals(Painted.boxes, np.array([0, 1, 2]), about))
     with pytest.raises(DataError, match="newer"):
@@ -255,6 +271,8 @@ def test_bad_settings_and_views():
     with pytest.raises(ArgumentError, match="views must be three"):
         batch = batch_of(2)
         soco().views(Batch(batch.crops[:2], batch.recoloured[:2], batch.stream, 0, 2, batch.boxes[:2]))
+    with pytest.raises(ArgumentError, match="proposals must be at least 2"):
+        soco(proposals=1)
     with pytest.raises(ArgumentError, match="jitter"):
         soco(jitter=0.9)
     with pytest.raises(ArgumentError, match="max_aspect"):
@@ -285,5 +303,75 @@ def test_training_says_where_the_boxes_come_from(tmp_path):
         for name in ("grid", "given")
     ]
     assert losses[0] != losses[1]
-    wrong = CliRunner().invoke(main, ["train", "ibot", *words[2:], *given[:2], "--out", str(tmp_path / "x")])
-    assert wrong.exit_code == 2
+    for method, sentence in (("soco-d", "are RCC's"), ("ibot", "has no boxes")):
+        here = ["ibot-tiny" if word == str(recipe) and method == "ibot" else word for word in words[2:]]
+        wrong = CliRunner().invoke(main, ["train", method, *here, *given[:2], "--out", str(tmp_path / "x")])
+        assert wrong.exit_code == 2
+        assert sentence in wrong.stderr
+    # Other boxes than it was begun with.
+    shutil.rmtree(tmp_path / "given" / "checkpoints" / "step-00000002", ignore_errors=True)
+    write_proposals(tmp_path / "boxes.npz", replace(boxes, boxes=boxes.boxes * 0.9), overwrite=True)
+    other = CliRunner().invoke(main, ["train", "--resume", str(tmp_path / "given"), "--device", "cpu"])
+    assert other.exit_code == 2
+    assert "other proposals" in other.stderr
+
+
+# ---- views and levels -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(100, 300), (300, 100), (427, 640)])
+def test_the_first_view_is_the_whole_image_whatever_its_aspect(size):
+    height, width = size
+    ramp = np.zeros((height, width, 3), dtype=np.uint8)
+    ramp[..., 0] = np.linspace(0, 255, width)[None]
+    ramp[..., 1] = np.linspace(0, 255, height)[:, None]
+    view = View(size=64, scale=(1.0, 1.0), flip=0.0, jitter=0.0, gray=0.0)
+    crop = view.geometry()(torch.from_numpy(ramp).permute(2, 0, 1))
+    assert crop.shape == (3, 64, 64)
+    for channel, axis in ((0, 2), (1, 1)):
+        plane = crop[channel].float().mean(dim=2 - axis)
+        assert plane.min() < 6
+        assert plane.max() > 249
+
+
+def test_every_view_of_the_shipped_recipes_has_a_grid():
+    for name in ("soco-tiny", "soco-coco-800ep"):
+        recipe = read_recipe("soco", name)
+        # Of ResNet-50's stride, and quicker to build.
+        smaller = {"architecture": "resnet18", "hidden": 8, "region": 8, "pyramid": 8}
+        method = SoCo(replace(recipe.method, **({} if name == "soco-tiny" else smaller)), seed=0)
+        grids = [method._grid(torch.zeros(1, 3, view.size, view.size)) for view in recipe.views]
+        assert all(4 <= rows == columns for rows, columns in grids), grids
+        assert recipe.views[0].scale == (1.0, 1.0)
+
+
+def test_boxes_are_read_on_the_level_of_their_size_and_all_levels_learn():
+    sides = torch.tensor([20.0, 47.0, 49.0, 95.0, 97.0, 191.0, 193.0, 224.0])
+    boxes = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], dim=1)[None]
+    assert levels_of(boxes, (224, 224), 4)[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert levels_of(boxes / 3.5, (64, 64), 4)[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    for options in ({}, {"output_stride": 8}):
+        network = convnet_to_train("resnet26", seed=0, settings={**SMALL.options, **options})
+        head = RegionHead(stage_channels(network), 8, 16)
+        maps = stage_maps(network, torch.rand(2, 3, 96, 96))
+        found = head(maps, torch.cat([boxes, boxes]) * 96 / 224, (96, 96))
+        assert found.shape == (16, 16)
+        found.square().sum().backward()
+        layers = [layer for layer in head.pyramid.modules() if isinstance(layer, torch.nn.Conv2d)]
+        grown = [layer.weight.grad.abs().sum() > 0 for layer in layers]
+        assert len(grown) == 8
+        assert all(grown)
+
+
+def test_a_regions_feature_is_that_of_its_place():
+    """A map that is its own coordinates, read by a box, has the box's middle as its mean."""
+    head = RegionHead([2, 2], 2, 4).eval()
+    head.pyramid = torch.nn.Identity()
+    rows, columns = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
+    seen = []
+    head.convolutions.register_forward_hook(lambda module, given, out: seen.append(given[0]))
+    maps = [torch.stack([rows, columns])[None] * 4 + 2, torch.stack([rows, columns])[None, :, :8, :8] * 8 + 4]
+    boxes = torch.tensor([[[8.0, 16.0, 16.0, 24.0], [8.0, 8.0, 56.0, 40.0]]])
+    head(maps, boxes, (64, 64))
+    middles = seen[0].mean(dim=(2, 3))
+    assert torch.allclose(middles, torch.tensor([[20.0, 12.0], [24.0, 32.0]]), atol=0.1)

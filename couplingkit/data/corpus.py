@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -54,7 +55,7 @@ class _Files:
         return _decoded(self.paths[number], str(self.paths[number]))
 
     def describe(self) -> dict[str, Any]:
-        return {"data": self.origin, "images": len(self)}
+        return {"data": self.origin, "images": len(self), "names": _digest(path.name for path in self.paths)}
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,14 @@ class _Shards:
         return _decoded(io.BytesIO(content), f"{path}/{name}")
 
     def describe(self) -> dict[str, Any]:
-        return {"data": self.origin, "images": len(self), "shards": len({member[0] for member in self.members})}
+        shards = len({member[0] for member in self.members})
+        names = _digest(member[1] for member in self.members)
+        return {"data": self.origin, "images": len(self), "shards": shards, "names": names}
+
+
+def _digest(names: Iterable[str]) -> str:
+    """Return what tells one list of names from another."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
 
 
 def open_corpus(data: str, *, images: str | Path | None = None, seed: int = 0) -> Corpus:

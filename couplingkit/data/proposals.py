@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -21,6 +24,10 @@ __all__ = ["ProposalRules", "Proposals", "find_proposals", "fitting_boxes", "rea
 
 Boxes = NDArray[np.float32]
 VERSION = 1
+READ_ERRORS = (
+    *(OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, IndexError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 WHOLE = np.array([[0, 0, 1, 1]], dtype=np.float32)
 
 
@@ -62,6 +69,10 @@ class Proposals:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    def digest(self) -> str:
+        """Return what tells these boxes from others."""
+        return hashlib.sha256(self.boxes.tobytes() + self.starts.tobytes()).hexdigest()[:16]
 
     def of(self, number: int) -> Boxes:
         """Return the boxes of an image, (n, 4)."""
@@ -136,7 +147,9 @@ def read_proposals(path: Path, corpus: Corpus) -> Proposals:
             boxes, starts = held["boxes"], held["starts"]
             about = json.loads(held["about"].tobytes())
         version, origin = int(about["version"]), dict(about["corpus"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        if boxes.ndim != 2 or boxes.shape[1] != 4 or (np.diff(starts) < 1).any() or starts[-1] != len(boxes):
+            raise ValueError("its boxes and their places do not agree")
+    except READ_ERRORS as error:
         raise DataError(
             f"proposals {path} cannot be read ({error}); make them anew by `couplingkit proposals`."
         ) from error

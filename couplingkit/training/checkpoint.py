@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ..data.corpus import Corpus
+from ..data.proposals import Proposals
 from ..errors import ArgumentError, OutputError
 from ..features.names import as_rgb
 from ..features.own_format import save_backbone
@@ -116,11 +117,14 @@ def prune(out: Path, keep_every: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def check_corpus(run: Path, corpus: Corpus) -> None:
+def check_corpus(run: Path, corpus: Corpus, proposals: Proposals | None = None) -> None:
     """Raise `ArgumentError` if a run was begun on other images: its batches would not be the same any more."""
     try:
-        begun = json.loads((run / "run.json").read_text())["corpus"]
+        said = json.loads((run / "run.json").read_text())
+        begun, boxes = said["corpus"], said.get("boxes")
     except (OSError, ValueError, KeyError):
         return
+    if boxes != (proposals.digest() if proposals is not None else None):
+        raise ArgumentError(f"run {run} was begun with other proposals, and cannot go on with these.")
     if begun != json.loads(json.dumps(corpus.describe())):
         raise ArgumentError(f"run {run} was begun on {begun}, and cannot go on with {corpus.describe()}.")

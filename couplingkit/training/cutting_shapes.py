@@ -9,7 +9,7 @@ __all__ = ["box_shares", "cells_of_boxes"]
 
 
 def cells_of_boxes(boxes: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Return the cells that boxes touch, half-open, at least one: int64 (B, K, 4), top, left, bottom, right.
+    """Return the cells that boxes touch, half-open: int64 (B, K, 4), top, left, bottom, right; 0 of empty boxes.
 
     Args:
         boxes: float (B, K, 4), px left, top, right, bottom.
@@ -22,7 +22,9 @@ def cells_of_boxes(boxes: Tensor, grid: tuple[int, int], size: tuple[int, int]) 
         last = torch.ceil(boxes[..., high] / length * cells).clamp(max=cells)
         edges.append((first, torch.maximum(last, first + 1)))
     (top, bottom), (left, right) = edges
-    return torch.stack([top, left, bottom, right], dim=-1).to(torch.int64)
+    cells_of = torch.stack([top, left, bottom, right], dim=-1).to(torch.int64)
+    shown = (boxes[..., 2:] > boxes[..., :2]).all(dim=-1, keepdim=True)
+    return torch.where(shown, cells_of, 0)
 
 
 def box_shares(keep: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -83,7 +83,9 @@ def train(
     first, count = own_part(recipe, engine)
     method = build_method(recipe).train()
     optimizer = build_optimizer(method, recipe.optimizer)
-    done = _resumed(out, method, optimizer, corpus) if resume else 0
+    if resume:
+        check_corpus(out, corpus, proposals)
+    done = _resumed(out, method, optimizer) if resume else 0
     if not resume and checkpoints_of(out):
         raise ArgumentError(f"out {out} holds checkpoints of another run; choose another, or resume that one.")
     _compile(method, recipe)
@@ -94,7 +96,8 @@ def train(
         len(corpus), batch=recipe.run.batch_size, seed=seed, first=first, count=count, start=done, steps=steps
     )
     if engine.is_main_process and not resume:
-        _begin(out, recipe, corpus, engine, about)
+        boxes = proposals.digest() if proposals is not None else None
+        _begin(out, recipe, corpus, engine, {**(about or {}), "boxes": boxes})
     # A run that was stopped may have been stopped before this look.
     _look(running, done)
     shown = progress and engine.is_main_process
@@ -198,9 +201,8 @@ def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler, proposals: Pro
     )
 
 
-def _resumed(out: Path, method: nn.Module, optimizer: torch.optim.Optimizer, corpus: Corpus) -> int:
+def _resumed(out: Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> int:
     """Load the last checkpoint that is whole; return the steps that it has made."""
-    check_corpus(out, corpus)
     found = checkpoints_of(out)
     if not found:
         raise ArgumentError(f"run {out} has no checkpoint to go on from.")

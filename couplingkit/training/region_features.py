@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
-from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.ops import FeaturePyramidNetwork, roi_align
 
-__all__ = ["RegionHead", "perceptron"]
+__all__ = ["RegionHead", "levels_of", "perceptron"]
 
 ALIGNED = 7
 CONVOLUTIONS = 4
+# Boxes below this share of the view's side are read on the finest level; each level above takes twice the size.
+FINEST_SHARE = 48 / 224
 
 
 def perceptron(channels: int, hidden: int, out: int) -> nn.Sequential:
@@ -32,7 +36,6 @@ class RegionHead(nn.Module):
         super().__init__()
         self.names = [str(place) for place in range(len(channels))]
         self.pyramid = FeaturePyramidNetwork(channels, pyramid)
-        self.align = MultiScaleRoIAlign(self.names, output_size=ALIGNED, sampling_ratio=2)
         layers: list[nn.Module] = []
         for _ in range(CONVOLUTIONS):
             layers += [nn.Conv2d(pyramid, pyramid, 3, padding=1, bias=False), nn.BatchNorm2d(pyramid), nn.ReLU(True)]
@@ -48,8 +51,31 @@ class RegionHead(nn.Module):
             size: height and width of the view, px.
         """
         levels = self.pyramid(dict(zip(self.names, maps, strict=True)))
+        flat, chosen = boxes.float().flatten(0, 1), levels_of(boxes, size, len(maps)).flatten()
+        image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
+        regions = torch.cat([image[:, None].float(), flat], dim=1)
         # RoIAlign wants one type; boxes stay float32.
-        levels = {name: level.float() for name, level in levels.items()}
-        aligned = self.align(levels, list(boxes.float()), [size] * len(boxes))
+        first = levels[self.names[0]].float()
+        aligned = first.new_zeros(len(flat), first.shape[1], ALIGNED, ALIGNED)
+        for place, name in enumerate(self.names):
+            level, rows = levels[name].float(), (chosen == place).nonzero()[:, 0]
+            # A map that is rounded up has the stride of one that is not. `aligned`: a cell's value is its middle's.
+            scale = 2.0 ** round(math.log2(level.shape[-1] / size[1]))
+            read = roi_align(level, regions[rows], ALIGNED, spatial_scale=scale, sampling_ratio=2, aligned=True)
+            aligned = aligned.index_copy(0, rows, read)
         features: Tensor = self.out(torch.flatten(self.convolutions(aligned), 1))
         return features
+
+
+def levels_of(boxes: Tensor, size: tuple[int, int], count: int) -> Tensor:
+    """Return the level that each box is read on, 0 the finest: int64 (B, K).
+
+    Args:
+        boxes: float (B, K, 4), px left, top, right, bottom.
+        size: height and width of the view, px.
+        count: of levels.
+    """
+    sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1).sqrt()
+    share = sides / math.sqrt(size[0] * size[1])
+    level = torch.floor(torch.log2((share / FINEST_SHARE).clamp(min=1e-6))) + 1
+    return level.clamp(0, count - 1).to(torch.int64)

@@ -32,7 +32,7 @@ class View:
 
     Attributes:
         size: side, px.
-        scale: range of the crop's share of the image's area.
+        scale: range of the crop's share of the image's area; (1, 1) is the whole image, whatever its aspect.
         flip, jitter, gray, blur, solarize: probabilities.
         strength: brightness, contrast, saturation and hue of the jitter.
     """
@@ -55,7 +55,10 @@ class View:
 
     def geometry(self) -> v2.Transform:
         """Return the transform that crops and flips."""
-        crop = v2.RandomResizedCrop(self.size, self.scale, interpolation=v2.InterpolationMode.BICUBIC, antialias=True)
+        how: dict[str, Any] = {"interpolation": v2.InterpolationMode.BICUBIC, "antialias": True}
+        # A crop of the whole has an aspect of its own, and would lose the sides of a wide photo.
+        whole = self.scale[0] == 1
+        crop = v2.Resize((self.size, self.size), **how) if whole else v2.RandomResizedCrop(self.size, self.scale, **how)
         return v2.Compose([crop, v2.RandomHorizontalFlip(self.flip)])
 
     def colours(self) -> v2.Transform:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,7 @@ __all__ = ["SoCo", "SoCoSettings", "agreement"]
 TERMS = ((0, 1), (1, 0), (0, 2), (2, 0))
 # A box counts in a view where this much of its sides is left, px; in a composite, where this share of it is kept.
 SMALLEST_PX = 8
+SMALLEST_CELL_PX = 4
 KEPT_SHARE = 0.3
 
 
@@ -61,8 +63,10 @@ class SoCoSettings:
     std: RGB = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        for name in ("proposals", "pyramid", "region", "hidden", "dimensions"):
+        for name in ("pyramid", "region", "hidden", "dimensions"):
             check_range(name, getattr(self, name), 1)
+        # A single composite with a single box could not be normalised.
+        check_range("proposals", self.proposals, 2)
         check_range("momentum", self.momentum, 0, 1)
         check_range("jitter", self.jitter, 0, 0.5)
         check_normalisation(self.mean, self.std)
@@ -134,10 +138,11 @@ class SoCo(nn.Module):
         return Views(batch, (whole, *cut), composed=(1, 2), memo=memo, regions=regions)
 
     def _grid(self, crop: Tensor) -> tuple[int, int]:
-        stride = int(self.student.backbone.feature_info[-1]["reduction"])
+        """Return the cells that a view is cut in: of the last map's stride, or the largest part of it that fits."""
         height, width = crop.shape[-2:]
-        if height % stride or width % stride:
-            raise ArgumentError(f"view must be a multiple of {stride} px, but is {height} x {width} px.")
+        stride = math.gcd(int(self.student.backbone.feature_info[-1]["reduction"]), height, width)
+        if stride < SMALLEST_CELL_PX:
+            raise ArgumentError(f"view must be a multiple of {SMALLEST_CELL_PX} px, but is {height} x {width} px.")
         return height // stride, width // stride
 
     def _jittered(self, batch: Batch) -> Tensor:
@@ -155,7 +160,7 @@ class SoCo(nn.Module):
         return torch.where(draws[..., 4:] < 0.5, torch.minimum(corners, limits), boxes)
 
     def losses(self, views: Views) -> dict[str, Tensor]:
-        """Return `objects`: the sum of the four terms, each a mean over the boxes that both views show."""
+        """Return `objects`: the sum of the four terms, each a mean over the boxes (of this process) that both show."""
         boxes = views.memo["boxes"]
         predictions = [
             self.predictor_of(without_cells(crop, keep, self.settings.mean), boxes[view])
