@@ -630,8 +630,8 @@ for kill in range(kills + 1):
         train(recipe, corpus, out, device="cpu", resume=last_step(out) > 0)
         os._exit(0)
     if kill < kills:
-        # From the start of a run up to the middle of a save: anywhere.
-        begin, wait = time.time(), float(torch.rand((), generator=draw)) * 0.35
+        # Soon after a checkpoint: within a step or a save, and of the last ones before the first step.
+        begin, wait = time.time(), float(torch.rand((), generator=draw)) * 0.04
         goal = min(last_step(out) + 1, 7)
         while last_step(out) < goal and time.time() - begin < 100:
             time.sleep(0.001)
