@@ -38,10 +38,13 @@ __all__ = ["train"]
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it computes."
 )
 def train(method: str | None, listing: bool, resume: Path | None, device: str, **options: Any) -> None:
-    """Train METHOD: ibot, or ibot-d with Region Collaborative Cutout and the de-coupling branch.
+    """Train METHOD: ibot, densecl, soco, maskalign, moco, or ibot-d, densecl-d, ... with Region Collaborative Cutout
+    and the de-coupling branch.
 
     X and X-D see the same crops in the same order from the same seed, so that their coupling rates can be set side by
-    side. A run folder is a model of `couplingkit measure` (its teacher, or --branch student).
+    side. A run folder is a model of `couplingkit measure`: the network that the method is evaluated by (iBOT's teacher,
+    the online network of the others), or that of --branch. With --resume only --probe-every, --tensorboard and
+    --device may be given.
 
     \b
     Examples:
