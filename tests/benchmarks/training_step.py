@@ -67,7 +67,7 @@ def main():
         f"cutting {cut / one:.1%} of a step"
     )
     with tempfile.TemporaryDirectory() as folder:
-        short = read_recipe(asked.method, name, [*changes, f"run.steps={asked.rounds + 2}", "run.workers=2"])
+        short = read_recipe(asked.method, name, [*changes, f"run.steps={asked.rounds + 2}", "run.workers=0"])
         train(short, open_corpus("scenes:4000"), Path(folder) / "run", device="cpu")
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
     said = [json.loads(line) for line in lines[1:]]
