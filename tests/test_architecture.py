@@ -48,7 +48,7 @@ HOMES = {
     },
     # Selective search, and nothing else; an optional extra.
     "cv2": {"couplingkit/data/proposals.py"},
-    "accelerate": {"couplingkit/training/loop.py", "couplingkit/training/engine.py"},
+    "accelerate": {"couplingkit/training/engine.py", "couplingkit/training/step.py"},
     "transformers": {"couplingkit/features/sources/transformers_networks.py"},
     "safetensors": {"couplingkit/features/checkpoints.py", "couplingkit/features/own_format.py"},
     # segmentation.py is the part of coco.py that knows RLE; scenes.py encodes through it.

@@ -22,7 +22,7 @@ import couplingkit as ck
 from couplingkit.data.corpus import open_corpus
 from couplingkit.errors import ArgumentError, BackboneError, DataError, MeasurementError, OutputError
 from couplingkit.study.learning import read_curve
-from couplingkit.training import loop
+from couplingkit.training import step
 from couplingkit.training.checkpoint import checkpoints_of
 from couplingkit.training.loop import train
 from couplingkit.training.recipe import build_method, method_names, read_recipe, recipe_names, recipe_toml
@@ -374,14 +374,14 @@ def test_a_run_folder_is_a_model(whole_run):
 @pytest.mark.parametrize("stop", [3, 6])
 def test_a_run_that_was_stopped_ends_with_the_same_weights(whole_run, corpus, tmp_path, monkeypatch, stop):
     recipe, run = whole_run
-    check = loop._check_finite
+    check = step._check_finite
 
-    def failing(losses, step, out):
-        check(losses, step, out)
-        if step == stop:
+    def failing(losses, number, out):
+        check(losses, number, out)
+        if number == stop:
             raise RuntimeError("the plug")
 
-    monkeypatch.setattr(loop, "_check_finite", failing)
+    monkeypatch.setattr(step, "_check_finite", failing)
     with pytest.raises(RuntimeError, match="the plug"):
         train(recipe, corpus, tmp_path / "run", device="cpu")
     monkeypatch.undo()
@@ -420,14 +420,14 @@ def test_a_run_stays_on_its_images_and_out_of_the_folder_of_another(whole_run, c
 def test_queues_and_momentum_are_part_of_what_is_resumed(corpus, tmp_path, monkeypatch):
     recipe = read_recipe("densecl-d", write(tmp_path / "densecl.toml", DENSECL))
     train(recipe, corpus, tmp_path / "whole", device="cpu")
-    check = loop._check_finite
+    check = step._check_finite
 
-    def failing(losses, step, out):
-        check(losses, step, out)
-        if step == 3:
+    def failing(losses, number, out):
+        check(losses, number, out)
+        if number == 3:
             raise RuntimeError("the plug")
 
-    monkeypatch.setattr(loop, "_check_finite", failing)
+    monkeypatch.setattr(step, "_check_finite", failing)
     with pytest.raises(RuntimeError, match="the plug"):
         train(recipe, corpus, tmp_path / "run", device="cpu")
     monkeypatch.undo()

@@ -15,18 +15,19 @@ from .plots import COLUMN_IN, INK, LEVEL_ONE, MARK, STYLE
 __all__ = ["pair_figure"]
 
 HEIGHT_IN = 3.4
+# Of the names of the decoupled ones.
+SUFFIX = "-d"
 # Between X and X-D, and between the seeds of one of them, where methods are 1 apart.
 APART, SPREAD = 0.36, 0.18
 
 
-def pair_figure(runs: pd.DataFrame, *, suffix: str = "-d", width_in: float = COLUMN_IN) -> Figure:
+def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
     """Draw the coupling rate and the accuracy of each run with its interval, X and X-D of a method side by side.
 
     An open mark stands where more than 5 % of the denominators are clipped.
 
     Args:
         runs: one row a run, columns method, seed, cr_mean, accuracy and their bounds (`run_table`).
-        suffix: of the names of the decoupled ones.
         width_in: inches.
 
     Raises:
@@ -34,14 +35,14 @@ def pair_figure(runs: pd.DataFrame, *, suffix: str = "-d", width_in: float = COL
     """
     if runs.empty:
         raise ArgumentError("runs must hold at least one row; train something first.")
-    names = list(dict.fromkeys(str(name).removesuffix(suffix) for name in runs["method"]))
+    names = list(dict.fromkeys(str(name).removesuffix(SUFFIX) for name in runs["method"]))
     with rc_context(STYLE):
         figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
         above.axhline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
         for axes, column, label in ((above, "cr_mean", "cr_mean"), (below, "accuracy", "1-NN accuracy")):
             for place, name in enumerate(names):
-                for method, side, colour in ((name, -1, MARK), (name + suffix, 1, INK)):
+                for method, side, colour in ((name, -1, MARK), (name + SUFFIX, 1, INK)):
                     part = runs[runs["method"] == method].sort_values("seed")
                     _draw_runs(axes, part, column, place + side * APART / 2, colour)
             axes.set_ylabel(label)
@@ -50,7 +51,7 @@ def pair_figure(runs: pd.DataFrame, *, suffix: str = "-d", width_in: float = COL
         below.axhline(float(runs["chance"].mean()), color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (1, 2)))
         below.set_ylim(0, 1)
         places = [place + side * APART / 2 for place in range(len(names)) for side in (-1, 1)]
-        below.set_xticks(places, [name + ending for name in names for ending in ("", suffix)])
+        below.set_xticks(places, [name + ending for name in names for ending in ("", SUFFIX)])
         below.set_xlim(-0.6, len(names) - 0.4)
     return figure
 

@@ -58,10 +58,9 @@ def loss_figure(lines: Sequence[Mapping[str, float]], *, width_in: float = COLUM
 def coupling_curves(
     runs: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
     *,
-    statistic: str = "cr_mean",
     width_in: float = COLUMN_IN,
 ) -> Figure:
-    """Draw a statistic of the coupling over the steps of training, a colour per method.
+    """Draw the mean coupling rate over the steps of training, a colour per method.
 
     One run of a method is drawn with its interval; of several, each is a thin line and their mean a thick one, at the
     steps after which all were looked at. An open mark stands where more than 5 % of the denominators are clipped, so
@@ -69,7 +68,6 @@ def coupling_curves(
 
     Args:
         runs: method -> its runs -> their looks (`read_curve`), first step first.
-        statistic: of `STATISTICS`.
         width_in: inches.
 
     Raises:
@@ -80,28 +78,26 @@ def coupling_curves(
         axes = figure.subplots()
         axes.axhline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
         for place, (label, curves) in enumerate(runs.items()):
-            _draw_method(axes, label, curves, statistic, COLOURS[place % len(COLOURS)])
+            _draw_method(axes, label, curves, COLOURS[place % len(COLOURS)])
         axes.set_xlabel("step")
-        axes.set_ylabel(statistic)
+        axes.set_ylabel("cr_mean")
         axes.legend(frameon=False)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
     return figure
 
 
-def _draw_method(
-    axes: Any, label: str, curves: Sequence[Sequence[Mapping[str, float]]], statistic: str, colour: str
-) -> None:
+def _draw_method(axes: Any, label: str, curves: Sequence[Sequence[Mapping[str, float]]], colour: str) -> None:
     every = [{line["step"] for line in curve} for curve in curves]
     common = set.intersection(*every) if every else set()
     if not common:
         raise ArgumentError(f"runs of {label} must be looked at after the same steps, but were after {every}.")
     curves = [[line for line in curve if line["step"] in common] for curve in curves]
     steps = sorted(common)
-    values = np.array([[line[statistic] for line in curve] for curve in curves])
+    values = np.array([[line["cr_mean"] for line in curve] for curve in curves])
     clipped = np.array([[line["clipped_denominator"] for line in curve] for curve in curves]).mean(axis=0)
     if len(curves) == 1:
-        low, high = ([line[f"{statistic}_{side}"] for line in curves[0]] for side in ("low", "high"))
+        low, high = ([line[f"cr_mean_{side}"] for line in curves[0]] for side in ("low", "high"))
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     else:
         for one in values:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import check_range
-from .method import Batch, Cutting, Progress, Views
+from .method import Batch, Cutting, Progress, Views, pixels_of_cells
 
 __all__ = ["Decoupled", "chosen_rows", "composites"]
 
@@ -52,9 +52,8 @@ def composites(batch: Batch, view: int, rows: Tensor, keep: Tensor) -> Tensor:
     partner = rows ^ 1
     # The last one of an odd batch has no partner behind it; nobody else has the one before it at that distance.
     partner = torch.where(partner < len(batch), partner, rows - 1)
-    scale = (crop.shape[-2] // keep.shape[-2], crop.shape[-1] // keep.shape[-1])
-    pixels = keep.repeat_interleave(scale[0], dim=1).repeat_interleave(scale[1], dim=2)
-    return torch.where(pixels[:, None], crop[rows], donor_view[partner])
+    pixels = pixels_of_cells(keep, (crop.shape[-2], crop.shape[-1]))
+    return torch.where(pixels, crop[rows], donor_view[partner])
 
 
 class Decoupled(nn.Module):

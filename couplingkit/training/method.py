@@ -13,7 +13,17 @@ from ..features.names import RGB
 from ..streams import Stream
 from .cutout import check_strategy, cutout, region_cutout
 
-__all__ = ["Batch", "Cutting", "Method", "Progress", "Views", "check_normalisation", "full_precision"]
+__all__ = [
+    "Batch",
+    "Cutting",
+    "Method",
+    "Progress",
+    "Views",
+    "cells_of_view",
+    "check_normalisation",
+    "full_precision",
+    "pixels_of_cells",
+]
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,20 @@ class Views:
     composed: tuple[int, ...]
     memo: dict[str, Any] = field(default_factory=dict)
     regions: tuple[Tensor, ...] = ()
+
+
+def cells_of_view(crop: Tensor, stride_px: int) -> tuple[int, int]:
+    """Return the cells (h, w) of a view (..., H, W), or raise `ArgumentError` where they do not tile it."""
+    height, width = crop.shape[-2:]
+    if height % stride_px or width % stride_px:
+        raise ArgumentError(f"view must be a multiple of {stride_px} px, but is {height} x {width} px.")
+    return height // stride_px, width // stride_px
+
+
+def pixels_of_cells(keep: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return bool (B, 1, H, W) of bool cells (B, h, w) that tile the picture."""
+    rows, columns = size[0] // keep.shape[-2], size[1] // keep.shape[-1]
+    return keep.repeat_interleave(rows, dim=1).repeat_interleave(columns, dim=2)[:, None]
 
 
 def full_precision(like: Tensor) -> torch.autocast:

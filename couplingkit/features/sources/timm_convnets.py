@@ -13,7 +13,9 @@ from ...errors import BackboneError, near
 from ..opened import seeded
 from .timm_shapes import known_architectures
 
-__all__ = ["convnet_to_train", "last_map", "stage_channels", "stage_maps"]
+__all__ = ["convnet_to_train", "last_map", "last_stride_px", "stage_channels", "stage_maps", "stages_of"]
+
+STAGES = 4
 
 
 def convnet_to_train(architecture: str, *, seed: int, settings: Mapping[str, Any] | None = None) -> nn.Module:
@@ -52,12 +54,22 @@ def last_map(network: Any, images: Tensor) -> Tensor:
     return found
 
 
-def stage_maps(network: Any, images: Tensor, *, count: int = 4) -> list[Tensor]:
-    """Return the last `count` stages' maps of normalised images (B, 3, H, W), finest first."""
+def stage_maps(network: Any, images: Tensor) -> list[Tensor]:
+    """Return the maps of the four stages for normalised images (B, 3, H, W), finest first."""
     found: list[Tensor] = network.forward_intermediates(images, intermediates_only=True)
-    return found[-count:]
+    return found[-STAGES:]
 
 
-def stage_channels(network: Any, *, count: int = 4) -> list[int]:
-    """Return the channels of the last `count` stages."""
-    return [int(stage["num_chs"]) for stage in network.feature_info[-count:]]
+def stage_channels(network: Any) -> list[int]:
+    """Return the channels of the four stages."""
+    return [int(stage["num_chs"]) for stage in network.feature_info[-STAGES:]]
+
+
+def last_stride_px(network: Any) -> int:
+    """Return px per cell of the last map."""
+    return int(network.feature_info[-1]["reduction"])
+
+
+def stages_of(network: nn.Module) -> list[nn.Module]:
+    """Return the stages themselves."""
+    return [module for name, module in network.named_children() if name.startswith(("layer", "stages", "blocks"))]

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import ArgumentError, check_range
+from ...errors import check_range
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_training import embed_cells, token_features, vit_to_train
 from ...pixels import normalize
-from ..method import Batch, Cutting, Progress, Views, check_normalisation, full_precision
+from ..method import Batch, Cutting, Progress, Views, cells_of_view, check_normalisation, full_precision
 from ..teacher import cosine, follow, mean_over_processes
 
 __all__ = ["IBOT", "Head", "IBOTSettings", "cross_entropy"]
@@ -172,10 +172,7 @@ class IBOT(nn.Module):
 
     def grid(self, crop: Tensor) -> tuple[int, int]:
         """Return the cells (h, w) of a crop."""
-        height, width = crop.shape[-2:]
-        if height % self.patch_px or width % self.patch_px:
-            raise ArgumentError(f"view must be a multiple of {self.patch_px} px, but is {height} x {width} px.")
-        return height // self.patch_px, width // self.patch_px
+        return cells_of_view(crop, self.patch_px)
 
     def views(self, batch: Batch) -> Views:
         """Cut each view; all cells of a view that is spared are kept."""

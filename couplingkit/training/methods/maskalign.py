@@ -15,7 +15,7 @@ from ...features.loading import load_backbone
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_training import class_attention, embed_cells, run_tokens, token_levels, vit_to_train
 from ...pixels import normalize
-from ..method import Batch, Cutting, Progress, Views, check_normalisation
+from ..method import Batch, Cutting, Progress, Views, cells_of_view, check_normalisation
 
 __all__ = ["Alignment", "MaskAlign", "MaskAlignSettings", "chosen_cells", "whitened"]
 
@@ -158,11 +158,7 @@ class MaskAlign(nn.Module):
         return Views(batch, tuple(keep), views.composed, views.memo)
 
     def _grid(self, crop: Tensor) -> tuple[int, int]:
-        patch = int(self.student.patch_embed.patch_size[0])
-        height, width = crop.shape[-2:]
-        if height % patch or width % patch:
-            raise ArgumentError(f"view must be a multiple of {patch} px, but is {height} x {width} px.")
-        return height // patch, width // patch
+        return cells_of_view(crop, int(self.student.patch_embed.patch_size[0]))
 
     def _chosen(self, views: Views, view: int, grid: tuple[int, int], count: int) -> Tensor:
         """Return the cells of each image, int64 (B, count); drawn for the images of all processes."""

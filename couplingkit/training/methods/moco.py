@@ -13,9 +13,18 @@ from torch import Tensor, nn
 
 from ...errors import ArgumentError, check_range
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
-from ...features.sources.timm_convnets import convnet_to_train, last_map
+from ...features.sources.timm_convnets import convnet_to_train, last_map, last_stride_px, stages_of
 from ...pixels import normalize
-from ..method import Batch, Cutting, Progress, Views, check_normalisation, full_precision
+from ..method import (
+    Batch,
+    Cutting,
+    Progress,
+    Views,
+    cells_of_view,
+    check_normalisation,
+    full_precision,
+    pixels_of_cells,
+)
 from ..teacher import follow, gathered, mean_statistics, process_count, process_index
 
 __all__ = ["ConvBranch", "MoCo", "MoCoSettings", "Queue", "info_nce", "without_cells"]
@@ -97,16 +106,15 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
     query, key = query.float(), key.detach().float()
     own = (query * key).sum(dim=-1, keepdim=True)
     with full_precision(query):
-        others = query @ queue.detach().clone().T
+        others = query @ queue.detach().T
     logits = torch.cat([own, others], dim=-1) / temperature
     return torch.logsumexp(logits, dim=-1) - logits[..., 0]
 
 
 def without_cells(images: Tensor, keep: Tensor, colour: RGB) -> Tensor:
     """Return images (B, 3, H, W) whose cells outside `keep`, bool (B, h, w), show a colour."""
-    scale = images.shape[-2] // keep.shape[-2], images.shape[-1] // keep.shape[-1]
-    pixels = keep.repeat_interleave(scale[0], dim=1).repeat_interleave(scale[1], dim=2)
-    return torch.where(pixels[:, None], images, images.new_tensor(colour)[:, None, None])
+    pixels = pixels_of_cells(keep, (images.shape[-2], images.shape[-1]))
+    return torch.where(pixels, images, images.new_tensor(colour)[:, None, None])
 
 
 class ConvBranch(nn.Module):
@@ -183,11 +191,7 @@ class MoCo(nn.Module):
 
     def grid(self, crop: Tensor) -> tuple[int, int]:
         """Return the cells (h, w) of a crop."""
-        stride = int(self.student.backbone.feature_info[-1]["reduction"])
-        height, width = crop.shape[-2:]
-        if height % stride or width % stride:
-            raise ArgumentError(f"view must be a multiple of {stride} px, but is {height} x {width} px.")
-        return height // stride, width // stride
+        return cells_of_view(crop, last_stride_px(self.student.backbone))
 
     def views(self, batch: Batch) -> Views:
         """Cut the query's view; the key's is whole, and the one that composites are made of."""
@@ -247,8 +251,4 @@ class MoCo(nn.Module):
 
     def blocks(self) -> list[nn.Module]:
         """Return what is worth compiling."""
-        return [stage for branch in (self.student, self.teacher) for stage in _stages(branch.backbone)]
-
-
-def _stages(backbone: nn.Module) -> list[nn.Module]:
-    return [module for name, module in backbone.named_children() if name.startswith(("layer", "stages", "blocks"))]
+        return [stage for branch in (self.student, self.teacher) for stage in stages_of(branch.backbone)]

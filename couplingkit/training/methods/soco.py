@@ -14,10 +14,16 @@ from torch import Tensor, nn
 
 from ...errors import ArgumentError, check_range
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
-from ...features.sources.timm_convnets import convnet_to_train, stage_channels, stage_maps
+from ...features.sources.timm_convnets import (
+    convnet_to_train,
+    last_stride_px,
+    stage_channels,
+    stage_maps,
+    stages_of,
+)
 from ...pixels import normalize
 from ..cutting_shapes import box_shares, cells_of_boxes
-from ..method import Batch, Cutting, Progress, Views, check_normalisation
+from ..method import Batch, Cutting, Progress, Views, cells_of_view, check_normalisation
 from ..region_features import RegionHead, perceptron
 from ..teacher import cosine, follow, mean_statistics
 from .moco import without_cells
@@ -139,11 +145,8 @@ class SoCo(nn.Module):
 
     def _grid(self, crop: Tensor) -> tuple[int, int]:
         """Return the cells that a view is cut in: of the last map's stride, or the largest part of it that fits."""
-        height, width = crop.shape[-2:]
-        stride = math.gcd(int(self.student.backbone.feature_info[-1]["reduction"]), height, width)
-        if stride < SMALLEST_CELL_PX:
-            raise ArgumentError(f"view must be a multiple of {SMALLEST_CELL_PX} px, but is {height} x {width} px.")
-        return height // stride, width // stride
+        stride = math.gcd(last_stride_px(self.student.backbone), *crop.shape[-2:])
+        return cells_of_view(crop, max(stride, SMALLEST_CELL_PX))
 
     def _jittered(self, batch: Batch) -> Tensor:
         """Return the first view's boxes, half of them moved and resized by up to `jitter` of their sides."""
@@ -222,12 +225,7 @@ class SoCo(nn.Module):
 
     def blocks(self) -> list[nn.Module]:
         """Return what is worth compiling."""
-        return [
-            stage
-            for branch in (self.student, self.teacher)
-            for name, stage in branch.backbone.named_children()
-            if name.startswith("layer")
-        ]
+        return [stage for branch in (self.student, self.teacher) for stage in stages_of(branch.backbone)]
 
 
 def _large_enough(boxes: Tensor) -> Tensor:

@@ -1,0 +1,130 @@
+"""A run and what was read for it in, one step made and what the log says of it out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..errors import MeasurementError
+from ..streams import Stream
+from .checkpoint import checkpoints_of
+from .engine import LogLine, peak_memory_gib
+from .method import Batch, Progress
+from .recipe import Optimizer, Recipe
+from .teacher import cosine, mean_over_processes, warmed_up
+from .views import to_unit
+from .watch import Watch
+
+__all__ = ["Running", "advance", "log_line"]
+
+BROKEN_SHARE = 0.01
+FEWEST_SEEN = 1000
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a run holds on to: `model` and `optimizer` are the method and its optimizer as the engine wraps them."""
+
+    engine: Accelerator
+    recipe: Recipe
+    out: Path
+    method: Any
+    model: nn.Module
+    optimizer: Any
+    watch: Watch
+    first: int
+    count: int
+    broken: set[int] = field(default_factory=set)
+
+
+def advance(
+    running: Running, sample: dict[str, Any], where: Progress, done: int, *, asked: bool
+) -> tuple[dict[str, float], bool]:
+    """Make a step of what was read; return the losses, and whether a process was asked to stop."""
+    running.broken.update(sample["broken"])
+    _check_broken(running.broken, (where.step - done + 1) * running.count)
+    losses, stop = _step(running, _parts(sample, running, where.step), where, asked=asked)
+    _check_finite(losses, where.step, running.out)
+    return losses, stop
+
+
+def log_line(running: Running, where: Progress, losses: Mapping[str, float]) -> LogLine:
+    """Return what the log says of a step."""
+    rate = float(running.optimizer.param_groups[0]["lr"])
+    memory = peak_memory_gib(running.engine.device)
+    counted = {"broken": len(running.broken), "lr": rate, "epoch": where.epoch, "memory_gib": memory}
+    return {"step": where.step, **losses, **counted}
+
+
+def _parts(sample: dict[str, Any], running: Running, step: int) -> list[Batch]:
+    """Return the batch of this process, as so many parts as the recipe accumulates gradients over."""
+    recipe, device = running.recipe, running.engine.device
+    crops = to_unit(sample["crops"], device)
+    recoloured = to_unit(sample["recoloured"], device) if recipe.decoupled else crops
+    boxes = tuple(whole.to(device) for whole in sample["boxes"])
+    stream, size = Stream(recipe.run.seed).child("step", step), len(crops[0]) // recipe.run.accumulate
+
+    def batch(begin: int) -> Batch:
+        cut = [tuple(view[begin : begin + size] for view in views) for views in (crops, recoloured, boxes)]
+        return Batch(cut[0], cut[1], stream, running.first + begin, recipe.run.batch_size, cut[2])
+
+    return [batch(begin) for begin in range(0, size * recipe.run.accumulate, size)]
+
+
+def _step(running: Running, parts: Sequence[Batch], where: Progress, *, asked: bool) -> tuple[dict[str, float], bool]:
+    """Make one step; return the losses, means over all processes, and whether any process was asked to stop."""
+    engine, model, method, settings = running.engine, running.model, running.method, running.recipe.optimizer
+    _schedule(running.optimizer, where, settings)
+    method.before_step(where)
+    running.optimizer.zero_grad()
+    sums: dict[str, Tensor] = {}
+    for place, batch in enumerate(parts):
+        # What is left to the global generator (stochastic depth) depends on step, process and part alone.
+        torch.manual_seed(batch.stream.child("global", engine.process_index, place).torch_seed())
+        with nullcontext() if place + 1 == len(parts) else engine.no_sync(model):
+            with engine.autocast():
+                losses: dict[str, Tensor] = model(method.views(batch))
+                total = torch.stack(list(losses.values())).sum()
+            engine.backward(total / len(parts))
+        for name, value in (*losses.items(), ("total", total)):
+            sums[name] = sums.get(name, 0) + value.detach().float() / len(parts)
+    engine.clip_grad_norm_(model.parameters(), settings.clip)
+    running.optimizer.step()
+    method.after_step(where)
+    # All processes hear of a stop at the same step, or one would wait for the others for ever.
+    said = torch.tensor(float(asked), device=engine.device)
+    *means, stop = mean_over_processes(torch.stack([*sums.values(), said])).tolist()
+    return dict(zip(sums, means, strict=True)), stop > 0
+
+
+def _schedule(optimizer: Any, where: Progress, settings: Optimizer) -> None:
+    """Set learning rate and weight decay of a step."""
+    warmup = min(round(settings.warmup_epochs * where.steps_per_epoch), where.steps // 2)
+    lr = warmed_up(0.0, settings.lr, settings.final_lr, step=where.step, warmup=warmup, steps=where.steps)
+    decay = cosine(settings.weight_decay, settings.final_weight_decay, where.share)
+    for group, weight in zip(optimizer.param_groups, (decay, 0.0), strict=True):
+        group["lr"], group["weight_decay"] = lr, weight
+
+
+def _check_finite(losses: dict[str, float], step: int, out: Path) -> None:
+    if all(math.isfinite(value) for value in losses.values()):
+        return
+    found = checkpoints_of(out)
+    parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+    last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
+    raise MeasurementError(f"step {step} lost a number that is not finite ({parts}); {last}.")
+
+
+def _check_broken(broken: set[int], seen: int) -> None:
+    if len(broken) > BROKEN_SHARE * max(seen, FEWEST_SEEN):
+        raise MeasurementError(
+            f"{len(broken)} of the first {seen} images cannot be read, more than {BROKEN_SHARE:.0%}; mend the data."
+        )
