@@ -42,8 +42,10 @@ def spread_out(queries: list[ObjectQuery], count: int) -> list[ObjectQuery]:
 def photos_of(photos: list[PhotoObjects], folder: Path) -> Pictures:
     """Read annotated photos, with the pixels as their masks are drawn on."""
     from ..data.cutouts import read_photo
+    from ..data.photo_files import photo_files
 
-    return Pictures([photo.image.file_name for photo in photos], [read_photo(folder, photo.image) for photo in photos])
+    files = photo_files(folder)
+    return Pictures([photo.image.file_name for photo in photos], [read_photo(files, photo.image) for photo in photos])
 
 
 def annotated(paths: tuple[Path, ...], annotations: Path) -> tuple[Pictures, dict[int, PhotoObjects]]:
@@ -54,6 +56,7 @@ def annotated(paths: tuple[Path, ...], annotations: Path) -> tuple[Pictures, dic
     """
     from ..data.coco import read_instances, read_objects
     from ..data.cutouts import read_photo
+    from ..data.photo_files import photo_files
     from ..data.photos import open_photo
 
     known_photos = list(read_instances(annotations).images.values())
@@ -62,7 +65,7 @@ def annotated(paths: tuple[Path, ...], annotations: Path) -> tuple[Pictures, dic
 
     def read(path: Path) -> NDArray[np.uint8]:
         if path in records:
-            return read_photo(path.parent, replace(records[path], file_name=path.name))
+            return read_photo(photo_files(path.parent), replace(records[path], file_name=path.name))
         click.echo(f"Note: {annotations} does not know {path.name}; it is shown without masks.", err=True)
         return open_photo(path)
 

@@ -113,7 +113,7 @@ def _write(
         pd.concat(objects).to_csv(draft / "objects.csv", index=False)
         for recipe in recipes[:2]:
             (draft / f"{recipe.name}.toml").write_text(recipe_toml(recipe))
-        (draft / "probes.json").write_text(probes.manifest())
+        (draft / "probes.json").write_text(probes.manifest().text())
         facts = [{"measured": m.measurement.provenance, "classified": m.objects.provenance} for m in models]
         (draft / "provenance.json").write_text(json.dumps({"command": command_line(), "models": facts}, indent=1))
         figures = {

@@ -148,7 +148,7 @@ def write_run(
     with new_folder(folder, overwrite=overwrite) as draft:
         pd.concat([measurement.rows for measurement in measurements]).to_csv(draft / "rows.csv", index=False)
         (draft / "summary.json").write_text(json.dumps(document, indent=1) + "\n")
-        (draft / "probes.json").write_text(probes.manifest())
+        (draft / "probes.json").write_text(probes.manifest().text())
         drawn = {"coupling": coupling_figure(measurements), **(figures or {})}
         for name, figure in drawn.items():
             for suffix in ("png", "pdf"):

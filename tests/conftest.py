@@ -16,6 +16,14 @@ import couplingkit as ck
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory):
+    """A cache of parsed annotations of the tests' own; commands that are started inherit it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COUPLINGKIT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield Path(os.environ["COUPLINGKIT_CACHE"])
+
+
 @pytest.fixture(scope="session")
 def scenes(tmp_path_factory):
     """(instances json, image folder) of 40 scenes."""

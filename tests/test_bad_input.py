@@ -53,9 +53,9 @@ def test_no_such_file(tmp_path, scenes):
     [
         ('{"images": [', "not valid JSON"),
         ("", "is empty"),
-        ("[1, 2]", "no list 'images'"),
-        ('{"images": [], "annotations": []}', "no list 'categories'"),
-        ('{"images": {}, "annotations": [], "categories": []}', "no list 'images'"),
+        ("[1, 2]", "Expected `object`"),
+        ('{"images": [], "annotations": []}', "required field `categories`"),
+        ('{"images": {}, "annotations": [], "categories": []}', "`$.images`"),
         ("\x00\x01", "not valid JSON"),
     ],
 )
@@ -70,12 +70,17 @@ def first_used(content):
     return max(content["annotations"], key=lambda annotation: annotation["area"])
 
 
+def set_segmentation(segmentation):
+    """Of every object: masks are read of those that are used."""
+    return lambda content: [annotation.update(segmentation=segmentation) for annotation in content["annotations"]]
+
+
 def set_polygon(coordinates):
-    return lambda content: first_used(content).update(segmentation=[coordinates])
+    return set_segmentation([coordinates])
 
 
 def change_rle(**fields):
-    return lambda content: first_used(content)["segmentation"].update(**fields)
+    return lambda content: [annotation["segmentation"].update(**fields) for annotation in content["annotations"]]
 
 
 def double(kind):
@@ -88,17 +93,20 @@ def double(kind):
         (set_polygon([10, 10, 90, 10, 90, 90, 10]), "7 coordinates"),
         (set_polygon([10, 10, 900, 10, 900, 90, 10, 90]), "outside its photo"),
         (set_polygon([-40, 10, 90, 10, 90, 90, -40, 90]), "outside its photo"),
-        (set_polygon([10, 10, float("nan"), 10, 90, 90, 10, 90]), "outside its photo"),
+        (set_polygon([10, 10, float("nan"), 10, 90, 90, 10, 90]), "not valid JSON"),
         (set_polygon([10, 10, "x", 10, 90, 90, 10, 90]), "list of numbers"),
-        (lambda content: first_used(content).update(segmentation=[1, 2, 3, 4, 5, 6]), "list of numbers"),
+        (set_segmentation([1, 2, 3, 4, 5, 6]), "list of numbers"),
+        (set_segmentation([[30, 30, 36, 30, 36, 36, 30, 36]]), "contradicts itself"),
+        (set_segmentation([[30, 30, 36, 30]]), "its mask holds none"),
         (change_rle(size=[320, 383]), "RLE has size"),
         (change_rle(counts="12"), "damaged"),
         (change_rle(counts=[5, 7]), "damaged"),
         (change_rle(counts=[-5, 320 * 384 + 5]), "damaged"),
         (lambda content: first_used(content).update(image_id=999), "no such image"),
         (lambda content: first_used(content).update(category_id=999), "no such category"),
-        (lambda content: first_used(content).pop("id"), "no integer 'id'"),
-        (lambda content: content["images"][0].pop("width"), "positive integer width"),
+        (lambda content: first_used(content).pop("id"), "required field `id`"),
+        (lambda content: content["images"][0].pop("width"), "required field `width`"),
+        (lambda content: content["images"][0].update(width=0), "positive integer width"),
         (double("annotations"), "twice"),
         (double("images"), "twice"),
         (double("categories"), "twice"),

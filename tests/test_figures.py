@@ -1,5 +1,7 @@
 """Figures keep their labels inside, whatever is drawn; tables escape and shorten."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ def measurements(probes):
 
 
 def renamed(measurement, name):
-    return ck.Measurement(**{**vars(measurement), "name": name})
+    return dataclasses.replace(measurement, name=name)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])

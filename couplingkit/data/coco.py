@@ -1,23 +1,38 @@
-"""Instances JSON in, an index of the objects that may be pasted out; nothing is decoded to pixels here."""
+"""Instances JSON in, an index of the objects that may be pasted out; a mask is read when its object is asked for."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from ..errors import DataError, check_range, listed
-from .segmentation import polygon_extent, segmentation_rle, tight_box
+import numpy as np
+from numpy.typing import NDArray
 
-__all__ = ["CocoIndex", "Eligibility", "ImageRecord", "ObjectRecord", "PhotoObjects", "read_instances", "read_objects"]
+from ..errors import DataError, check_range
+from .instances import InstanceTable, object_mask
+from .instances_cache import read_table
+from .segmentation import tight_box
+
+__all__ = [
+    "CocoIndex",
+    "Eligibility",
+    "ImageRecord",
+    "ObjectRecord",
+    "Objects",
+    "PhotoObjects",
+    "Photos",
+    "read_instances",
+    "read_objects",
+]
 
 # Annotators click near the border, not on it: of COCO's objects that the photo cuts off, about a third has a mask
 # that ends 1 or 2 px inside. So a mask this close to the border touches it.
 BORDER_PX = 2
+# What a file states of an object and what its mask says may differ by the rounding of polygons, and no more.
+STATED_AREA = 2.0
+STATED_PX, STATED_SHARE = 4.0, 0.05
 
 
 @dataclass(frozen=True)
@@ -49,7 +64,7 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class ObjectRecord:
-    """One eligible object: its mask as compressed RLE, the mask's pixel count and tight box (px of its photo)."""
+    """One object: its mask as compressed RLE, the mask's pixel count and tight box (px of its photo)."""
 
     annotation_id: int
     image_id: int
@@ -62,9 +77,72 @@ class ObjectRecord:
     rle: dict[str, Any]
 
 
+class Photos(Mapping[int, ImageRecord]):
+    """The photos of an annotation file by their ids, in ascending order."""
+
+    def __init__(self, table: InstanceTable):
+        self._table = table
+        self._rows = {identity: row for row, identity in enumerate(table.image_ids.tolist())}
+
+    def __getitem__(self, image_id: int) -> ImageRecord:
+        row = self._rows[image_id]
+        width, height = (int(side) for side in self._table.sizes[row])
+        return ImageRecord(int(image_id), self._table.file_name(row), width, height)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+class Objects(Sequence[ObjectRecord]):
+    """The eligible objects, by ascending annotation id; a record is made, and its mask read, when it is asked for.
+
+    Attributes:
+        ids: int64 (N,), annotation ids.
+        image_ids: int64 (N,).
+        categories: int64 (N,), places in `category_names`.
+        category_names: of the whole file.
+        areas: float64 (N,), px of the mask, as the file states it.
+        extents: float64 (N, 2), width and height of the box in px, as the file states it.
+    """
+
+    def __init__(self, table: InstanceTable, rows: NDArray[np.int64], path: Path):
+        self._table, self._rows, self._path = table, rows, path
+        self.ids = table.ids[rows]
+        self.image_ids = table.image_ids[table.image[rows]] if rows.size else table.ids[rows]
+        self.categories = table.category[rows]
+        self.category_names = table.category_names()
+        self.areas = table.area[rows]
+        self.extents = table.box[rows, 2:]
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> ObjectRecord: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> list[ObjectRecord]: ...
+
+    def __getitem__(self, place: int | slice) -> ObjectRecord | list[ObjectRecord]:
+        if isinstance(place, slice):
+            return [self[one] for one in range(len(self))[place]]
+        return _record(self._table, int(self._rows[place]), self._path)
+
+    def place_of(self, annotation_id: int) -> int | None:
+        """Return the place of an object; None if it is not eligible or not there."""
+        place = int(np.searchsorted(self.ids, annotation_id))
+        return place if place < len(self.ids) and self.ids[place] == annotation_id else None
+
+
 @dataclass(frozen=True)
 class CocoIndex:
     """What an instances JSON offers: its photos, its eligible objects by annotation id, and what was dropped.
+
+    Whether an object is eligible is told by the area and the box that the file states of it (and worked out from the
+    mask where it states none). When an object is used, its mask must agree with them.
 
     Attributes:
         sha256: of the annotation file's bytes.
@@ -74,11 +152,33 @@ class CocoIndex:
 
     path: Path
     sha256: str
-    images: dict[int, ImageRecord]
-    objects: tuple[ObjectRecord, ...]
+    images: Photos
+    objects: Objects
     annotations: int
     dropped: dict[str, int]
     eligibility: Eligibility
+
+    def record(self, annotation_id: int) -> ObjectRecord:
+        """Return an eligible object with its mask.
+
+        Raises:
+            DataError: it is not there, or its mask is broken or not what the file states of it.
+        """
+        return self.objects[self._place(annotation_id)]
+
+    def _place(self, annotation_id: int) -> int:
+        place = self.objects.place_of(annotation_id)
+        if place is None:
+            raise DataError(f"annotations {self.path} have no eligible object {annotation_id}.")
+        return place
+
+    def image_of(self, annotation_id: int) -> int:
+        """Return the photo of an eligible object; errors as in `record`."""
+        return int(self.objects.image_ids[self._place(annotation_id)])
+
+    def category_of(self, annotation_id: int) -> str:
+        """Return the category of an eligible object; errors as in `record`."""
+        return self.objects.category_names[self.objects.categories[self._place(annotation_id)]]
 
     def what_was_dropped(self) -> str:
         """Return the counts as the tail of a sentence, with the options that loosen the rules."""
@@ -95,47 +195,48 @@ class CocoIndex:
 def read_instances(path: str | Path, eligibility: Eligibility = Eligibility()) -> CocoIndex:
     """Read an instances JSON (polygons, uncompressed and compressed RLE, crowds) into an index.
 
+    Large files are parsed once: what is needed of them is kept in the user's cache folder ($COUPLINGKIT_CACHE).
+
     Args:
         path: the JSON file, in the format of COCO 2017's `instances_*.json`.
         eligibility: the rules; objects that fail one are counted under its name.
 
     Raises:
-        DataError: the file is missing, not JSON, not COCO, or contradicts itself (unknown or double ids, a polygon
-            with an odd number of coordinates or outside its photo, an RLE of another size than its photo).
+        DataError: the file is missing, not JSON, not COCO, or contradicts itself (unknown or double ids; of objects
+            that are used: a polygon with an odd number of coordinates or outside its photo, an RLE of another size
+            than its photo).
     """
     path = Path(path)
-    content, digest = _read_json(path)
-    images = _image_records(content["images"], path)
-    categories = _category_names(content["categories"], path)
-    dropped = Counter({"crowd": 0, "no mask": 0, "small": 0, "border": 0})
-    objects: dict[int, ObjectRecord] = {}
-    seen: set[int] = set()
-    for annotation in content["annotations"]:
-        identity = _identity(annotation, "annotation", path)
-        if identity in seen:
-            raise DataError(f"{path}: annotation {identity} stands there twice; ids must be unique.")
-        seen.add(identity)
-        image = images.get(annotation.get("image_id"))
-        category = categories.get(annotation.get("category_id"))
-        if image is None or category is None:
-            key, kind = ("image_id", "image") if image is None else ("category_id", "category")
-            raise DataError(
-                f"{path}: annotation {identity} has {key} {annotation.get(key)!r}, but no such {kind} is listed."
-            )
-        found = _object_record(annotation, image, category, eligibility, path)
-        if isinstance(found, str):
-            dropped[found] += 1
-        else:
-            objects[identity] = found
+    table, sha256 = read_table(path)
+    rule = _first_failed(table, eligibility)
+    names = ("crowd", "no mask", "small", "border")
     return CocoIndex(
         path=path,
-        sha256=digest,
-        images=images,
+        sha256=sha256,
+        images=Photos(table),
         # By id, not by place in the file: a re-ordered file gives the same probes.
-        objects=tuple(objects[key] for key in sorted(objects)),
-        annotations=len(seen),
-        dropped=dict(dropped),
+        objects=Objects(table, np.flatnonzero(rule == 0), path),
+        annotations=len(table.ids),
+        dropped={name: int((rule == number).sum()) for number, name in enumerate(names, 1)},
         eligibility=eligibility,
+    )
+
+
+def _first_failed(table: InstanceTable, rules: Eligibility) -> NDArray[np.int64]:
+    """Return the number of the first rule that drops each annotation; 0 where none does."""
+    sizes = table.sizes[table.image] if len(table.ids) else np.zeros((0, 2))
+    # Boxes of polygons lie between pixels; masks do not.
+    near, far = np.round(table.box[:, :2]), np.round(table.box[:, :2] + table.box[:, 2:])
+    margin = np.minimum(near, sizes - far).min(axis=1, initial=np.inf)
+    return np.select(
+        [
+            table.crowd,
+            (table.length == 0) | (table.area <= 0),
+            table.area < rules.min_area,
+            (margin <= BORDER_PX) & (not rules.border),
+        ],
+        [1, 2, 3, 4],
+        0,
     )
 
 
@@ -151,111 +252,49 @@ class PhotoObjects:
 def read_objects(path: str | Path, image_ids: Iterable[int]) -> dict[int, PhotoObjects]:
     """Read all that an instances JSON says of some photos, eligible or not; errors as in `read_instances`."""
     path = Path(path)
-    content, _ = _read_json(path)
-    images = _image_records(content["images"], path)
-    categories = _category_names(content["categories"], path)
-    wanted: dict[int, tuple[list[ObjectRecord], list[ObjectRecord]]] = {identity: ([], []) for identity in image_ids}
-    every = Eligibility(min_area=1, border=True)
-    for annotation in content["annotations"]:
-        if annotation.get("image_id") in wanted:
-            objects, crowds = wanted[annotation["image_id"]]
-            crowd = bool(annotation.get("iscrowd"))
-            image, category = images[annotation["image_id"]], categories[annotation["category_id"]]
-            found = _object_record({**annotation, "iscrowd": 0}, image, category, every, path)
-            if not isinstance(found, str):
-                (crowds if crowd else objects).append(found)
-    return {
-        identity: PhotoObjects(images[identity], *(tuple(sorted(part, key=_by_id)) for part in parts))
-        for identity, parts in wanted.items()
-    }
+    table, _ = read_table(path)
+    photos = Photos(table)
+    order = np.argsort(table.image, kind="stable")
+    bounds = np.searchsorted(table.image[order], np.arange(len(photos) + 1))
+    places = {identity: row for row, identity in enumerate(photos)}
+    found = {}
+    for identity in image_ids:
+        of_photo = order[bounds[places[identity]] : bounds[places[identity] + 1]]
+        masked = [int(row) for row in of_photo if table.length[row]]
+        # Not checked against what the file states: nothing is chosen by it here.
+        records = {row: _described(table, row, path) for row in masked}
+        objects, crowds = (
+            tuple(record for row, record in records.items() if record is not None and table.crowd[row] == crowd)
+            for crowd in (False, True)
+        )
+        found[identity] = PhotoObjects(photos[identity], objects, crowds)
+    return found
 
 
-def _by_id(record: ObjectRecord) -> int:
-    return record.annotation_id
-
-
-def _read_json(path: Path) -> tuple[dict[str, Any], str]:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"annotations {path} cannot be read ({error.strerror}); give the path of an instances JSON."
-        ) from error
-    if not raw.strip():
-        raise DataError(f"annotations {path} is empty; an instances JSON was expected.")
-    try:
-        content = json.loads(raw)
-    except ValueError as error:
-        raise DataError(f"annotations {path} is not valid JSON ({error}); was it cut short?") from error
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise DataError(
-                f"annotations {path} is not an instances JSON: it has no list '{key}' "
-                "(COCO's instances_*.json has images, annotations and categories)."
-            )
-    return content, hashlib.sha256(raw).hexdigest()
-
-
-def _identity(record: Any, kind: str, path: Path) -> int:
-    identity = record.get("id") if isinstance(record, dict) else None
-    if not isinstance(identity, int) or isinstance(identity, bool):
-        raise DataError(f"{path}: the {kind} {str(record)[:80]} has no integer 'id'.")
-    return identity
-
-
-def _image_records(records: Iterable[Any], path: Path) -> dict[int, ImageRecord]:
-    images: dict[int, ImageRecord] = {}
-    for record in records:
-        identity = _identity(record, "image", path)
-        name, width, height = (record.get(key) for key in ("file_name", "width", "height"))
-        if not (isinstance(name, str) and name and _positive(width) and _positive(height)):
-            raise DataError(f"{path}: image {identity} needs a file_name and a positive integer width and height.")
-        if identity in images:
-            raise DataError(f"{path}: image {identity} stands there twice; ids must be unique.")
-        images[identity] = ImageRecord(identity, name, width, height)
-    return images
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _category_names(records: Iterable[Any], path: Path) -> dict[int, str]:
-    names: dict[int, str] = {}
-    for record in records:
-        identity = _identity(record, "category", path)
-        if identity in names:
-            raise DataError(f"{path}: category {identity} stands there twice; ids must be unique.")
-        names[identity] = str(record.get("name", identity))
-    doubles = [name for name, count in Counter(names.values()).items() if count > 1]
-    if doubles:
-        # Pairing goes by name; two ids of one name would pass for two categories.
-        raise DataError(f"{path}: categories of the same name: {listed(doubles)}; names must be unique.")
-    return names
-
-
-def _object_record(
-    annotation: dict[str, Any], image: ImageRecord, category: str, rules: Eligibility, path: Path
-) -> ObjectRecord | str:
-    """Return the object, or the name of the first rule that drops it."""
-    if annotation.get("iscrowd"):
-        return "crowd"
-    segmentation = annotation.get("segmentation")
-    if not segmentation:
-        return "no mask"
-    where = f"{path}: annotation {annotation['id']}"
-    if isinstance(segmentation, list):
-        extent = polygon_extent(segmentation, image.width, image.height, where)
-        if extent is None:
-            return "no mask"
-        # A mask lies within its polygon's extent (rounded outwards); most objects are too small and need no more.
-        if (extent[0] + 2) * (extent[1] + 2) < rules.min_area:
-            return "small"
-    rle = segmentation_rle(segmentation, image.width, image.height, where)
+def _described(table: InstanceTable, row: int, path: Path) -> ObjectRecord | None:
+    """Return an annotation with its mask; None where the mask is empty."""
+    rle = object_mask(table, row, path)
+    if rle is None:
+        return None
     area, left, top, width, height = tight_box(rle)
-    if area < rules.min_area:
-        return "small" if area else "no mask"
-    margin = min(left, top, image.width - left - width, image.height - top - height)
-    if margin <= BORDER_PX and not rules.border:
-        return "border"
-    return ObjectRecord(annotation["id"], image.image_id, category, area, left, top, width, height, rle)
+    category = table.category_names()[table.category[row]]
+    image_id = int(table.image_ids[table.image[row]])
+    return ObjectRecord(int(table.ids[row]), image_id, category, area, left, top, width, height, rle)
+
+
+def _record(table: InstanceTable, row: int, path: Path) -> ObjectRecord:
+    found = _described(table, row, path)
+    stated_area, box = float(table.area[row]), table.box[row]
+    if found is None:
+        raise DataError(
+            f"{path}: annotation {table.ids[row]} has an area of {stated_area:g} px, but its mask holds none."
+        )
+    slack = STATED_PX + STATED_SHARE * np.array([box[2], box[3], box[2], box[3]])
+    apart = np.abs(np.array([found.left, found.top, found.width, found.height]) - box)
+    if not (stated_area / STATED_AREA <= found.area <= stated_area * STATED_AREA and (apart <= slack).all()):
+        raise DataError(
+            f"{path}: annotation {found.annotation_id} states an area of {stated_area:g} px and a box of "
+            f"{', '.join(f'{side:g}' for side in box)}, but its mask has {found.area} px and the box {found.left}, "
+            f"{found.top}, {found.width}, {found.height}; the file contradicts itself."
+        )
+    return found

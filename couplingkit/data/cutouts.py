@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import DataError, listed
+from ..errors import DataError
 from .coco import CocoIndex, ImageRecord, ObjectRecord
+from .photo_files import PhotoFiles, photo_files
 from .segmentation import rle_mask
 
 __all__ = ["READ_ERRORS", "CutoutStore", "ObjectCutout", "photo_canvas", "read_photo", "resize_cutout"]
@@ -46,7 +49,7 @@ class ObjectCutout:
     mask: NDArray[np.bool_]
 
 
-def read_photo(folder: Path, record: ImageRecord) -> NDArray[np.uint8]:
+def read_photo(photos: PhotoFiles, record: ImageRecord) -> NDArray[np.uint8]:
     """Return a photo as uint8 (H, W, 3), exactly the size its record says.
 
     Pixels are taken as stored (an EXIF rotation is not applied), as the masks of COCO are drawn.
@@ -54,21 +57,21 @@ def read_photo(folder: Path, record: ImageRecord) -> NDArray[np.uint8]:
     Raises:
         DataError: the file is missing, truncated, no image, of more than 8 bits a channel, or of another size.
     """
-    path = folder / record.file_name
+    place = photos.place(record.file_name)
     try:
-        with Image.open(path) as image:
+        with photos.open(record.file_name) as stream, Image.open(stream) as image:
             if image.size != (record.width, record.height):
                 raise DataError(
-                    f"image {path} is {image.width} x {image.height} px, but the annotations say "
+                    f"image {place} is {image.width} x {image.height} px, but the annotations say "
                     f"{record.width} x {record.height}; its masks would not fit."
                 )
             if image.mode not in PLAIN_MODES:
-                raise DataError(f"image {path} has mode {image.mode}; images of 8 bits a channel can be read.")
+                raise DataError(f"image {place} has mode {image.mode}; images of 8 bits a channel can be read.")
             return np.array(image.convert("RGB"))
     except FileNotFoundError as error:
-        raise DataError(f"image {path} is missing; is --images the folder that file_name starts from?") from error
-    except READ_ERRORS as error:
-        raise DataError(f"image {path} cannot be read ({error}); it is truncated or no image.") from error
+        raise DataError(f"image {place} is missing; is --images the folder that file_name starts from?") from error
+    except (*READ_ERRORS, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"image {place} cannot be read ({error}); it is truncated or no image.") from error
 
 
 class CutoutStore:
@@ -76,7 +79,7 @@ class CutoutStore:
 
     Args:
         index: the annotations.
-        folder: where the photos lie.
+        images: where the photos lie: a folder, a zip or a tar.
         wanted: annotation ids that will be asked for; when a photo is decoded, all of its wanted objects are cut,
             so that a photo is decoded once.
         cache_bytes: bound of the cache, in bytes of pixels; the least recently used objects leave it first.
@@ -85,39 +88,31 @@ class CutoutStore:
     def __init__(
         self,
         index: CocoIndex,
-        folder: str | Path,
+        images: str | Path,
         *,
         wanted: Iterable[int] = (),
         cache_bytes: int = CACHE_BYTES,
     ):
         self.index = index
-        self.folder = Path(folder)
+        self.photos = photo_files(images)
         self.cache_bytes = cache_bytes
         self.decoded_photos = 0
-        self._records = {record.annotation_id: record for record in index.objects}
-        self._wanted_by_image: dict[int, list[ObjectRecord]] = {}
+        self._records: dict[int, ObjectRecord] = {}
+        self._wanted_by_image: dict[int, list[int]] = {}
         for annotation_id in dict.fromkeys(wanted):
-            record = self._records[annotation_id]
-            self._wanted_by_image.setdefault(record.image_id, []).append(record)
+            self._wanted_by_image.setdefault(index.image_of(annotation_id), []).append(annotation_id)
         self._cache: OrderedDict[int, ObjectCutout] = OrderedDict()
         self._held_bytes = 0
 
     def record(self, annotation_id: int) -> ObjectRecord:
-        """Return what the index says of an object."""
+        """Return an object with its mask; it is read once."""
+        if annotation_id not in self._records:
+            self._records[annotation_id] = self.index.record(annotation_id)
         return self._records[annotation_id]
 
     def check_photos(self, image_ids: Iterable[int]) -> None:
         """Raise `DataError` if a photo's file is missing, before hours are spent on the others."""
-        if not self.folder.is_dir():
-            what = "is no folder" if self.folder.exists() else "does not exist"
-            raise DataError(f"images folder {self.folder} {what}; give the folder that file_name starts from.")
-        names = [self.index.images[image_id].file_name for image_id in dict.fromkeys(image_ids)]
-        missing = [name for name in names if not (self.folder / name).is_file()]
-        if missing:
-            raise DataError(
-                f"images missing in {self.folder}: {len(missing)} of {len(names)} needed ({listed(missing, most=3)}); "
-                "is --images the folder that file_name starts from?"
-            )
+        self.photos.check(self.index.images[image_id].file_name for image_id in dict.fromkeys(image_ids))
 
     def cutout(self, annotation_id: int) -> ObjectCutout:
         """Return an object, from the cache or cut out of its photo now."""
@@ -125,11 +120,11 @@ class CutoutStore:
         if held is not None:
             self._cache.move_to_end(annotation_id)
             return held
-        wanted = self._records[annotation_id]
+        wanted = self.record(annotation_id)
         pixels = self.photo(wanted.image_id)
-        for record in self._wanted_by_image.get(wanted.image_id, []):
-            if record.annotation_id not in self._cache and record is not wanted:
-                self._keep(_cut(pixels, record))
+        for other in self._wanted_by_image.get(wanted.image_id, []):
+            if other not in self._cache and other != annotation_id:
+                self._keep(_cut(pixels, self.record(other)))
         cutout = _cut(pixels, wanted)
         self._keep(cutout)
         return cutout
@@ -137,7 +132,7 @@ class CutoutStore:
     def photo(self, image_id: int) -> NDArray[np.uint8]:
         """Decode a whole photo: uint8 (H, W, 3)."""
         self.decoded_photos += 1
-        return read_photo(self.folder, self.index.images[image_id])
+        return read_photo(self.photos, self.index.images[image_id])
 
     def _keep(self, cutout: ObjectCutout) -> None:
         self._cache[cutout.annotation_id] = cutout

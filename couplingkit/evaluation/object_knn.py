@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from ..data.coco import CocoIndex, ObjectRecord
 from ..data.cutouts import read_photo
+from ..data.photo_files import photo_files
 from ..data.segmentation import rle_mask
 from ..errors import MeasurementError, check_range
 from ..features.backbone import DenseBackbone, LayeredBackbone
@@ -84,14 +85,16 @@ def object_knn(
         DataError: a photo cannot be read.
     """
     check_range("k", k, 1)
-    chosen = list(index.objects)
-    if count is not None and count < len(chosen):
-        order = Stream(seed).child("object knn").generator().permutation(len(chosen))
-        chosen = [chosen[place] for place in sorted(order[:count])]
+    places = list(range(len(index.objects)))
+    if count is not None and count < len(places):
+        order = Stream(seed).child("object knn").generator().permutation(len(places))
+        places = sorted(order[:count].tolist())
+    chosen = [index.objects[place] for place in places]
     by_photo: dict[int, list[ObjectRecord]] = {}
     for record in chosen:
         by_photo.setdefault(record.image_id, []).append(record)
-    photos = (read_photo(Path(images), index.images[identity]) for identity in by_photo)
+    files = photo_files(images)
+    photos = (read_photo(files, index.images[identity]) for identity in by_photo)
     vectors, cells = [], []
     with tqdm(total=len(chosen), desc=backbone.name, unit="object", disable=not progress) as bar:
         shown = read_photos(LayeredBackbone([backbone]), photos, fit=fit, batch_size=batch_size)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.coco import ObjectRecord
+from ..data.coco import Objects
 from ..data.manifest import ObjectPair
 from ..errors import ArgumentError, DataError, check_range
 from ..streams import Stream
@@ -48,6 +48,8 @@ class ProbeSpec:
         pairing: whether A and B have `different` categories, the `same`, or `any`.
         visible: share of A's area that is left visible, in (0, 1].
         control: whether a third object C takes B's place in a fourth image.
+        room: gap that the pair is centred for, where it is more than `gap`: in a sweep over gaps the largest one, so
+            that A stays where it is and B moves. None stands for `gap`.
     """
 
     object_size: int = 80
@@ -56,6 +58,7 @@ class ProbeSpec:
     pairing: Pairing = "different"
     visible: float = 1.0
     control: bool = True
+    room: int | None = None
 
     def __post_init__(self) -> None:
         check_range("object_size", self.object_size, 1, UNITS)
@@ -64,12 +67,28 @@ class ProbeSpec:
         for name, kinds in (("canvas", Canvas), ("pairing", Pairing)):
             if getattr(self, name) not in get_args(kinds):
                 raise ArgumentError(f"{name} must be one of {', '.join(get_args(kinds))}, not {getattr(self, name)!r}.")
-        needed = 2 * self.object_size + self.gap
+        check_range("room", self.reach, self.gap, UNITS)
+        needed = 2 * self.object_size + self.reach
         if needed > UNITS:
             raise ArgumentError(
-                f"the canvas is too small: two objects of object_size {self.object_size} with gap {self.gap} need "
+                f"the canvas is too small: two objects of object_size {self.object_size} with gap {self.reach} need "
                 f"{needed} units, and the canvas has {UNITS}; make object_size or gap smaller."
             )
+
+    @property
+    def reach(self) -> int:
+        """Gap that the pair is centred for."""
+        return self.gap if self.room is None else self.room
+
+    def pictured(self, role: str) -> tuple[Any, ...]:
+        """Return what an image of a probe depends on; two specs that agree in it show the same image.
+
+        Args:
+            role: alone (A), partner (B), together (A and B), control (A and C).
+        """
+        common = (role, self.object_size, self.canvas, self.reach)
+        own = {"alone": (self.visible,), "partner": (self.gap,)}
+        return common + own.get(role, (self.gap, self.visible))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +121,15 @@ def to_px(units: int, side: int) -> int:
     return units * side // UNITS
 
 
-def place(size_a: tuple[int, int], size_b: tuple[int, int], *, gap: int, direction: str, side: int) -> tuple[Box, Box]:
+def place(
+    size_a: tuple[int, int],
+    size_b: tuple[int, int],
+    *,
+    gap: int,
+    direction: str,
+    side: int,
+    room: int | None = None,
+) -> tuple[Box, Box]:
     """Return the boxes of A and B: B in `direction` of A, centres aligned, the pair's bounding box centred.
 
     Args:
@@ -111,16 +138,17 @@ def place(size_a: tuple[int, int], size_b: tuple[int, int], *, gap: int, directi
         gap: between the boxes, px.
         direction: right, left, below or above.
         side: of the canvas, px.
+        room: gap for which the bounding box is centred, px; `gap` itself by default.
 
     >>> place((80, 80), (80, 40), gap=16, direction="right", side=224)
     (Box(left=24, top=72, width=80, height=80), Box(left=120, top=92, width=80, height=40))
     """
     across = 0 if direction in ("right", "left") else 1
-    extent = size_a[across] + gap + size_b[across]
-    start = (side - extent) // 2
+    widest = gap if room is None else room
+    start = (side - size_a[across] - widest - size_b[across]) // 2
     a_first = direction in ("right", "below")
-    along_a = start if a_first else start + size_b[across] + gap
-    along_b = start + size_a[across] + gap if a_first else start
+    along_a = start if a_first else start + size_b[across] + widest
+    along_b = along_a + size_a[across] + gap if a_first else along_a - gap - size_b[across]
     beside_a, beside_b = (side - size_a[1 - across]) // 2, (side - size_b[1 - across]) // 2
     if across == 0:
         return Box(along_a, beside_a, *size_a), Box(along_b, beside_b, *size_b)
@@ -149,12 +177,12 @@ def place_instead(box_a: Box, size: tuple[int, int], *, gap: int, direction: str
 
 
 def draw_pairs(
-    objects: Sequence[ObjectRecord], photos: Sequence[int], spec: ProbeSpec, *, seed: int, count: int
+    objects: Objects, photos: Sequence[int], spec: ProbeSpec, *, seed: int, count: int
 ) -> tuple[ObjectPair, ...]:
     """Draw `count` probes; probe n depends on (seed, n) and on the objects alone.
 
     Args:
-        objects: the eligible ones, in a fixed order.
+        objects: the eligible ones.
         photos: ids of all photos, for `canvas="image"`.
         spec: the probes' look.
         seed: of the whole set.
@@ -172,21 +200,21 @@ def draw_pairs(
 class _Pool:
     """The eligible objects as arrays, so that partners are found without a loop over all of them."""
 
-    def __init__(self, objects: Sequence[ObjectRecord], photos: Sequence[int], spec: ProbeSpec):
+    def __init__(self, objects: Objects, photos: Sequence[int], spec: ProbeSpec):
         self.spec = spec
         self.photos = np.array(sorted(photos), dtype=np.int64)
-        self.ids = [record.annotation_id for record in objects]
-        self.images = np.array([record.image_id for record in objects], dtype=np.int64)
-        names, codes = np.unique([record.category for record in objects], return_inverse=True)
-        self.categories = codes
-        self.sizes = [scaled_size(record.width, record.height, spec.object_size) for record in objects]
-        self.extents = np.array(self.sizes, dtype=np.int64).reshape(-1, 2)
-        self.category_names = names
+        self.ids = objects.ids
+        self.images = objects.image_ids
+        self.categories = objects.categories
+        # As `scaled_size`, for all objects at once.
+        sides = np.maximum(np.round(objects.extents), 1).astype(np.int64)
+        edges = sides.max(axis=1, keepdims=True, initial=1)
+        self.extents = np.maximum((2 * sides * spec.object_size + edges) // (2 * edges), 1)
 
     def pair(self, number: int, stream: Stream) -> ObjectPair:
         direction = DIRECTIONS[stream.child("direction").below(len(DIRECTIONS))]
         lacking = "partner"
-        for attempt in range(ATTEMPTS if self.ids else 0):
+        for attempt in range(ATTEMPTS if len(self.ids) else 0):
             draw = stream.child("attempt", attempt)
             a = draw.child("a").below(len(self.ids))
             b = self._choose(self._partners(a), draw.child("b"))
@@ -197,7 +225,14 @@ class _Pool:
                 lacking = "control"
                 continue
             backdrop = self._backdrop([a, b] if c is None else [a, b, c], draw.child("backdrop"))
-            return ObjectPair(number, self.ids[a], self.ids[b], None if c is None else self.ids[c], direction, backdrop)
+            return ObjectPair(
+                number,
+                int(self.ids[a]),
+                int(self.ids[b]),
+                None if c is None else int(self.ids[c]),
+                direction,
+                backdrop,
+            )
         raise DataError(self._why_none(lacking))
 
     def _choose(self, among: NDArray[np.bool_], stream: Stream) -> int | None:
@@ -219,8 +254,9 @@ class _Pool:
         return strangers if strangers.any() else room
 
     def _fits_beside(self, a: int, b: int, direction: str) -> NDArray[np.bool_]:
-        gap = self.spec.gap
-        box_a, _ = place(self.sizes[a], self.sizes[b], gap=gap, direction=direction, side=UNITS)
+        gap = self.spec.reach
+        sizes = [(int(self.extents[one, 0]), int(self.extents[one, 1])) for one in (a, b)]
+        box_a, _ = place(*sizes, gap=gap, direction=direction, side=UNITS)
         room = room_beside(box_a, gap=gap, direction=direction, side=UNITS)
         fits: NDArray[np.bool_] = self.extents[:, 0 if direction in ("right", "left") else 1] <= room
         return fits
@@ -234,7 +270,7 @@ class _Pool:
         return int(others[stream.below(others.size)])
 
     def _why_none(self, lacking: str) -> str:
-        photos, kinds = len(set(self.images.tolist())), len(self.category_names)
+        photos, kinds = len(np.unique(self.images)), len(np.unique(self.categories))
         have = f"{len(self.ids)} eligible objects of {kinds} categories in {photos} photos"
         if lacking == "control":
             return (

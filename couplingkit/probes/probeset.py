@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,8 @@ from tqdm import tqdm
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
 from ..data.cutouts import CACHE_BYTES, CutoutStore, ObjectCutout, photo_canvas, resize_cutout
-from ..data.manifest import ObjectPair, manifest_text
-from ..errors import DataError
+from ..data.manifest import Manifest, ObjectPair, object_check, read_manifest
+from ..errors import ArgumentError, DataError
 from ..pixels import full_canvas, repeat_to
 from ..streams import Stream
 from .placement import UNITS, Box, ProbeSpec, draw_pairs, place, place_instead, scaled_size, to_px
@@ -36,9 +37,10 @@ class ProbeSet:
         spec: the probes' look.
         pairs: the objects of each probe.
         index: the annotations they come from.
-        images: folder of the photos.
+        images: where the photos are: a folder, a zip or a tar.
         seed: of the draws that rendering needs (noise, hidden tiles).
         cache_bytes: bound of the cutouts kept decoded, in bytes.
+        name: what reports call the set.
 
     Raises:
         DataError: a photo that is needed is missing.
@@ -53,16 +55,20 @@ class ProbeSet:
         *,
         seed: int,
         cache_bytes: int = CACHE_BYTES,
+        name: str = "drawn",
     ):
         self.spec = spec
         self.pairs = tuple(pairs)
         self.index = index
         self.seed = seed
-        self._fingerprint: str | None = None
-        wanted = [key for pair in self.pairs for key in _members(pair)]
+        self.name = name
+        self.promised: str | None = None
+        self._digests: dict[int, bytes] = {}
+        self._manifest: Manifest | None = None
+        wanted = [key for pair in self.pairs for key in pair.members()]
         self.store = CutoutStore(index, images, wanted=wanted, cache_bytes=cache_bytes)
         backdrops = [pair.backdrop for pair in self.pairs if pair.backdrop is not None]
-        self.store.check_photos([*(self.store.record(key).image_id for key in wanted), *backdrops])
+        self.store.check_photos([*(index.image_of(key) for key in wanted), *backdrops])
 
     @classmethod
     def from_coco(
@@ -91,6 +97,40 @@ class ProbeSet:
             )
         pairs = draw_pairs(index.objects, list(index.images), spec, seed=seed, count=count)
         return cls(spec, pairs, index, images, seed=seed, cache_bytes=cache_bytes)
+
+    @classmethod
+    def from_manifest(cls, manifest: str | Path | Manifest, annotations: str | Path, images: str | Path) -> ProbeSet:
+        """Return the probes of a manifest, exactly; `fingerprint` holds their pictures against the manifest's.
+
+        Raises:
+            DataError: the manifest cannot be read, or the annotations have not all of its objects, unchanged.
+        """
+        told = manifest if isinstance(manifest, Manifest) else read_manifest(Path(manifest))
+        try:
+            spec, rules = ProbeSpec(**told.spec), Eligibility(**told.eligibility)
+        except (TypeError, ArgumentError) as error:
+            raise DataError(f"probe set {told.name} asks for what is not known here: {error}") from error
+        index = read_instances(annotations, rules)
+        told.check_objects(index)
+        found = cls(spec, told.pairs, index, images, seed=told.seed, name=told.name)
+        found.promised = told.fingerprint
+        return found
+
+    def vary(self, **changes: Any) -> ProbeSet:
+        """Return the same pairs with another look: fields of `ProbeSpec`. Photos and cutouts are shared.
+
+        Raises:
+            ArgumentError: the look cannot be had (see `ProbeSpec`), or needs other pairs.
+        """
+        spec = replace(self.spec, **changes)
+        if spec.control and not self.spec.control:
+            raise ArgumentError("control needs pairs that were drawn with a third object.")
+        if spec.canvas == "image" and any(pair.backdrop is None for pair in self.pairs):
+            raise ArgumentError("canvas 'image' needs pairs that were drawn with a photo behind them.")
+        other = copy(self)
+        other.spec, other.promised, other._digests, other._manifest = spec, None, {}, None
+        other.__dict__.pop("source_images", None)
+        return other
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -145,46 +185,72 @@ class ProbeSet:
         """Ids of the photos which A, B (and C) of each probe come from: int64 (N, 2 or 3)."""
         columns = 3 if self.spec.control else 2
         return np.array(
-            [[self.store.record(key).image_id for key in _members(pair)[:columns]] for pair in self.pairs],
+            [[self.index.image_of(key) for key in pair.members()[:columns]] for pair in self.pairs],
             dtype=np.int64,
         )
 
     def categories(self, number: int) -> tuple[str, ...]:
         """Return the names of the categories of A, B (and C)."""
-        return tuple(self.store.record(key).category for key in _members(self.pairs[number]))
+        return tuple(self.index.category_of(key) for key in self.pairs[number].members())
 
-    def manifest(self) -> str:
-        """Return which objects and which pairs these are, and the rules that chose them, as JSON text."""
-        header = {
-            "annotations": {"file": self.index.path.name, "sha256": self.index.sha256},
-            "eligibility": asdict(self.index.eligibility),
-            "seed": self.seed,
-            "spec": asdict(self.spec),
-        }
-        return manifest_text(header, self.pairs)
+    def manifest(self) -> Manifest:
+        """Return which objects and which pairs these are, and the rules that chose them."""
+        if self._manifest is None:
+            keys = sorted({key for pair in self.pairs for key in pair.members()})
+            self._manifest = Manifest(
+                name=self.name,
+                annotations={"file": self.index.path.name, "sha256": self.index.sha256},
+                eligibility=asdict(self.index.eligibility),
+                seed=self.seed,
+                spec=asdict(self.spec),
+                fingerprint=self.fingerprint(),
+                objects={key: object_check(self.store.record(key)) for key in keys},
+                pairs=self.pairs,
+            )
+        return self._manifest
 
     def fingerprint(self, *, progress: bool = False) -> str:
-        """Return the SHA-256 of the rendered probes (8-bit images and masks, gray canvas, 224 px).
+        """Return the SHA-256 over the `digests` of all probes, in order: equal ones mean equal pictures.
 
-        Equal fingerprints mean equal pictures, byte for byte. All photos are decoded for it, so that a broken one
-        shows before the first forward pass. It is computed once.
+        All photos are decoded for it, so that a broken one shows before the first forward pass. It is computed once.
 
         Args:
             progress: whether to show a bar.
+
+        Raises:
+            DataError: a photo is broken, or these are not the pictures that the manifest promises.
         """
-        if self._fingerprint is None:
-            digest = hashlib.sha256()
-            gray = torch.full((1, 3, 1, 1), 128, dtype=torch.uint8)
-            with tqdm(self.pairs, desc="checking probes", unit="probe", disable=not progress) as bar:
-                for pair in bar:
-                    probe = probe_images(gray, *self._layers([pair], (UNITS, UNITS)))
-                    for images in (probe.alone, probe.together, probe.partner, probe.control):
-                        if images is not None:
-                            digest.update(images.numpy().tobytes())
-                    digest.update(np.packbits(probe.mask_a.numpy()).tobytes())
-                    digest.update(np.packbits(probe.mask_b.numpy()).tobytes())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        found = hashlib.sha256(b"".join(self.digests(range(len(self)), progress=progress))).hexdigest()
+        if self.promised not in (None, found):
+            raise DataError(
+                f"the probe set {self.name} comes out as other pictures here than its manifest promises (fingerprint "
+                f"{found[:12]}, not {str(self.promised)[:12]}): --images are not the photos that it was made with, or "
+                "were encoded anew."
+            )
+        return found
+
+    def digests(self, numbers: Iterable[int], *, progress: bool = False) -> list[bytes]:
+        """Return the SHA-256 of some probes as they are drawn (8-bit images and masks, gray canvas, 224 px)."""
+        wanted = list(numbers)
+        lacking = [number for number in wanted if number not in self._digests]
+        for number in tqdm(lacking, desc="checking probes", unit="probe", disable=not (progress and lacking)):
+            self._digests[number] = self._digest(self.pairs[number])
+        return [self._digests[number] for number in wanted]
+
+    def know_digests(self, digests: Sequence[bytes]) -> None:
+        """Take over the digests of all probes, which other processes worked out."""
+        self._digests = dict(enumerate(digests))
+
+    def _digest(self, pair: ObjectPair) -> bytes:
+        gray = torch.full((1, 3, 1, 1), 128, dtype=torch.uint8)
+        probe = probe_images(gray, *self._layers([pair], (UNITS, UNITS)))
+        digest = hashlib.sha256()
+        for images in (probe.alone, probe.together, probe.partner, probe.control):
+            if images is not None:
+                digest.update(images.numpy().tobytes())
+        digest.update(np.packbits(probe.mask_a.numpy()).tobytes())
+        digest.update(np.packbits(probe.mask_b.numpy()).tobytes())
+        return digest.digest()
 
     def _layers(self, pairs: Sequence[ObjectPair], size: tuple[int, int]) -> tuple[Layer, Layer, Layer | None]:
         """Return A, B and C (if there is a control) of some probes, each as one layer."""
@@ -194,10 +260,11 @@ class ProbeSet:
 
     def _placed(self, pair: ObjectPair, size: tuple[int, int]) -> list[tuple[ObjectCutout, Box]]:
         side = min(size)
-        cutouts = [self.store.cutout(key) for key in _members(pair)]
-        longer, gap = to_px(self.spec.object_size, side), to_px(self.spec.gap, side)
+        members = pair.members() if self.spec.control else pair.members()[:2]
+        cutouts = [self.store.cutout(key) for key in members]
+        longer, gap, room = (to_px(units, side) for units in (self.spec.object_size, self.spec.gap, self.spec.reach))
         sizes = [scaled_size(cutout.rgb.shape[1], cutout.rgb.shape[0], longer) for cutout in cutouts]
-        boxes = list(place(sizes[0], sizes[1], gap=gap, direction=pair.direction, side=side))
+        boxes = list(place(sizes[0], sizes[1], gap=gap, direction=pair.direction, side=side, room=room))
         if self.spec.control:
             boxes.append(place_instead(boxes[0], sizes[2], gap=gap, direction=pair.direction, side=side))
         fitted = [resize_cutout(cutout, box.width, box.height) for cutout, box in zip(cutouts, boxes, strict=False)]
@@ -230,8 +297,3 @@ class ProbeSet:
         stream = Stream(self.seed).child("probe", pair.number, "noise")
         raw = stream.generator().bytes(3 * UNITS * UNITS)
         return np.frombuffer(raw, dtype=np.uint8).reshape(3, UNITS, UNITS)
-
-
-def _members(pair: ObjectPair) -> tuple[int, ...]:
-    both = (pair.annotation_a, pair.annotation_b)
-    return both if pair.annotation_c is None else (*both, pair.annotation_c)

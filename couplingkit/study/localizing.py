@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..data.coco import CocoIndex, ObjectRecord, PhotoObjects, read_objects
 from ..data.cutouts import read_photo
+from ..data.photo_files import photo_files
 from ..data.segmentation import rle_mask
 from ..errors import MeasurementError
 from ..features.backbone import DenseBackbone, LayeredBackbone
@@ -96,8 +97,8 @@ def draw_queries(index: CocoIndex, *, count: int, seed: int) -> list[ObjectQuery
         seed: of the order.
     """
     stream = Stream(seed).child("affinity")
-    order = sorted(index.objects, key=lambda record: stream.child("object", record.annotation_id).below(2**62))
-    chosen = order[:count]
+    order = sorted(index.objects.ids.tolist(), key=lambda identity: stream.child("object", identity).below(2**62))
+    chosen = [index.record(identity) for identity in order[:count]]
     photos = read_objects(index.path, {record.image_id for record in chosen})
     return [_query(record, photos[record.image_id], index.eligibility.min_area) for record in chosen]
 
@@ -158,7 +159,8 @@ def localize(
     by_photo: dict[int, list[ObjectQuery]] = {}
     for query in queries:
         by_photo.setdefault(query.target.image_id, []).append(query)
-    pixels = (read_photo(Path(images), group[0].photo.image) for group in by_photo.values())
+    files = photo_files(images)
+    pixels = (read_photo(files, group[0].photo.image) for group in by_photo.values())
     rows: list[list[dict[str, Any]]] = [[] for _ in layered.layers]
     with tqdm(total=len(queries), desc=layered.name[-SHOWN:], unit="object", disable=not progress) as bar:
         shown = read_photos(layered, pixels, fit=fit, batch_size=batch_size)

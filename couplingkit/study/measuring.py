@@ -1,42 +1,27 @@
-"""Probes and a backbone in, rates out: rows, summary and provenance, with the controls that make them credible."""
+"""Probes and a backbone in, rates out: chunk by chunk, shared out over processes, each image run through once."""
 
 from __future__ import annotations
 
-import hashlib
-import platform
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import ArgumentError, MeasurementError, check_range
+from ..errors import ArgumentError, DataError, check_range
 from ..features.backbone import DenseBackbone, LayeredBackbone
-from ..metrics.coupling import CouplingRates, coupling_rate
-from ..metrics.summary import CLIPPED_LIMIT, RateSummary, summarize
 from ..probes.probeset import ProbeSet
-from ..streams import Stream
-from .readings import OUTLIER, Reading, check_finite, check_zero_control, read_batch
-from .record import ROW_COLUMNS, Measurement
+from .concluding import conclude
+from .processes import ALONE, Processes
+from .readings import HeldMaps, Reading, check_finite, check_zero_control, read_batch
+from .record import Measurement
+from .rows import Parts, mean_feature, rates_table, rows_of
 
-__all__ = ["measure", "measure_layers"]
+__all__ = ["measure", "measure_layers", "measure_variants", "share_digests", "variant_rows"]
 
-# Share of the probes with outlying cells above which the report says so.
-OUTLYING_LIMIT = 0.05
-VERSIONED = (
-    "couplingkit",
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "scipy",
-    "pandas",
-    "pillow",
-    "pycocotools",
-)
+# Probes after which rows are written, at least; whole batches of them.
+CHUNK = 64
 
 
 def measure(
@@ -85,9 +70,18 @@ def measure(
     return measure_layers(LayeredBackbone([backbone]), probes, progress=progress, **settings)[0]
 
 
-def measure_layers(
+def measure_layers(backbone: LayeredBackbone, probes: ProbeSet, **options: Any) -> list[Measurement]:
+    """Measure several layers of a network with one forward pass per image; options and errors as in `measure`.
+
+    Returns:
+        One measurement per layer, each the same as if that layer were measured alone.
+    """
+    return measure_variants(backbone, [probes], **options)[0]
+
+
+def measure_variants(
     backbone: LayeredBackbone,
-    probes: ProbeSet,
+    variants: Sequence[ProbeSet],
     *,
     batch_size: int = 32,
     eps: float = 1e-2,
@@ -95,174 +89,192 @@ def measure_layers(
     center: bool = False,
     level: float = 0.95,
     resamples: int = 2000,
+    processes: Processes = ALONE,
+    parts: Parts | None = None,
     progress: bool = False,
-) -> list[Measurement]:
-    """Measure several layers of a network with one forward pass per image; arguments and errors as in `measure`.
+) -> list[list[Measurement]]:
+    """Measure one set of pairs in several looks (`ProbeSet.vary`); an image that two of them share is run once.
+
+    Args:
+        backbone: the network and its layers.
+        variants: the looks, of the same pairs.
+        batch_size: images per forward pass.
+        eps: as in `measure`; likewise `min_cells`, `center`, `level` and `resamples`.
+        processes: that share the work; all of them get all rows.
+        parts: where rows are kept as they come, and taken from where they are already there.
+        progress: whether to show a bar.
 
     Returns:
-        One measurement per layer, each the same as if that layer were measured alone.
+        Of each variant one measurement per layer.
+
+    Raises:
+        MeasurementError: as in `measure`; or a process is gone.
+        OutputError: `parts` cannot be written.
     """
-    check_range("batch_size", batch_size, 1)
-    check_range("min_cells", min_cells, 0)
-    fingerprint = probes.fingerprint(progress=progress)
-    readings: list[list[Reading]] = [[] for _ in backbone.layers]
-    tables: list[list[pd.DataFrame]] = [[] for _ in backbone.layers]
-    shape: dict[str, Any] = {"size": backbone.size_px, "mean": backbone.mean, "device": backbone.device}
-    with tqdm(total=len(probes), desc=backbone.name, unit="probe", disable=not progress) as bar:
-        for numbers, probe in probes.batches(batch_size, **shape):
-            batch = read_batch(backbone, probe)
-            for layer, reading in zip(backbone.layers, batch, strict=True):
-                check_finite(layer.name, reading, numbers, min_cells)
-            del probe  # or two batches of pictures would lie in memory while the next is drawn
-            if numbers.start == 0:
-                check_zero_control(
-                    backbone, probes.render(numbers, **shape), batch, numbers, eps=eps, min_cells=min_cells
-                )
-            for place, reading in enumerate(batch):
-                if center:
-                    readings[place].append(reading)
-                else:
-                    tables[place].append(_rates(reading, None, eps, min_cells))
-            bar.update(len(numbers))
-    if center:
-        tables = [_centered_rates(of_layer, eps, min_cells) for of_layer in readings]
-    settings = {"eps": eps, "min_cells": min_cells, "center": center, "level": level, "resamples": resamples}
+    settings: dict[str, Any] = {"eps": eps, "min_cells": min_cells, "center": center}
+    shared: dict[str, Any] = {"processes": processes, "parts": parts, "progress": progress}
+    rows = variant_rows(backbone, variants, batch_size=batch_size, **settings, **shared)
+    settings |= {"level": level, "resamples": resamples}
     return [
-        _measurement(layer, probes, pd.concat(of_layer, ignore_index=True), settings, fingerprint, batch_size)
-        for layer, of_layer in zip(backbone.layers, tables, strict=True)
+        [
+            conclude(layer, variant, of_layer, settings, batch_size=batch_size)
+            for layer, of_layer in zip(backbone.layers, of_variant, strict=True)
+        ]
+        for variant, of_variant in zip(variants, rows, strict=True)
     ]
 
 
-def _centered_rates(readings: list[Reading], eps: float, min_cells: float) -> list[pd.DataFrame]:
-    shift = _mean_feature(readings, min_cells)
-    return [_rates(reading, shift, eps, min_cells) for reading in readings]
+def variant_rows(
+    backbone: LayeredBackbone,
+    variants: Sequence[ProbeSet],
+    *,
+    batch_size: int = 32,
+    eps: float = 1e-2,
+    min_cells: float = 1.0,
+    center: bool = False,
+    processes: Processes = ALONE,
+    parts: Parts | None = None,
+    progress: bool = False,
+) -> list[list[pd.DataFrame]]:
+    """Return the rows that `measure_variants` draws its conclusions from: of each variant a table per layer."""
+    check_range("batch_size", batch_size, 1)
+    check_range("min_cells", min_cells, 0)
+    if any(variant.pairs != variants[0].pairs for variant in variants):
+        raise ArgumentError("variants must be of the same pairs; ProbeSet.vary gives such.")
+    for variant in variants:
+        share_digests(variant, processes, progress=progress)
+    work = _Work(backbone, variants, batch_size, eps, min_cells)
+    if center and processes.count > 1:
+        raise ArgumentError("center needs the features of all probes in one process; start one.")
+    rows = work.centered(progress=progress) if center else _rows_of_chunks(work, parts, processes, progress)
+    own = rows.drop(columns=["variant", "layer"])
+    return [
+        [own[(rows["variant"] == place) & (rows["layer"] == layer)] for layer in range(len(backbone.layers))]
+        for place in range(len(variants))
+    ]
 
 
-def _mean_feature(readings: list[Reading], min_cells: float) -> Tensor:
-    kept = [torch.cat([one.alone, one.partner])[one.readable(min_cells).repeat(2)] for one in readings]
-    return torch.cat(kept).to(torch.float64).mean(dim=0)
+def share_digests(probes: ProbeSet, processes: Processes, *, progress: bool = False) -> None:
+    """Let each process draw its share of the probes, so that a broken photo shows before the first forward pass."""
+    numbers = range(len(probes))
+    own = processes.each(lambda: probes.digests(processes.share(numbers), progress=progress and processes.first))
+    if processes.count > 1:
+        probes.know_digests([own[number % processes.count][number // processes.count] for number in numbers])
+    # Holds the pictures against a manifest's, where they come from one.
+    probes.fingerprint()
 
 
-def _rates(reading: Reading, shift: Tensor | None, eps: float, min_cells: float) -> pd.DataFrame:
-    """Return a batch's rates as a table; rows that cannot be read are NaN."""
+def _rows_of_chunks(work: _Work, parts: Parts | None, processes: Processes, progress: bool) -> pd.DataFrame:
+    done = processes.only_first(lambda: _sound_parts(work, parts) if parts else [])
+    own = processes.share([chunk for chunk in range(work.chunks()) if chunk not in done])
 
-    def ready(vectors: Tensor) -> Tensor:
-        centered = vectors if shift is None else vectors.to(torch.float64) - shift
-        return torch.where(readable[:, None], centered, torch.nan)
+    def rows_of_share() -> dict[int, pd.DataFrame]:
+        found = {}
+        total = sum(len(work.numbers(chunk)) for chunk in own)
+        shown = f" (1 of {processes.count} processes)" if processes.count > 1 else ""
+        with tqdm(
+            total=total, desc=f"{work.backbone.name}{shown}", unit="probe", disable=not (progress and processes.first)
+        ) as bar:
+            for chunk in own:
+                found[chunk] = work.rows(chunk, bar.update)
+                if parts:
+                    parts.write(chunk, found[chunk])
+        return found
 
-    readable = reading.readable(min_cells)
-    alone, partner = ready(reading.alone), ready(reading.partner)
-    rates = coupling_rate(alone, ready(reading.together), partner, eps=eps)
-    control = np.full(len(readable), np.nan)
-    if reading.control is not None:
-        control = coupling_rate(alone, ready(reading.control), partner, eps=eps).cr
-    measured = ~np.isnan(rates.cr) & (~np.isnan(control) | (reading.control is None))
-    columns = {**vars(rates), "cr_control": control}
-    table = pd.DataFrame(
-        {
-            name: pd.Series(values, dtype="boolean" if values.dtype == bool else "float64")
-            for name, values in columns.items()
-        }
-    )
-    # A direction may be undefined (a feature of length 0) in one image only; then nothing of the row counts.
-    table.loc[~measured] = pd.NA
-    regions = {"cells_a": reading.cells_a, "cells_b": reading.cells_b, "outliers_a": reading.outliers}
-    return table.assign(**{name: values.numpy() for name, values in regions.items()}, measured=measured)
+    gathered = {chunk: rows for found in processes.each(rows_of_share) for chunk, rows in found.items()}
+    kept = processes.only_first(lambda: {chunk: parts.read(chunk) for chunk in done} if parts else {})
+    every = gathered | kept
+    return pd.concat([every[chunk] for chunk in sorted(every)], ignore_index=True)
 
 
-def _measurement(
-    backbone: DenseBackbone,
-    probes: ProbeSet,
-    table: pd.DataFrame,
-    settings: dict[str, Any],
-    fingerprint: str,
-    batch_size: int,
-) -> Measurement:
-    measured = table["measured"].to_numpy(dtype=bool)
-    if not measured.any():
-        raise MeasurementError(
-            f"none of the {len(probes)} probes can be measured with {backbone.name}: "
-            f"{_too_few_cells(backbone, settings)}"
-        )
-    names = ("cr", "numerator", "denominator", "clipped_numerator", "clipped_denominator", "displacement")
-    numbers = {name: table[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in (*names, "cr_control")}
-    flags = {name: numbers[name] == 1 for name in names if name.startswith("clipped")}
-    summary = summarize(
-        CouplingRates(**{name: flags.get(name, numbers[name]) for name in names}),
-        probes.source_images,
-        Stream(probes.seed).child("bootstrap"),
-        cr_control=numbers["cr_control"] if probes.spec.control else None,
-        level=settings["level"],
-        resamples=settings["resamples"],
-    )
-    provenance = {
-        "model": backbone.provenance(),
-        "probes": {
-            "count": len(probes),
-            "seed": probes.seed,
-            "spec": vars(probes.spec),
-            "eligibility": vars(probes.index.eligibility),
-            "annotations": str(probes.index.path),
-            "annotations_sha256": probes.index.sha256,
-            "eligible_objects": len(probes.index.objects),
-            "dropped": probes.index.dropped,
-            "manifest_sha256": hashlib.sha256(probes.manifest().encode()).hexdigest(),
-            "fingerprint": fingerprint,
-        },
-        "settings": {**settings, "batch_size": batch_size},
-        "zero_control": {"probes": min(batch_size, len(probes)), "cr": 1.0},
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
-    }
-    rows = _rows(backbone.name, probes, table)
-    outlying = int((table["outliers_a"].to_numpy()[measured] > 0).sum())
-    warnings = (*provenance["model"].get("notes", ()), *_warnings(backbone, summary, settings, outlying))
-    return Measurement(backbone.name, rows, summary, provenance, warnings, probes.source_images)
+def _sound_parts(work: _Work, parts: Parts) -> list[int]:
+    """Return which chunks need not be measured again; a file that is not whole is as good as none."""
+    sound = []
+    for chunk in parts.done():
+        try:
+            rows = parts.read(chunk)
+        except DataError:
+            continue
+        expected = len(work.numbers(chunk)) * len(work.variants) * len(work.backbone.layers)
+        if chunk < work.chunks() and len(rows) == expected:
+            sound.append(chunk)
+    return sound
 
 
-def _rows(name: str, probes: ProbeSet, table: pd.DataFrame) -> pd.DataFrame:
-    pairs = probes.pairs
-    categories = [probes.categories(number) for number in range(len(pairs))]
-    described = table.assign(
-        model=name,
-        probe=[pair.number for pair in pairs],
-        annotation_a=[pair.annotation_a for pair in pairs],
-        annotation_b=[pair.annotation_b for pair in pairs],
-        annotation_c=pd.array([pair.annotation_c for pair in pairs], dtype="Int64"),
-        category_a=[names[0] for names in categories],
-        category_b=[names[1] for names in categories],
-        gap=probes.spec.gap,
-        direction=[pair.direction for pair in pairs],
-    )
-    return described[ROW_COLUMNS]
+@dataclass
+class _Work:
+    """One network on all variants of a set of pairs."""
 
+    backbone: LayeredBackbone
+    variants: Sequence[ProbeSet]
+    batch_size: int
+    eps: float
+    min_cells: float
+    controlled: bool = False
 
-def _too_few_cells(backbone: DenseBackbone, settings: dict[str, Any]) -> str:
-    return (
-        f"a region keeps less than {settings['min_cells']:g} cells at stride {backbone.stride_px} px; a larger "
-        "--image-size or --object-size, or a smaller stride, would measure them."
-    )
+    def chunks(self) -> int:
+        """Return how many chunks there are."""
+        return -(-len(self.variants[0]) // self._chunk())
 
+    def numbers(self, chunk: int) -> range:
+        """Return the probes of a chunk."""
+        size = self._chunk()
+        return range(min(chunk * size, len(self.variants[0])), min((chunk + 1) * size, len(self.variants[0])))
 
-def _warnings(
-    backbone: DenseBackbone, summary: RateSummary, settings: dict[str, Any], outlying: int
-) -> tuple[str, ...]:
-    found = []
-    lost = summary.probes - summary.measured
-    if lost:
-        found.append(f"{lost} of {summary.probes} probes not measured: {_too_few_cells(backbone, settings)}")
-    clipped = summary.clipped_denominator
-    if clipped > CLIPPED_LIMIT:
-        found.append(
-            f"{clipped:.0%} of the denominators are clipped at {settings['eps']:g} rad: cr_mean is a mean of ratios "
-            "with such denominators and no measurement; read cr_of_means and cr_median."
-        )
-    if outlying > OUTLYING_LIMIT * summary.measured:
-        found.append(
-            f"in {outlying} of {summary.measured} probes some cells of A have over {OUTLIER:g} times the median norm "
-            "of its region (ViTs without register tokens do this), and a mean over the region is not robust to them."
-        )
-    if np.isnan(summary.estimates["cr_mean"].low):
-        found.append(f"the probes come from {summary.source_images} photos, too few for an interval.")
-    if getattr(backbone, "precision", "float32") == "bfloat16":
-        found.append("forward passes in bfloat16: cr_mean agrees with float32 within about 0.01.")
-    return tuple(found)
+    def _chunk(self) -> int:
+        return -(-CHUNK // self.batch_size) * self.batch_size
+
+    def rows(self, chunk: int, advance: Callable[[int], Any]) -> pd.DataFrame:
+        """Return the rows of a chunk: its probes in order, of each variant and layer."""
+        found = []
+        every = self.numbers(chunk)
+        for start in range(every.start, every.stop, self.batch_size):
+            numbers = range(start, min(start + self.batch_size, every.stop))
+            for place, readings in enumerate(self._readings(numbers)):
+                for layer, reading in enumerate(readings):
+                    table = rates_table(reading, shift=None, eps=self.eps, min_cells=self.min_cells)
+                    found.append(self._described(place, layer, numbers, table))
+            advance(len(numbers))
+        return pd.concat(found, ignore_index=True)
+
+    def centered(self, *, progress: bool) -> pd.DataFrame:
+        """Return all rows with the mean feature subtracted, which is known when all features are."""
+        batches = []
+        with tqdm(total=len(self.variants[0]), desc=self.backbone.name, unit="probe", disable=not progress) as bar:
+            for chunk in range(self.chunks()):
+                every = self.numbers(chunk)
+                for start in range(every.start, every.stop, self.batch_size):
+                    numbers = range(start, min(start + self.batch_size, every.stop))
+                    batches.append((numbers, self._readings(numbers)))
+                    bar.update(len(numbers))
+        found = []
+        for place in range(len(self.variants)):
+            for layer in range(len(self.backbone.layers)):
+                shift = mean_feature([readings[place][layer] for _, readings in batches], self.min_cells)
+                for numbers, readings in batches:
+                    table = rates_table(readings[place][layer], shift=shift, eps=self.eps, min_cells=self.min_cells)
+                    found.append(self._described(place, layer, numbers, table))
+        return pd.concat(found, ignore_index=True)
+
+    def _described(self, place: int, layer: int, numbers: range, table: pd.DataFrame) -> pd.DataFrame:
+        rows = rows_of(self.backbone.layers[layer].name, self.variants[place], numbers, table)
+        return rows.assign(variant=place, layer=layer)
+
+    def _readings(self, numbers: range) -> list[list[Reading]]:
+        """Return what each variant of a batch gives, per layer; the first batch is held to the zero control."""
+        backbone = self.backbone
+        shape: dict[str, Any] = {"size": backbone.size_px, "mean": backbone.mean, "device": backbone.device}
+        held = HeldMaps(backbone, [variant.spec for variant in self.variants])
+        found = []
+        for variant in self.variants:
+            probe = variant.render(numbers, **shape)
+            readings = read_batch(backbone, probe, variant.spec, held)
+            del probe  # or two batches of pictures would lie in memory while the next is drawn
+            for layer, reading in zip(backbone.layers, readings, strict=True):
+                check_finite(layer.name, reading, numbers, self.min_cells)
+            if not self.controlled:
+                again = variant.render(numbers, **shape)
+                check_zero_control(backbone, again, readings, numbers, eps=self.eps, min_cells=self.min_cells)
+            found.append(readings)
+        self.controlled = True
+        return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +15,14 @@ from ..errors import MeasurementError
 from ..features.backbone import DenseBackbone, LayeredBackbone
 from ..features.regions import masked_mean, region_weights
 from ..metrics.coupling import coupling_rate
+from ..probes.placement import ProbeSpec
 from ..probes.triplet import Probe
 
-__all__ = ["OUTLIER", "Reading", "check_finite", "check_zero_control", "outlier_share", "read_batch"]
+__all__ = ["OUTLIER", "HeldMaps", "Reading", "check_finite", "check_zero_control", "outlier_share", "read_batch"]
 
 # A cell counts as an outlier above this many times the median norm of its region.
 OUTLIER = 4.0
+ROLES = ("alone", "together", "partner", "control")
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,51 @@ class Reading:
             yield "A beside C", self.control
 
 
-def read_batch(backbone: LayeredBackbone, probe: Probe) -> list[Reading]:
-    """Run the images of a batch through the network, each once, and pool A's and B's regions at every layer."""
-    of_a = backbone(probe.alone)
+class HeldMaps:
+    """The feature maps of a batch's images, each run once however many variants of the probes show it.
+
+    Args:
+        backbone: the network.
+        specs: looks of all variants; what an image depends on tells which of them share it.
+    """
+
+    def __init__(self, backbone: LayeredBackbone, specs: Sequence[ProbeSpec]):
+        self._backbone = backbone
+        self._uses = Counter(spec.pictured(role) for spec in specs for role in ROLES)
+        self._held: dict[tuple[Any, ...], tuple[Tensor, ...]] = {}
+
+    def read(self, spec: ProbeSpec, role: str, images: Tensor) -> tuple[Tensor, ...]:
+        """Return one map per layer; kept only as long as a variant to come needs it."""
+        key = spec.pictured(role)
+        maps = self._held.pop(key) if key in self._held else self._backbone(images)
+        self._uses[key] -= 1
+        if self._uses[key]:
+            self._held[key] = maps
+        return maps
+
+
+def read_batch(backbone: LayeredBackbone, probe: Probe, spec: ProbeSpec, held: HeldMaps | None = None) -> list[Reading]:
+    """Run the images of a batch through the network, each once, and pool A's and B's regions at every layer.
+
+    Args:
+        backbone: the network.
+        probe: the batch.
+        spec: its look.
+        held: the maps of the batch's other variants; none of them are shared by default.
+    """
+    maps = held or HeldMaps(backbone, [spec])
+    of_a = maps.read(spec, "alone", probe.alone)
     weights = [_region_weights(layer, probe, features) for layer, features in zip(backbone.layers, of_a, strict=True)]
-
-    def pooled(images: Tensor, role: int) -> list[Tensor]:
-        maps = backbone(images)
-        return [masked_mean(features, pair[role]).cpu() for features, pair in zip(maps, weights, strict=True)]
-
     alone = [masked_mean(features, pair[0]).cpu() for features, pair in zip(of_a, weights, strict=True)]
     outliers = [outlier_share(features, pair[0]).cpu() for features, pair in zip(of_a, weights, strict=True)]
     del of_a
-    together, partner = pooled(probe.together, 0), pooled(probe.partner, 1)
-    control = None if probe.control is None else pooled(probe.control, 0)
+
+    def pooled(role: str, images: Tensor, region: int) -> list[Tensor]:
+        read = maps.read(spec, role, images)
+        return [masked_mean(features, pair[region]).cpu() for features, pair in zip(read, weights, strict=True)]
+
+    together, partner = pooled("together", probe.together, 0), pooled("partner", probe.partner, 1)
+    control = None if probe.control is None else pooled("control", probe.control, 0)
     return [
         Reading(
             alone=alone[layer],

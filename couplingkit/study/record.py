@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ..errors import MeasurementError
+from ..errors import MeasurementError, listed
 from ..metrics.bootstrap import Estimate
 from ..metrics.summary import RateSummary, paired_difference
 from ..streams import Stream
@@ -18,13 +18,7 @@ from ..streams import Stream
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ROW_COLUMNS", "Measurement", "compare"]
-
-ROW_COLUMNS = [
-    *("model", "probe", "annotation_a", "annotation_b", "annotation_c", "category_a", "category_b", "gap", "direction"),
-    *("cells_a", "cells_b", "outliers_a", "numerator", "denominator", "cr", "cr_control", "displacement"),
-    *("clipped_numerator", "clipped_denominator", "measured"),
-]
+__all__ = ["Measurement", "compare", "images_of", "same_probes"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,6 @@ class Measurement:
         summary: the published numbers with their intervals; every one derives from `rows`.
         provenance: what is needed to measure the same again, as JSON values.
         warnings: sentences that a reader of the numbers must know.
-        source_images: int64 (N, 2 or 3), photos of A, B (and C) of each probe.
     """
 
     name: str
@@ -45,12 +38,16 @@ class Measurement:
     summary: RateSummary
     provenance: dict[str, Any]
     warnings: tuple[str, ...]
-    source_images: NDArray[np.int64]
 
     @cached_property
     def cr(self) -> NDArray[np.float64]:
         """Coupling rate per probe, (N,), NaN where it could not be measured."""
         return self.rows["cr"].to_numpy(dtype=np.float64, na_value=np.nan)
+
+    @cached_property
+    def source_images(self) -> NDArray[np.int64]:
+        """Ids of the photos of A, B (and C) of each probe: int64 (N, 2 or 3)."""
+        return images_of(self.rows)
 
     def plot(self) -> Figure:
         """Draw the distribution of the coupling rate with its mean and interval."""
@@ -59,17 +56,37 @@ class Measurement:
         return coupling_figure([self])
 
 
+def images_of(rows: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the ids of the photos that each row was made of: int64 (N, 3), or (N, 2) without a control."""
+    columns = ["image_a", "image_b", *([] if rows["image_c"].isna().any() else ["image_c"])]
+    return rows[columns].to_numpy(dtype=np.int64)
+
+
+def same_probes(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """Return in what two records of probes (`provenance["probes"]`) differ; nothing where they are the same probes."""
+    if first["identity"] == second["identity"] and first["fingerprint"] == second["fingerprint"]:
+        return []
+    told = []
+    for key in ("count", "seed", "spec", "eligibility", "annotations_sha256"):
+        one, other = first[key], second[key]
+        if isinstance(one, dict):
+            told += [f"{name} {one[name]} and {other.get(name)}" for name in one if one[name] != other.get(name)]
+        elif one != other:
+            told.append(f"{key} {str(one)[:12]} and {str(other)[:12]}")
+    return told or ["the pictures themselves (other photos, or other objects)"]
+
+
 def compare(first: Measurement, second: Measurement, *, seed: int = 0, level: float = 0.95) -> tuple[Estimate, int]:
     """Return the mean of first - second over the probes both measured, with its interval, and how many those are.
 
     Raises:
         MeasurementError: the two were not measured on the same probes.
     """
-    one, other = first.provenance["probes"], second.provenance["probes"]
-    # The fingerprint is of the pictures on gray, the manifest of what else was asked for.
-    if any(one[key] != other[key] for key in ("fingerprint", "manifest_sha256")):
+    apart = same_probes(first.provenance["probes"], second.provenance["probes"])
+    if apart:
         raise MeasurementError(
-            f"{first.name} and {second.name} were measured on different probes; only the same ones can be paired."
+            f"{first.name} and {second.name} were measured on different probes ({listed(apart)}); only the same ones "
+            "can be paired."
         )
     stream = Stream(seed).child("bootstrap", "paired")
     return paired_difference(first.cr, second.cr, first.source_images, stream, level=level)

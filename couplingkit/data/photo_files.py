@@ -1,0 +1,137 @@
+"""The place of an annotation file's photos in, single files out: a folder, or a zip or tar that is never unpacked."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from ..errors import DataError, listed
+
+__all__ = ["PhotoFiles", "photo_files"]
+
+
+class PhotoFiles(ABC):
+    """Photos by their `file_name`.
+
+    Attributes:
+        path: of the folder or archive.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @abstractmethod
+    def holds(self, name: str) -> bool:
+        """Return whether a photo is there."""
+
+    @abstractmethod
+    def open(self, name: str) -> BinaryIO:
+        """Return a photo's bytes as a stream; `FileNotFoundError` if it is not there."""
+
+    def place(self, name: str) -> str:
+        """Return what an error calls a photo."""
+        return f"{self.path / name}"
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise `DataError` if a photo is missing, before hours are spent on the others."""
+        wanted = list(dict.fromkeys(names))
+        missing = [name for name in wanted if not self.holds(name)]
+        if missing:
+            raise DataError(
+                f"images missing in {self.path}: {len(missing)} of {len(wanted)} needed ({listed(missing, most=3)}); "
+                "is --images the folder that file_name starts from?"
+            )
+
+
+class _Folder(PhotoFiles):
+    def holds(self, name: str) -> bool:
+        return (self.path / name).is_file()
+
+    def open(self, name: str) -> BinaryIO:
+        return (self.path / name).open("rb")
+
+
+class _Archive(PhotoFiles):
+    """Members by the end of their names: an archive of val2017/ has that folder in front of every file_name."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self._named: dict[str, list[str]] = {}
+        for member in self._members():
+            self._named.setdefault(PurePosixPath(member).name, []).append(member)
+
+    def _members(self) -> list[str]:
+        raise NotImplementedError
+
+    def _member(self, name: str) -> str | None:
+        named = self._named.get(PurePosixPath(name).name, [])
+        if name in named:
+            return name
+        ending = [member for member in named if member.endswith(f"/{name}")]
+        if len(ending) > 1:
+            raise DataError(f"images {self.path} hold {name} more than once ({listed(ending, most=3)}).")
+        return ending[0] if ending else None
+
+    def holds(self, name: str) -> bool:
+        return self._member(name) is not None
+
+    def _known(self, name: str) -> str:
+        member = self._member(name)
+        if member is None:
+            raise FileNotFoundError(name)
+        return member
+
+
+class _Zip(_Archive):
+    def _members(self) -> list[str]:
+        self._opened: tuple[int, zipfile.ZipFile] | None = None
+        return [info.filename for info in self._file().infolist() if not info.is_dir()]
+
+    def _file(self) -> zipfile.ZipFile:
+        # A forked process that shared the handle would share its place in the file.
+        if self._opened is None or self._opened[0] != os.getpid():
+            self._opened = os.getpid(), zipfile.ZipFile(self.path)
+        return self._opened[1]
+
+    def open(self, name: str) -> BinaryIO:
+        return io.BytesIO(self._file().read(self._known(name)))
+
+
+class _Tar(_Archive):
+    def _members(self) -> list[str]:
+        # Not opened as "r:*": what is compressed cannot be read in place.
+        with tarfile.open(self.path, "r:") as tar:
+            self._where = {member.name: (member.offset_data, member.size) for member in tar if member.isfile()}
+        return list(self._where)
+
+    def open(self, name: str) -> BinaryIO:
+        start, size = self._where[self._known(name)]
+        with self.path.open("rb") as stream:
+            stream.seek(start)
+            return io.BytesIO(stream.read(size))
+
+
+def photo_files(path: str | Path) -> PhotoFiles:
+    """Open a folder, a zip or an uncompressed tar of photos.
+
+    Raises:
+        DataError: it is none of these.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _Folder(path)
+    if not path.exists():
+        raise DataError(f"images folder {path} does not exist; give the folder that file_name starts from.")
+    try:
+        return _Zip(path) if zipfile.is_zipfile(path) else _Tar(path)
+    except (OSError, tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise DataError(
+            f"images {path} is no folder, no zip and no uncompressed tar ({error}); of a .tar.gz give the .tar "
+            "that is in it, or a folder."
+        ) from error

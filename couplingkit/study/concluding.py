@@ -1,0 +1,128 @@
+"""The rows of one model in, its summary, provenance and warnings out: all that a table says derives from rows."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..errors import MeasurementError
+from ..features.backbone import DenseBackbone
+from ..metrics.coupling import CouplingRates
+from ..metrics.summary import CLIPPED_LIMIT, RateSummary, summarize
+from ..probes.probeset import ProbeSet
+from ..streams import Stream
+from .readings import OUTLIER
+from .record import Measurement, images_of
+
+__all__ = ["conclude", "probes_record"]
+
+# Share of the probes with outlying cells above which the report says so.
+OUTLYING_LIMIT = 0.05
+VERSIONED = (
+    *("couplingkit", "torch", "torchvision", "timm", "numpy", "scipy", "pandas", "pillow", "pycocotools", "msgspec"),
+)
+
+
+def conclude(
+    backbone: DenseBackbone, probes: ProbeSet, rows: pd.DataFrame, settings: dict[str, Any], *, batch_size: int
+) -> Measurement:
+    """Return what one layer's rows say.
+
+    Args:
+        backbone: the layer.
+        probes: what it was shown.
+        rows: one per probe, columns `ROW_COLUMNS`.
+        settings: eps, min_cells, center, level, resamples.
+        batch_size: images per forward pass; the zero control was made on one batch.
+
+    Raises:
+        MeasurementError: no row is measured.
+    """
+    rows = rows.sort_values("probe", ignore_index=True)
+    measured = rows["measured"].to_numpy(dtype=bool)
+    if not measured.any():
+        raise MeasurementError(
+            f"none of the {len(probes)} probes can be measured with {backbone.name}: "
+            f"{_too_few_cells(backbone, settings)}"
+        )
+    summary = _summary(rows, probes, settings)
+    provenance = {
+        "model": backbone.provenance(),
+        "probes": probes_record(probes),
+        "settings": {**settings, "batch_size": batch_size},
+        "zero_control": {"probes": min(batch_size, len(probes)), "cr": 1.0},
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+    }
+    outlying = int((rows["outliers_a"].to_numpy()[measured] > 0).sum())
+    warnings = (*provenance["model"].get("notes", ()), *_warnings(backbone, summary, settings, outlying))
+    return Measurement(backbone.name, rows, summary, provenance, warnings)
+
+
+def probes_record(probes: ProbeSet) -> dict[str, Any]:
+    """Return what is needed to draw the same probes again, and to tell whether two sets are the same."""
+    manifest = probes.manifest()
+    return {
+        "name": probes.name,
+        "count": len(probes),
+        "seed": probes.seed,
+        "spec": asdict(probes.spec),
+        "eligibility": asdict(probes.index.eligibility),
+        "annotations": str(probes.index.path),
+        "annotations_sha256": probes.index.sha256,
+        "images": str(probes.store.photos.path),
+        "eligible_objects": len(probes.index.objects),
+        "dropped": probes.index.dropped,
+        "identity": manifest.identity(),
+        "fingerprint": manifest.fingerprint,
+    }
+
+
+def _summary(rows: pd.DataFrame, probes: ProbeSet, settings: dict[str, Any]) -> RateSummary:
+    names = ("cr", "numerator", "denominator", "clipped_numerator", "clipped_denominator", "displacement")
+    numbers = {name: rows[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in (*names, "cr_control")}
+    flags = {name: numbers[name] == 1 for name in names if name.startswith("clipped")}
+    return summarize(
+        CouplingRates(**{name: flags.get(name, numbers[name]) for name in names}),
+        images_of(rows),
+        Stream(probes.seed).child("bootstrap"),
+        cr_control=numbers["cr_control"] if probes.spec.control else None,
+        level=settings["level"],
+        resamples=settings["resamples"],
+    )
+
+
+def _too_few_cells(backbone: DenseBackbone, settings: dict[str, Any]) -> str:
+    return (
+        f"a region keeps less than {settings['min_cells']:g} cells at stride {backbone.stride_px} px; a larger "
+        "--image-size or --object-size, or a smaller stride, would measure them."
+    )
+
+
+def _warnings(
+    backbone: DenseBackbone, summary: RateSummary, settings: dict[str, Any], outlying: int
+) -> tuple[str, ...]:
+    found = []
+    lost = summary.probes - summary.measured
+    if lost:
+        found.append(f"{lost} of {summary.probes} probes not measured: {_too_few_cells(backbone, settings)}")
+    clipped = summary.clipped_denominator
+    if clipped > CLIPPED_LIMIT:
+        found.append(
+            f"{clipped:.0%} of the denominators are clipped at {settings['eps']:g} rad: cr_mean is a mean of ratios "
+            "with such denominators and no measurement; read cr_of_means and cr_median."
+        )
+    if outlying > OUTLYING_LIMIT * summary.measured:
+        found.append(
+            f"in {outlying} of {summary.measured} probes some cells of A have over {OUTLIER:g} times the median norm "
+            "of its region (ViTs without register tokens do this), and a mean over the region is not robust to them."
+        )
+    if np.isnan(summary.estimates["cr_mean"].low):
+        found.append(f"the probes come from {summary.source_images} photos, too few for an interval.")
+    if getattr(backbone, "precision", "float32") == "bfloat16":
+        found.append("forward passes in bfloat16: cr_mean agrees with float32 within about 0.01.")
+    return tuple(found)

@@ -1,0 +1,97 @@
+"""The environment of torchrun in, several processes that share work and agree on its outcome out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from ..errors import CouplingKitError, MeasurementError, first_line
+
+__all__ = ["ALONE", "Processes", "join_processes", "leave_processes"]
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+# Processes wait for the slowest one, whose share may take hours; one that died is noticed at once.
+PATIENCE = timedelta(days=7)
+
+
+class Processes:
+    """This process, and how many there are; alone, everything is a plain call.
+
+    Args:
+        index: of this process.
+        count: of all.
+    """
+
+    def __init__(self, index: int = 0, count: int = 1):
+        self.index = index
+        self.count = count
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes and prints."""
+        return self.index == 0
+
+    def share(self, items: Sequence[Item]) -> list[Item]:
+        """Return every `count`-th item, beginning at this process' own index."""
+        return list(items[self.index :: self.count])
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in their order, to each of them.
+
+        Raises:
+            MeasurementError: one of them is gone.
+        """
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        try:
+            dist.all_gather_object(values, value)
+        except (RuntimeError, EOFError) as error:
+            raise MeasurementError(
+                f"one of the {self.count} processes is gone ({first_line(error)}); what was measured is kept, and the "
+                "same command goes on."
+            ) from error
+        return values
+
+    def each(self, work: Callable[[], Result]) -> list[Result]:
+        """Do some work in every process and return what all gave; what one refuses, all refuse."""
+        found: Any = None
+        refusal = None
+        try:
+            found = work()
+        except CouplingKitError as error:
+            refusal = error
+        outcomes = self.gather((found, refusal))
+        for _, other in outcomes:
+            if other is not None:
+                raise other
+        return [result for result, _ in outcomes]
+
+    def only_first(self, work: Callable[[], Result]) -> Result:
+        """Do some work in the first process alone and return what it gave to all; what it refuses, all refuse."""
+        return self.each(lambda: work() if self.first else None)[0]  # type: ignore[return-value]
+
+
+ALONE = Processes()
+
+
+def join_processes() -> Processes:
+    """Return the processes that torchrun (or `accelerate launch`) started, connected; `ALONE` where nobody did."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return ALONE
+    if not dist.is_initialized():
+        # Only rows of numbers pass between them, so that the CPU's way serves GPUs, too.
+        dist.init_process_group("gloo", timeout=PATIENCE)
+    return Processes(dist.get_rank(), dist.get_world_size())
+
+
+def leave_processes() -> None:
+    """Part from the others at the end of a run."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
