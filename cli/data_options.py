@@ -8,7 +8,17 @@ import click
 
 from .options import Decorator, together
 
-__all__ = ["data_options", "fit_option", "image_option", "optional_data_options", "probe_options"]
+__all__ = [
+    "SPEC_OPTIONS",
+    "data_options",
+    "fit_option",
+    "image_option",
+    "optional_data_options",
+    "pair_options",
+    "probe_options",
+]
+
+SPEC_OPTIONS = ("object_size", "gap", "canvas", "pairing", "visible", "control")
 
 
 def _data_options(*, required: bool) -> Decorator:
@@ -23,7 +33,7 @@ def _data_options(*, required: bool) -> Decorator:
             "--images",
             type=click.Path(path_type=Path),
             required=required,
-            help="Folder that the JSON's file names start from.",
+            help="Folder that the JSON's file names start from, or a zip or tar of it.",
         ),
         click.option(
             "--min-area",
@@ -38,6 +48,22 @@ def _data_options(*, required: bool) -> Decorator:
 
 data_options = _data_options(required=True)
 optional_data_options = _data_options(required=False)
+
+pair_options = together(
+    click.option(
+        "--pairing",
+        type=click.Choice(["different", "any", "same"]),
+        default="different",
+        show_default=True,
+        help="Categories of the two objects.",
+    ),
+    click.option(
+        "--control/--no-control",
+        default=True,
+        show_default=True,
+        help="Measure a third object in the second one's place, too (one forward pass in four).",
+    ),
+)
 
 probe_options = together(
     click.option(
@@ -62,25 +88,13 @@ probe_options = together(
         help="What lies behind the objects; mean is the colour that the model's normalisation sends to 0.",
     ),
     click.option(
-        "--pairing",
-        type=click.Choice(["different", "any", "same"]),
-        default="different",
-        show_default=True,
-        help="Categories of the two objects.",
-    ),
-    click.option(
         "--visible",
         type=click.FloatRange(0.05, 1),
         default=1.0,
         show_default=True,
         help="Share of the first object that is left visible.",
     ),
-    click.option(
-        "--control/--no-control",
-        default=True,
-        show_default=True,
-        help="Measure a third object in the second one's place, too (one forward pass in four).",
-    ),
+    pair_options,
 )
 
 image_option = click.option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .choices import Choice
 from .model_options import device_option
 from .options import out_options, seed_option
 from .watching import SCENES_SEED
@@ -48,7 +49,8 @@ def demo(seed: int, device: str, out: Path | None, overwrite: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="couplingkit-demo-") as scratch:
         probes = _scene_probes(Path(scratch), seed)
         options = {"device": device, "precision": "auto", "seed": seed}
-        measurements, _ = measure_models(MODELS, probes, options, {"batch_size": 32})
+        choices = [Choice(name, options) for name in MODELS]
+        measurements = measure_models(choices, probes, {"batch_size": 32}).measurements
         figures = {"affinity": _affinity(probes, options)}
         write_run(folder, measurements, probes, [], overwrite=overwrite, figures=figures)
     by_name = {measurement.name: measurement for measurement in measurements}

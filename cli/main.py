@@ -10,6 +10,7 @@ from .. import __version__
 from ..errors import CouplingKitError
 from .affinity import affinity
 from .backbones import backbones
+from .compare import compare
 from .demo import demo
 from .explore import explore
 from .inspect import inspect
@@ -18,6 +19,7 @@ from .measure import measure
 from .probes import probes
 from .proposals import proposals
 from .scenes import scenes
+from .sweep import sweep
 from .train import train
 from .train_pair import train_pair
 
@@ -64,6 +66,7 @@ def main() -> None:
 for command in (
     affinity,
     backbones,
+    compare,
     demo,
     explore,
     inspect,
@@ -72,6 +75,7 @@ for command in (
     probes,
     proposals,
     scenes,
+    sweep,
     train,
     train_pair,
 ):

@@ -7,17 +7,29 @@ from typing import Any
 
 import click
 
-from .data_options import data_options, probe_options
-from .model_options import BACKBONE_OPTIONS, check_models, model_options
+from .data_options import optional_data_options, probe_options
+from .model_options import BACKBONE_OPTIONS, model_options
 from .options import batch_size_option, format_option, out_options, seed_option
 
 __all__ = ["measure"]
 
 
 @click.command(short_help="Measure the coupling rate of models on your data.")
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@data_options
-@click.option("--probes", "count", type=click.IntRange(1), default=500, show_default=True, help="How many probes.")
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.option(
+    "--models",
+    "zoo",
+    type=click.Path(path_type=Path),
+    help="TOML file with a [[model]] table each: name, and options of its own (label, layer, image_size, ...).",
+)
+@optional_data_options
+@click.option(
+    "--probes",
+    default="500",
+    show_default=True,
+    metavar="NUMBER|SET",
+    help="How many are drawn; or a manifest (`couplingkit probes make`), or its name (`couplingkit probes sets`).",
+)
 @probe_options
 @model_options
 @batch_size_option
@@ -32,7 +44,16 @@ __all__ = ["measure"]
 @seed_option
 @format_option
 @out_options("runs/measure-DATE-TIME")
-def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, overwrite: bool, **options: Any) -> None:
+@click.pass_context
+def measure(
+    context: click.Context,
+    models: tuple[str, ...],
+    zoo: Path | None,
+    form: str,
+    out: Path | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
     """Measure the coupling rate of each MODEL, all on the same probes.
 
     A coupling rate of 1 means that an object's feature knows nothing of its neighbour; above 1 it moved towards it.
@@ -60,45 +81,25 @@ def measure(models: tuple[str, ...], count: int, form: str, out: Path | None, ov
       couplingkit measure dino_vitsmall16.pth moco_v2_800ep.pth.tar random:vit_small_patch16_224 \\
           --annotations instances.json --images images/ --probes 500 --out runs/first
 
-    Standard output has one row a model and the row of control:cell, which must be 1. The folder of --out gets rows.csv
-    (one row per probe and model), summary.json (all numbers and their provenance), probes.json and coupling.png/.pdf.
-    """
-    from ..data.coco import Eligibility
-    from ..figures.tables import render
-    from ..files import check_free
-    from ..probes.placement import ProbeSpec
-    from ..probes.probeset import ProbeSet
-    from .session import command_line, default_out, differences_to_first, measure_models, write_run
+      couplingkit measure --models zoo.toml --probes coco_val2017_5k.json --images val2017.zip --out runs/zoo
+      torchrun --nproc-per-node 8 -m couplingkit measure dino.pth --probes scenes_500 --out runs/many
 
+    Standard output has one row a model and the row of control:cell, which must be 1. The folder of --out gets rows.csv
+    (one row per probe and model), summary.json (all numbers and their provenance), probes.json, coupling.png/.pdf, and
+    extremes.npz (for `couplingkit report`). Rows are kept in OUT.unfinished as they come: a run that is stopped goes on
+    with the same command and --out. torchrun shares the probes out over processes.
+    """
+    from .choices import Choice, check_choices, read_zoo
+    from .measuring import measure_run
+    from .probe_sets import open_probes
+    from .session import default_out, join
+
+    join()
+    common = {key: options[key] for key in BACKBONE_OPTIONS}
+    choices = [Choice(name, common) for name in models] + (read_zoo(zoo, common) if zoo else [])
+    if not choices:
+        raise click.UsageError("name a MODEL, or a file of them with --models.")
     folder = out or default_out("measure")
-    check_free(folder, overwrite=overwrite)
-    check_models(models, options)
-    probes = ProbeSet.from_coco(
-        options["annotations"],
-        options["images"],
-        count=count,
-        seed=options["seed"],
-        spec=ProbeSpec(
-            **{key: options[key] for key in ("object_size", "gap", "canvas", "pairing", "visible", "control")}
-        ),
-        eligibility=Eligibility(options["min_area"], options["allow_border"]),
-    )
-    click.echo(f"{len(probes.index.objects)} eligible objects; {probes.index.what_was_dropped()}", err=True)
-    backbone_options = {key: options[key] for key in BACKBONE_OPTIONS}
-    settings = {key: options[key] for key in ("batch_size", "eps", "min_cells", "center")}
-    measurements, failures = measure_models(models, probes, backbone_options, settings)
-    differences = differences_to_first(measurements, seed=options["seed"])
-    # To disk first: a reader of standard output may hang up.
-    write_run(folder, measurements, probes, differences, overwrite=overwrite)
-    click.echo(render(measurements, form, differences=differences, command=command_line()))
-    for measurement in measurements:
-        for warning in measurement.warnings:
-            click.echo(f"Note on {measurement.name}: {warning}", err=True)
-    zero = measurements[0].provenance["zero_control"]
-    click.echo(
-        f"Zero control: with B left out, CR is exactly 1 on each model's first {zero['probes']} probes.",
-        err=True,
-    )
-    if failures:
-        click.echo(f"{len(failures)} of {len(models)} models failed: {'; '.join(failures)}", err=True)
-        raise SystemExit(2)
+    check_choices(choices)
+    with open_probes(context, options.pop("probes"), options) as probes:
+        measure_run(folder, choices, probes, options, form=form, overwrite=overwrite)

@@ -1,13 +1,14 @@
-"""`couplingkit probes`: look at probes before hours are spent on them."""
+"""`couplingkit probes`: look at probes before hours are spent on them, and write down which they are."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .data_options import data_options, probe_options
+from .data_options import data_options, optional_data_options, probe_options
 from .model_options import device_option
 from .options import out_options, seed_option
 
@@ -17,9 +18,80 @@ HEADINGS = ("A alone", "A beside B", "B alone", "A beside C")
 STRIDES = (8, 14, 16, 32)
 
 
-@click.group(short_help="Look at the probes that a measurement would use.")
+@click.group(short_help="Look at the probes that a measurement would use, and write down which they are.")
 def probes() -> None:
     """Work with probes: the pictures that a measurement shows to a network."""
+
+
+@probes.command(short_help="Write which probes a seed draws as a manifest that others replay.")
+@optional_data_options
+@click.option("--probes", "count", type=click.IntRange(1), default=500, show_default=True, help="How many.")
+@probe_options
+@click.option(
+    "--widest-gap",
+    type=click.IntRange(0, 224),
+    help="Choose third objects that fit beside A at gaps up to this, so that the set serves sweeps. [default: --gap]",
+)
+@click.option("--name", help="What reports call the set. [default: the file's name]")
+@seed_option
+@device_option
+@out_options("probes.json")
+def make(
+    count: int,
+    widest_gap: int | None,
+    name: str | None,
+    device: str,
+    out: Path | None,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Write a manifest: annotation ids, placements and the rules that chose them; never pixels.
+
+    Whoever has the same annotations gets the same probes from it. With --images their pictures are drawn, too, and the
+    manifest promises their fingerprint, so that other photos, or photos that were encoded anew, are noticed. (Pictures
+    are drawn on the CPU, so that --device changes nothing.)
+
+    \b
+    Example:
+      couplingkit probes make --annotations instances_val2017.json --images val2017/ --probes 5000 --out val2017_5k.json
+      couplingkit measure dino.pth --probes val2017_5k.json --annotations instances_val2017.json --images val2017/
+    """
+    from ..errors import ArgumentError
+    from ..files import check_free, new_file
+    from ..probes.probeset import ProbeSet, draw_manifest
+    from .probe_sets import drawn_options
+
+    path = out or Path("probes.json")
+    check_free(path, overwrite=overwrite, folder=False)
+    if options["annotations"] is None:
+        raise ArgumentError("--annotations is needed: the instances JSON that objects are drawn from.")
+    title, look = name or path.stem, drawn_options(options)
+    spec = look["spec"]
+    how = look | {"spec": replace(spec, gap=max(spec.gap, widest_gap or 0))}
+    if options["images"] is None:
+        drawn = draw_manifest(options["annotations"], name=title, count=count, **how)
+        manifest = replace(drawn, spec=asdict(spec))
+    else:
+        probes = ProbeSet.from_coco(options["annotations"], options["images"], count=count, **how).vary(**vars(spec))
+        probes.name = title
+        probes.fingerprint(progress=True)
+        manifest = probes.manifest()
+    text = manifest.text()
+    with new_file(path, overwrite=overwrite) as draft:
+        draft.write_text(text)
+    promise = f"fingerprint {manifest.fingerprint}" if manifest.fingerprint else "no fingerprint (--images gives one)"
+    click.echo(f"Wrote {path}: {count} probes of {len(manifest.objects)} objects, {len(text) / 1e6:.2f} MB, {promise}")
+
+
+@probes.command(short_help="List the probe sets that come with couplingkit.")
+def sets() -> None:
+    """List the probe sets that come with couplingkit, for --probes of `measure` and `sweep`."""
+    from ..data.manifest import read_manifest
+    from .probe_sets import shipped_sets
+
+    for name, path in shipped_sets().items():
+        manifest = read_manifest(path)
+        click.echo(f"{name}: {len(manifest.pairs)} probes, {manifest.annotations.get('file')}, seed {manifest.seed}")
 
 
 @probes.command(short_help="Draw the first probes as a sheet of pictures.")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,11 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import CouplingKitError
+from .choices import Choice, each_choice
 
 if TYPE_CHECKING:
     from ..features.backbone import LayeredBackbone
     from ..probes.probeset import ProbeSet
-    from ..study import Measurement
+    from ..study import Extreme, Measurement, Processes, RunFolder
 
 __all__ = [
     "CONTROL_ROW",
@@ -25,7 +31,9 @@ __all__ = [
     "describe",
     "differences_to_first",
     "each_model",
+    "join",
     "measure_models",
+    "study_session",
     "write_run",
 ]
 
@@ -43,60 +51,105 @@ def default_out(kind: str) -> Path:
     return Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What several models gave: measurements, a sentence for each model that failed, and the probes that stand out."""
+
+    measurements: list[Measurement]
+    failures: list[str]
+    extremes: list[Extreme]
+
+
 def measure_models(
-    names: tuple[str, ...], probes: ProbeSet, backbone_options: dict[str, Any], settings: dict[str, Any]
-) -> tuple[list[Measurement], list[str]]:
+    choices: Sequence[Choice],
+    probes: ProbeSet,
+    settings: dict[str, Any],
+    *,
+    run: RunFolder | None = None,
+    processes: Processes | None = None,
+) -> Measured:
     """Measure one model after another, and the control row at the end; a model that fails does not stop the others.
 
-    Returns:
-        The measurements, and a sentence for each model that failed.
+    Args:
+        choices: the models.
+        probes: that all of them are shown.
+        settings: of `measure_layers`.
+        run: where rows are kept as they come.
+        processes: that share the work.
+
+    Raises:
+        CouplingKitError: not one model could be measured.
     """
-    from ..study import measure_layers
+    from ..study import ALONE, find_extremes, measure_variants, share_digests
+
+    extremes: list[Extreme] = []
 
     def work(backbone: LayeredBackbone) -> list[Measurement]:
-        return measure_layers(backbone, probes, progress=True, **settings)
+        parts = None
+        if run is not None and not settings.get("center"):
+            read = [layer.provenance() for layer in backbone.layers]
+            parts = run.parts(read, probes.manifest().identity(), probes.fingerprint(), settings)
+        together: dict[str, Any] = {"processes": processes or ALONE, "parts": parts, "progress": True}
+        (found,) = measure_variants(backbone, [probes], **settings, **together)
+        if run is not None and together["processes"].first and backbone.name != CONTROL_ROW:
+            extremes.extend(find_extremes(backbone, probes, found))
+        return found
 
-    measurements, failures = each_model(names, backbone_options, work)
-    if CONTROL_ROW not in names:
-        options = {key: backbone_options[key] for key in ("device", "precision")}
-        try:
-            measurements += each_model((CONTROL_ROW,), options, work, quiet=True)[0]
-        except CouplingKitError as error:
-            # The models' numbers stand without it; that it is missing must be said.
-            failures.append(f"{CONTROL_ROW}: {error}")
-    return measurements, failures
+    share_digests(probes, processes or ALONE, progress=True)
+    measurements, failures = each_choice(choices, work, alone=len(choices) == 1, processes=processes)
+    if not measurements:
+        raise CouplingKitError(f"no model could be used: {' '.join(failures)}")
+    if CONTROL_ROW not in [choice.name for choice in choices]:
+        options = {key: choices[0].options[key] for key in ("device", "precision") if key in choices[0].options}
+        # The models' numbers stand without it; that it is missing must be said.
+        control, lost = each_choice([Choice(CONTROL_ROW, options)], work, processes=processes, quiet=True)
+        measurements, failures = measurements + control, failures + lost
+    return Measured(measurements, failures, extremes)
 
 
 def each_model(
-    names: tuple[str, ...],
-    backbone_options: dict[str, Any],
-    work: Callable[[LayeredBackbone], list[Result]],
-    *,
-    quiet: bool = False,
+    names: tuple[str, ...], backbone_options: dict[str, Any], work: Callable[[LayeredBackbone], list[Result]]
 ) -> tuple[list[Result], list[str]]:
-    """Load one model after another and do some work with it; a model that fails does not stop the others.
-
-    Returns:
-        What the work gave, and a sentence for each model that failed.
-    """
-    from ..features.loading import load_layers
-
-    found: list[Result] = []
-    failures = []
-    for name in names:
-        try:
-            backbone = load_layers(name, **backbone_options)
-            for layer in () if quiet else backbone.layers:
-                click.echo(describe(layer.provenance()), err=True)
-            found += work(backbone)
-        except CouplingKitError as error:
-            if len(names) == 1:
-                raise
-            failures.append(f"{name}: {error}")
-            click.echo(f"Skipped: {failures[-1]}", err=True)
+    """Load models of the same options one after another and do some work with each; see `each_choice`."""
+    choices = [Choice(name, backbone_options) for name in names]
+    found, failures = each_choice(choices, work, alone=len(names) == 1)
     if not found:
         raise CouplingKitError(f"no model could be used: {' '.join(failures)}")
     return found, failures
+
+
+def join() -> Processes:
+    """Return the processes that torchrun started, connected; only the first of them speaks."""
+    from ..study import join_processes
+
+    processes = join_processes()
+    if not processes.first:
+        # What is unexpected is still said: Python prints it where the error stream was at first.
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.excepthook = lambda *error: traceback.print_exception(*error, file=sys.__stderr__)
+    return processes
+
+
+@contextmanager
+def study_session(out: Path, identity: dict[str, Any], *, overwrite: bool) -> Iterator[tuple[RunFolder, Processes]]:
+    """Open a run's folder, together with the other processes that torchrun started.
+
+    A run that is stopped says where its rows are.
+    """
+    from ..study import leave_processes, open_run
+
+    processes = join()
+    with open_run(out, identity, overwrite=overwrite, processes=processes) as run:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            yield run, processes
+        except KeyboardInterrupt:
+            if run.begun():
+                click.echo(f"Stopped. What was measured is kept in {run.work}; the same command goes on.", err=True)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    leave_processes()
 
 
 def describe(provenance: dict[str, Any]) -> str:
@@ -134,8 +187,21 @@ def write_run(
     *,
     overwrite: bool,
     figures: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write rows, summary, manifest and figure of a run, and `figures` by their names; all of them or none."""
+    """Write rows, summary, manifest and figure of a run, all of them or none.
+
+    Args:
+        folder: where they go.
+        measurements: of all models.
+        probes: what they were shown.
+        differences: paired differences, for the summary.
+        overwrite: whether other results may be replaced.
+        figures: further ones by their names.
+        more: keys of the summary besides.
+        files: further files by their names.
+    """
     import json
 
     import pandas as pd
@@ -144,14 +210,17 @@ def write_run(
     from ..figures.tables import summary_document
     from ..files import new_folder
 
-    document = summary_document(measurements, differences=differences, command=command_line())
+    document = summary_document(measurements, differences=differences, command=command_line()) | dict(more or {})
     with new_folder(folder, overwrite=overwrite) as draft:
         pd.concat([measurement.rows for measurement in measurements]).to_csv(draft / "rows.csv", index=False)
         (draft / "summary.json").write_text(json.dumps(document, indent=1) + "\n")
         (draft / "probes.json").write_text(probes.manifest().text())
+        for name, content in (files or {}).items():
+            (draft / name).write_bytes(content)
         drawn = {"coupling": coupling_figure(measurements), **(figures or {})}
         for name, figure in drawn.items():
             for suffix in ("png", "pdf"):
                 save_figure(figure, draft / f"{name}.{suffix}")
     pictures = " and ".join(f"{name}.png/.pdf" for name in drawn)
-    click.echo(f"Wrote rows.csv, summary.json, probes.json, {pictures} to {folder}", err=True)
+    besides = "".join(f", {name}" for name in files or {})
+    click.echo(f"Wrote rows.csv, summary.json, probes.json{besides}, {pictures} to {folder}", err=True)

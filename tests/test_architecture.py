@@ -16,7 +16,8 @@ LAYERS = {
     "probes": ({"core", "data"}, {"tqdm"}),
     "features": ({"core"}, {"timm", "torchvision", "safetensors", "huggingface_hub", "transformers"}),
     "metrics": ({"core"}, {"scipy"}),
-    "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm"}),
+    # filelock: two runs in one place.
+    "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm", "filelock"}),
     # jinja2 (and its markupsafe) writes the explorer's page.
     "figures": ({"core", "metrics", "study"}, {"matplotlib", "pandas", "jinja2", "markupsafe"}),
     # study: photos and probes are shown to a network in one place, which is there.

@@ -1,7 +1,7 @@
 """Instances JSON in, its annotations as columns out; masks stay in the file until one is asked for.
 
-An instances JSON of COCO train2017 holds 860,000 annotations, of which a study shows some thousands. So the file is read
-once, without its polygons becoming numbers, and what is kept of an annotation is where its segmentation stands.
+An instances JSON of COCO train2017 holds 860,000 annotations, of which a study shows some thousands. So the file is
+read once, without its polygons becoming numbers, and what is kept of an annotation is where its segmentation stands.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def _decoded(raw: Any, path: Path) -> _Content:
         return msgspec.json.decode(raw, type=_Content)
     except msgspec.ValidationError as error:
         raise DataError(
-            f"annotations {path} is no instances JSON (COCO's instances_*.json has images, annotations and categories): "
+            f"annotations {path} is no instances JSON (COCO's instances_*.json has images, annotations, categories): "
             f"{error}."
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""An instances JSON in, its columns out: parsed the first time, and from a file in the user's cache folder after that."""
+"""An instances JSON in, its columns out: parsed the first time, and from the user's cache folder after that."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class Manifest:
         eligibility: the rules that chose the objects.
         seed: of the draws.
         spec: the probes' look, as `ProbeSpec` has it.
-        fingerprint: of the rendered probes.
+        fingerprint: of the rendered probes; None where the set was drawn without photos.
         objects: annotation id -> check of the object (see `object_check`).
         pairs: what each probe is made of.
     """
@@ -63,7 +63,7 @@ class Manifest:
     eligibility: Mapping[str, Any]
     seed: int
     spec: Mapping[str, Any]
-    fingerprint: str
+    fingerprint: str | None
     objects: Mapping[int, str]
     pairs: tuple[ObjectPair, ...]
 

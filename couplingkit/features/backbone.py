@@ -202,6 +202,13 @@ class LayeredBackbone:
         self.mean = first.mean
         self.device = first.device
 
+    def rename(self, label: str) -> None:
+        """Let tables call the network `label`; layers keep what tells them apart."""
+        start = len(self.name.partition(" (layer ")[0])
+        for layer in self.layers:
+            layer.name = label + layer.name[start:]
+        self.name = self.layers[0].name
+
     def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map float32 (B, 3, H, W) in [0, 1] to one float32 (B, D, h, w) per layer."""
         first = self.layers[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal, get_args
 
 import torch
@@ -14,13 +15,18 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device to run on; `auto` is the first GPU where there is one, and the CPU elsewhere.
+    """Return the device to run on; `auto` is a GPU where there is one, and the CPU elsewhere.
+
+    Of several processes that torchrun started on a machine, each has a GPU of its own, as far as there are so many.
 
     Raises:
         ArgumentError: torch does not know the device, or this machine does not have it.
     """
     if str(device) == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = os.environ.get("LOCAL_RANK")
+    if str(device) == "cuda" and place is not None and torch.cuda.device_count() > 1:
+        device = f"cuda:{int(place) % torch.cuda.device_count()}"
     try:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved)

@@ -20,7 +20,7 @@ from scipy import stats
 
 from ..streams import Stream
 
-__all__ = ["FEWEST_IMAGES", "Estimate", "intervals", "sharing_variance"]
+__all__ = ["FEWEST_IMAGES", "Estimate", "intervals", "mean_and_p", "sharing_variance"]
 
 Array = NDArray[np.float64]
 # Below this many photos there is nothing to resample: an interval would look narrow and mean nothing.
@@ -61,6 +61,42 @@ def intervals(
     Returns:
         M estimates of means, then the median's if asked for, then one per ratio.
     """
+    values, deviations = _deviations(columns, images, stream, level, resamples, median_of, ratios)
+    if deviations is None:
+        return [Estimate(float(value), np.nan, np.nan) for value in values]
+    tails = np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return [
+        Estimate(float(value), float(value + low), float(value + high))
+        for value, low, high in zip(values, *tails, strict=True)
+    ]
+
+
+def mean_and_p(
+    column: Array, images: NDArray[np.int64], stream: Stream, *, level: float = 0.95, resamples: int = 2000
+) -> tuple[Estimate, float]:
+    """Return an interval for the mean of a column, and the two-sided p-value of its being 0.
+
+    The p-value is the share of resamples that deviate at least as far from the mean as 0 does; it is at least
+    1 / (resamples + 1), and NaN where there are too few photos. Arguments as in `intervals`; `column` is float64 (N,).
+    """
+    values, deviations = _deviations(column[:, None], images, stream, level, resamples, None, ())
+    if deviations is None:
+        return Estimate(float(values[0]), np.nan, np.nan), np.nan
+    low, high = np.quantile(deviations[:, 0], [(1 - level) / 2, (1 + level) / 2])
+    further = int((np.abs(deviations[:, 0]) >= abs(values[0])).sum())
+    return Estimate(float(values[0]), float(values[0] + low), float(values[0] + high)), (1 + further) / (resamples + 1)
+
+
+def _deviations(
+    columns: Array,
+    images: NDArray[np.int64],
+    stream: Stream,
+    level: float,
+    resamples: int,
+    median_of: int | None,
+    ratios: tuple[tuple[int, int], ...],
+) -> tuple[Array, Array | None]:
+    """Return the statistics, and how far each resample lies from them (resamples, statistics); None: few photos."""
     means = columns.mean(axis=0)
     values = [*means]
     influence = [*(columns - means).T]
@@ -70,17 +106,12 @@ def intervals(
     for top, bottom in ratios:
         values.append(means[top] / means[bottom])
         influence.append(columns[:, top] - values[-1] * columns[:, bottom])
+    found = np.array(values, dtype=np.float64)
     if len(np.unique(images)) < FEWEST_IMAGES:
-        return [Estimate(float(value), np.nan, np.nan) for value in values]
+        return found, None
     psi = np.column_stack(influence)
     draws, linear = _resample(columns, psi, images, stream, resamples, median_of, ratios)
-    scale = _width_factor(psi, linear, images, level)
-    deviations = (draws - values) * scale
-    tails = np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return [
-        Estimate(float(value), float(value + low), float(value + high))
-        for value, low, high in zip(values, *tails, strict=True)
-    ]
+    return found, (draws - found) * _width_factor(psi, linear, images, level)
 
 
 def sharing_variance(psi: Array, images: NDArray[np.int64]) -> Array:

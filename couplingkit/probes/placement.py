@@ -32,6 +32,8 @@ UNITS = 224
 DIRECTIONS = ("right", "left", "below", "above")
 # An attempt fails when a drawn A has no partner; 1,000 failures in a row mean that the data has none to give.
 ATTEMPTS = 1000
+# Between the boxes that a file states and masks, and between units and px.
+ROUNDING_PX = 4
 
 Canvas = Literal["mean", "gray", "noise", "image"]
 Pairing = Literal["different", "any", "same"]
@@ -165,9 +167,17 @@ def place_instead(box_a: Box, size: tuple[int, int], *, gap: int, direction: str
     """Return the box of an object of `size` that takes B's place beside A.
 
     Where rounding to px leaves less room than the object needs, the box is made that px or two shorter.
+
+    Raises:
+        ArgumentError: there is far less room.
     """
     across = 0 if direction in ("right", "left") else 1
     room = room_beside(box_a, gap=gap, direction=direction, side=side)
+    if size[across] - room > ROUNDING_PX * max(1, -(-side // UNITS)):
+        raise ArgumentError(
+            f"gap or object_size leaves {room} px beside A for a control object of {size[across]} px; these pairs were "
+            "drawn for smaller ones: draw them anew, or leave out the control."
+        )
     width, height = (min(size[0], room), size[1]) if across == 0 else (size[0], min(size[1], room))
     if across == 0:
         left = box_a.left + box_a.width + gap if direction == "right" else box_a.left - gap - width

@@ -25,7 +25,7 @@ from ..streams import Stream
 from .placement import UNITS, Box, ProbeSpec, draw_pairs, place, place_instead, scaled_size, to_px
 from .triplet import Layer, Probe, hide_tiles, object_layer, probe_images, tiles_at
 
-__all__ = ["GRAY", "ProbeSet"]
+__all__ = ["GRAY", "ProbeSet", "draw_manifest"]
 
 GRAY = (0.5, 0.5, 0.5)
 
@@ -89,13 +89,7 @@ class ProbeSet:
         Raises:
             DataError: the file or a photo cannot be used, or fewer than two objects are eligible.
         """
-        index = read_instances(annotations, eligibility)
-        if len(index.objects) < 2:
-            raise DataError(
-                f"annotations {index.path} hold {len(index.objects)} eligible objects, and a probe needs 2; "
-                f"{index.what_was_dropped()}."
-            )
-        pairs = draw_pairs(index.objects, list(index.images), spec, seed=seed, count=count)
+        index, pairs = _drawn(annotations, eligibility, spec, seed, count)
         return cls(spec, pairs, index, images, seed=seed, cache_bytes=cache_bytes)
 
     @classmethod
@@ -196,17 +190,9 @@ class ProbeSet:
     def manifest(self) -> Manifest:
         """Return which objects and which pairs these are, and the rules that chose them."""
         if self._manifest is None:
-            keys = sorted({key for pair in self.pairs for key in pair.members()})
-            self._manifest = Manifest(
-                name=self.name,
-                annotations={"file": self.index.path.name, "sha256": self.index.sha256},
-                eligibility=asdict(self.index.eligibility),
-                seed=self.seed,
-                spec=asdict(self.spec),
-                fingerprint=self.fingerprint(),
-                objects={key: object_check(self.store.record(key)) for key in keys},
-                pairs=self.pairs,
-            )
+            checks = {key: object_check(self.store.record(key)) for pair in self.pairs for key in pair.members()}
+            bare = _manifest(self.name, self.index, self.pairs, checks, self.spec, self.seed)
+            self._manifest = replace(bare, fingerprint=self.fingerprint())
         return self._manifest
 
     def fingerprint(self, *, progress: bool = False) -> str:
@@ -297,3 +283,45 @@ class ProbeSet:
         stream = Stream(self.seed).child("probe", pair.number, "noise")
         raw = stream.generator().bytes(3 * UNITS * UNITS)
         return np.frombuffer(raw, dtype=np.uint8).reshape(3, UNITS, UNITS)
+
+
+def draw_manifest(
+    annotations: str | Path,
+    *,
+    name: str,
+    count: int = 500,
+    seed: int = 0,
+    spec: ProbeSpec = ProbeSpec(),  # noqa: B008 - frozen
+    eligibility: Eligibility = Eligibility(),  # noqa: B008 - frozen
+) -> Manifest:
+    """Return the manifest of the probes that `ProbeSet.from_coco` draws, without photos, so without a fingerprint."""
+    index, pairs = _drawn(annotations, eligibility, spec, seed, count)
+    keys = sorted({key for pair in pairs for key in pair.members()})
+    return _manifest(name, index, pairs, {key: object_check(index.record(key)) for key in keys}, spec, seed)
+
+
+def _drawn(
+    annotations: str | Path, eligibility: Eligibility, spec: ProbeSpec, seed: int, count: int
+) -> tuple[CocoIndex, tuple[ObjectPair, ...]]:
+    index = read_instances(annotations, eligibility)
+    if len(index.objects) < 2:
+        raise DataError(
+            f"annotations {index.path} hold {len(index.objects)} eligible objects, and a probe needs 2; "
+            f"{index.what_was_dropped()}."
+        )
+    return index, draw_pairs(index.objects, list(index.images), spec, seed=seed, count=count)
+
+
+def _manifest(
+    name: str, index: CocoIndex, pairs: tuple[ObjectPair, ...], checks: dict[int, str], spec: ProbeSpec, seed: int
+) -> Manifest:
+    return Manifest(
+        name=name,
+        annotations={"file": index.path.name, "sha256": index.sha256},
+        eligibility=asdict(index.eligibility),
+        seed=seed,
+        spec=asdict(spec),
+        fingerprint=None,
+        objects=checks,
+        pairs=pairs,
+    )

@@ -1,0 +1,110 @@
+"""A comparison in, its table and its figure out."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from ..metrics.summary import CLIPPED_LIMIT
+from ..study import EFFECTS, GROUPINGS, Comparison, Difference
+from .plots import COLUMN_IN, STYLE
+from .sweep_plots import COLOURS, MARKS
+from .tables import as_text, estimate_text, short_labels
+
+__all__ = ["comparison_figure", "comparison_text", "difference_table"]
+
+# Pairs of categories are too many for a figure; they are in the table of groups.
+DRAWN = ("direction", "size", "gap")
+ROW_IN = 0.17
+
+
+def difference_table(differences: list[Difference]) -> pd.DataFrame:
+    """Return one row a difference: every field as a column."""
+    return pd.DataFrame(
+        [
+            {
+                "model": one.model,
+                "effect": one.effect,
+                "grouping": one.grouping,
+                "group": one.group,
+                "difference": one.estimate.value,
+                "low": one.estimate.low,
+                "high": one.estimate.high,
+                "probes": one.probes,
+                "p": one.p,
+                "p_holm": one.p_holm,
+            }
+            for one in differences
+        ]
+    )
+
+
+def comparison_text(comparison: Comparison, form: str) -> str:
+    """Return the table, one row a model, as text in one of the formats of `Format`."""
+    if form == "csv":
+        return difference_table(list(comparison.differences)).to_csv(index=False).rstrip()
+    if form == "json":
+        return str(difference_table(list(comparison.differences)).to_json(orient="records", indent=1))
+    labels = dict(zip(comparison.models, short_labels(list(comparison.models)), strict=True))
+    rows = []
+    for name, model in comparison.models.items():
+        summary = model.summary
+        mark = " (!)" if summary.clipped_denominator > CLIPPED_LIMIT else ""
+        row: dict[str, Any] = {"model": labels[name], "cr_mean": estimate_text(summary.estimates["cr_mean"]) + mark}
+        for effect in EFFECTS:
+            found = [one for one in comparison.overall(effect) if one.model == name]
+            row[f"difference of {effect}"] = estimate_text(found[0].estimate) if found else "-"
+            if effect == "cr":
+                row["p"] = _p_text(found[0].p) if found else "-"
+                row["p (Holm)"] = _p_text(found[0].p_holm) if found else "-"
+                row["probes"] = str(found[0].probes) if found else str(summary.measured)
+        rows.append(row)
+    table = as_text(pd.DataFrame(rows), form)
+    marked = any(model.summary.clipped_denominator > CLIPPED_LIMIT for model in comparison.models.values())
+    foot = f"\n(!) no measurement: over {CLIPPED_LIMIT:.0%} of the denominators are clipped" if marked else ""
+    return f"{table}{foot if form == 'table' else ''}"
+
+
+def _p_text(p: float) -> str:
+    return "-" if math.isnan(p) else f"{p:.4f}"
+
+
+def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) -> Figure:
+    """Draw each model's difference of the coupling rate with its interval: over all probes, and by group."""
+    models = [one.model for one in comparison.overall()]
+    labels = short_labels(models)
+    first = [one for one in comparison.differences if one.effect == "cr" and one.model == models[0]]
+    rows = [("all", "all"), *((one.grouping, one.group) for one in first if one.grouping in DRAWN)]
+    found = {(one.model, one.grouping, one.group): one for one in comparison.differences if one.effect == "cr"}
+    heading = 0.16 * len(models) + 0.1
+    height = ROW_IN * len(rows) * max(1.0, 0.55 * len(models)) + 0.55 + heading
+    with rc_context(STYLE):
+        figure = Figure(figsize=(width_in, height), layout="constrained")
+        axes = figure.subplots()
+        axes.axvline(0, color="#555555", linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
+        step = 0.7 / len(models)
+        for place, (model, label) in enumerate(zip(models, labels, strict=True)):
+            colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
+            shift = step * (place - (len(models) - 1) / 2)
+            own = [(row, found[(model, *key)]) for row, key in enumerate(rows) if (model, *key) in found]
+            at = [row + shift for row, _ in own]
+            estimates = [one.estimate for _, one in own]
+            axes.hlines(
+                at, [one.low for one in estimates], [one.high for one in estimates], color=colour, linewidth=1.1
+            )
+            axes.plot([one.value for one in estimates], at, mark, color=colour, markersize=3.5, label=label)
+        names = ["all probes", *(f"{GROUPINGS[grouping].split(',')[0]}: {group}" for grouping, group in rows[1:])]
+        axes.set_yticks(range(len(rows)), names)
+        for row in range(1, len(rows)):
+            if rows[row][0] != rows[row - 1][0]:
+                axes.axhline(row - 0.5, color="#cccccc", linewidth=0.5, zorder=0)
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel(f"coupling rate minus that of {short_labels([comparison.baseline])[0]}")
+        figure.legend(loc="outside upper left", ncols=1, frameon=False)
+        for side in ("right", "top"):
+            axes.spines[side].set_visible(False)
+    return figure
