@@ -18,6 +18,7 @@ from .masks import masks
 from .measure import measure
 from .probes import probes
 from .proposals import proposals
+from .report import report
 from .scenes import scenes
 from .sweep import sweep
 from .train import train
@@ -57,6 +58,9 @@ def main() -> None:
       couplingkit probes preview --help      look at the probes of your own data
       couplingkit inspect --help             see how a checkpoint will be read
       couplingkit measure --help             measure your models
+      couplingkit sweep --help               curves over gaps, visible shares, layers, ...
+      couplingkit compare --help             paired differences between runs
+      couplingkit report --help              all of it on one page
       couplingkit affinity --help            draw what a point is similar to, and score it
       couplingkit explore --help             the same as a page to click on
       couplingkit train-pair --help          train a coupled and a decoupled model, and compare them
@@ -74,6 +78,7 @@ for command in (
     measure,
     probes,
     proposals,
+    report,
     scenes,
     sweep,
     train,

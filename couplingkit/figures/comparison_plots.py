@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..metrics.summary import CLIPPED_LIMIT
-from ..study import EFFECTS, GROUPINGS, Comparison, Difference
+from ..study import EFFECTS, Comparison, Difference
 from .plots import COLUMN_IN, STYLE
 from .sweep_plots import COLOURS, MARKS
 from .tables import as_text, estimate_text, short_labels
@@ -18,7 +18,7 @@ from .tables import as_text, estimate_text, short_labels
 __all__ = ["comparison_figure", "comparison_text", "difference_table"]
 
 # Pairs of categories are too many for a figure; they are in the table of groups.
-DRAWN = ("direction", "size", "gap")
+SHORT = {"direction": "B {}", "size": "{} quarter of A", "gap": "gap {}"}
 ROW_IN = 0.17
 
 
@@ -78,7 +78,7 @@ def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) ->
     models = [one.model for one in comparison.overall()]
     labels = short_labels(models)
     first = [one for one in comparison.differences if one.effect == "cr" and one.model == models[0]]
-    rows = [("all", "all"), *((one.grouping, one.group) for one in first if one.grouping in DRAWN)]
+    rows = [("all", "all"), *((one.grouping, one.group) for one in first if one.grouping in SHORT)]
     found = {(one.model, one.grouping, one.group): one for one in comparison.differences if one.effect == "cr"}
     heading = 0.16 * len(models) + 0.1
     height = ROW_IN * len(rows) * max(1.0, 0.55 * len(models)) + 0.55 + heading
@@ -97,13 +97,13 @@ def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) ->
                 at, [one.low for one in estimates], [one.high for one in estimates], color=colour, linewidth=1.1
             )
             axes.plot([one.value for one in estimates], at, mark, color=colour, markersize=3.5, label=label)
-        names = ["all probes", *(f"{GROUPINGS[grouping].split(',')[0]}: {group}" for grouping, group in rows[1:])]
+        names = ["all probes", *(SHORT[grouping].format(group) for grouping, group in rows[1:])]
         axes.set_yticks(range(len(rows)), names)
         for row in range(1, len(rows)):
             if rows[row][0] != rows[row - 1][0]:
                 axes.axhline(row - 0.5, color="#cccccc", linewidth=0.5, zorder=0)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        axes.set_xlabel(f"coupling rate minus that of {short_labels([comparison.baseline])[0]}")
+        figure.supxlabel(f"coupling rate minus that of {short_labels([comparison.baseline])[0]}", fontsize=7)
         figure.legend(loc="outside upper left", ncols=1, frameon=False)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)

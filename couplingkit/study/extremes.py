@@ -21,6 +21,7 @@ __all__ = ["EXTREMES", "Extreme", "find_extremes", "pack_extremes", "read_extrem
 
 EXTREMES = "extremes.npz"
 OF_EACH = 3
+MAP_PX = 56
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Extreme:
         cr: its coupling rate.
         caption: categories of A and B.
         images: uint8 (2, H, W, 3): A alone, A beside B.
-        maps: float32 (2, h, w): affinity to a point of A in the two images.
+        maps: float32 (2, 56, 56): affinity to a point of A in the two images, over the whole of them.
         point: x and y of the point, px of the images.
     """
 
@@ -73,7 +74,8 @@ def _extreme(backbone: LayeredBackbone, probes: ProbeSet, measurement: Measureme
     pictures = [
         (image * 255).round().permute(1, 2, 0).numpy().astype(np.uint8) for image in (probe.alone, probe.together)
     ]
-    cells = np.stack([maps.alone.cells, maps.together.cells]).astype(np.float32)
+    shown = [one.pixels((MAP_PX, MAP_PX)) for one in (maps.alone, maps.together)]
+    cells = np.stack(shown).astype(np.float32)
     rate = float(measurement.cr[number])
     return Extreme(
         measurement.name, number, rate, f"{a} beside {b}", np.stack(pictures), cells, probe_query(probes, number)

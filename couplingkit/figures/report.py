@@ -1,0 +1,201 @@
+"""Finished runs in, one self-contained HTML page out: tables, figures, probes that stand out, settings, provenance."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+from matplotlib import colormaps, rc_context
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+from ..errors import ArgumentError
+from ..metrics.summary import CLIPPED_LIMIT, STATISTICS
+from ..study import CONTROL_ROW, Extreme, Measurement, Run, SweepPoint
+from .plots import STYLE, coupling_figure
+from .sweep_plots import sweep_figure
+from .tables import estimate_text, short_labels
+
+__all__ = ["report_page"]
+
+COLUMNS = ("cr_mean", "cr_median", "cr_geomean", "cr_of_means", "specificity", "displacement")
+SHARES = ("clipped_numerator", "clipped_denominator")
+FIGURE_IN = 4.6
+MOST_IN_A_FIGURE = 40
+
+
+def report_page(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]], *, title: str = "Coupling") -> str:
+    """Return the page as text; it needs no server, no network, and asks for none.
+
+    Args:
+        runs: of `measure` and `sweep`; models that saw the same probes stand in one table.
+        extremes: folder of a run -> its probes of the highest and lowest rates.
+        title: of the page.
+
+    Raises:
+        ArgumentError: there is no run.
+    """
+    if not runs:
+        raise ArgumentError("runs must not be empty; a report needs one at least.")
+    page = files(__package__) / "page"
+    names = ("style", "program")
+    parts = {
+        name: Markup((page / f"report.{suffix}").read_text()) for name, suffix in zip(names, ("css", "js"), strict=True)
+    }
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((page / "report.html").read_text())
+    return template.render(
+        title=title,
+        sets=[_probe_set(number, group) for number, group in enumerate(_by_probes(runs), 1)],
+        sweeps=[_swept(run) for run in runs if run.swept],
+        galleries=_galleries(runs, extremes),
+        runs=[_run(run) for run in runs],
+        limit=f"{CLIPPED_LIMIT:.0%}",
+        meanings=[(name, STATISTICS[name]) for name in (*COLUMNS, *SHARES)],
+        **parts,
+    )
+
+
+def _by_probes(runs: Sequence[Run]) -> list[list[tuple[Run, Measurement]]]:
+    """Return the models of runs that are no sweeps, those of the same probes together."""
+    found: dict[tuple[str, str], list[tuple[Run, Measurement]]] = {}
+    for run in runs:
+        for one in () if run.swept else run.measurements:
+            probes = one.provenance["probes"]
+            found.setdefault((probes["identity"], probes["fingerprint"]), []).append((run, one))
+    return list(found.values())
+
+
+def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, Any]:
+    probes = group[0][1].provenance["probes"]
+    spec = probes["spec"]
+    # The control row is the same for each run on one set of probes.
+    controls = [pair for pair in group if pair[1].name == CONTROL_ROW][:1]
+    models = [pair for pair in group if pair[1].name != CONTROL_ROW] + controls
+    labels = short_labels([one.name for _, one in models])
+    drawn = [one for _, one in models][:MOST_IN_A_FIGURE]
+    return {
+        "number": number,
+        "name": probes["name"],
+        "facts": f"{probes['count']} probes of {probes['eligible_objects']} eligible objects; objects of "
+        f"{spec['object_size']} units, gap {spec['gap']}, canvas {spec['canvas']}, visible {spec['visible']:g}, "
+        f"pairing {spec['pairing']}, seed {probes['seed']}; fingerprint {probes['fingerprint'][:16]}",
+        "rows": [_row(run, one, label) for (run, one), label in zip(models, labels, strict=True)],
+        "figure": _vector(coupling_figure(drawn, width_in=FIGURE_IN)),
+        "left_out": len(models) - len(drawn),
+    }
+
+
+def _row(run: Run, one: Measurement, label: str) -> dict[str, Any]:
+    summary = one.summary
+    clipped = summary.clipped_denominator > CLIPPED_LIMIT
+    cells = [
+        {"text": label, "sort": label.lower(), "title": one.name},
+        {"text": run.folder.name, "sort": run.folder.name},
+    ]
+    for name in COLUMNS:
+        estimate = summary.estimates.get(name)
+        value = math.nan if estimate is None else estimate.value
+        mark = " (!)" if clipped and name == "cr_mean" else ""
+        cells.append({"text": estimate_text(estimate) + mark, "sort": "" if math.isnan(value) else repr(value)})
+    for name in SHARES:
+        value = summary.estimates[name].value
+        cells.append({"text": f"{value:.1%}", "sort": repr(value)})
+    cells.append({"text": f"{summary.measured} of {summary.probes}", "sort": str(summary.measured)})
+    return {"cells": cells, "clipped": clipped, "control": one.name == CONTROL_ROW}
+
+
+def _swept(run: Run) -> dict[str, Any]:
+    points = [
+        SweepPoint(place["axis"], place["value"], one) for one, place in zip(run.measurements, run.places, strict=True)
+    ]
+    axes = list(dict.fromkeys(point.axis for point in points))
+    figures = [
+        {"axis": axis, "figure": _vector(sweep_figure([point for point in points if point.axis == axis]))}
+        for axis in axes
+    ]
+    return {"name": run.folder.name, "figures": figures}
+
+
+def _galleries(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]]) -> list[dict[str, Any]]:
+    found = []
+    for run in runs:
+        own = extremes.get(str(run.folder), ())
+        for model in dict.fromkeys(one.model for one in own):
+            cards = [_card(one) for one in own if one.model == model]
+            found.append({"run": run.folder.name, "model": short_labels([model])[0], "cards": cards})
+    return found
+
+
+def _card(one: Extreme) -> dict[str, Any]:
+    low, high = float(np.nanmin(one.maps)), float(np.nanmax(one.maps))
+    height, width = one.images.shape[1:3]
+    return {
+        "probe": one.probe,
+        "cr": f"{one.cr:.3f}",
+        "caption": one.caption,
+        "images": [_picture(image) for image in one.images],
+        "maps": [_picture(_coloured(values, low, high)) for values in one.maps],
+        "range": f"{low:.2f} to {high:.2f}",
+        "left": f"{100 * (one.point[0] + 0.5) / width:.2f}%",
+        "top": f"{100 * (one.point[1] + 0.5) / height:.2f}%",
+    }
+
+
+def _coloured(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
+    span = high - low or 1.0
+    shown = colormaps["viridis"].with_extremes(bad="0.55")(np.ma.masked_invalid((values - low) / span))
+    return (np.asarray(shown)[..., :3] * 255).round().astype(np.uint8)
+
+
+def _run(run: Run) -> dict[str, Any]:
+    models = [
+        {
+            "name": f"{one.name}, {place['axis']} {place['value']}" if place else one.name,
+            "warnings": one.warnings,
+            "zero": one.provenance["zero_control"]["probes"],
+            "provenance": json.dumps(one.provenance, indent=1),
+        }
+        for one, place in zip(run.measurements, run.places, strict=True)
+    ]
+    control = [one.summary.cr_mean for one in run.measurements if one.name == CONTROL_ROW]
+    return {
+        "name": run.folder.name,
+        "command": run.command,
+        "failures": run.failures,
+        "models": models,
+        "control": f"{control[0]:.6f}" if control else None,
+        "differences": [
+            f"cr_mean({short_labels([told['first']])[0]}) - cr_mean({short_labels([told['second']])[0]}) = "
+            f"{_interval(told)} on the {told['probes']} probes of both"
+            for told in run.differences
+        ],
+    }
+
+
+def _interval(told: Mapping[str, Any]) -> str:
+    value = f"{told['value']:.3f}"
+    return value if told["low"] is None else f"{value} [{told['low']:.3f}, {told['high']:.3f}]"
+
+
+def _vector(figure: Figure) -> str:
+    stream = io.BytesIO()
+    # As a picture of its own: names inside one SVG cannot clash with those of another.
+    with rc_context({**STYLE, "svg.hashsalt": "couplingkit"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+def _picture(rgb: NDArray[np.uint8]) -> str:
+    stream = io.BytesIO()
+    imsave(stream, rgb, format="png")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
