@@ -101,18 +101,24 @@ def each_choice(
     found: list[Result] = []
     failures = []
     for choice in choices:
-        loaded: list[LayeredBackbone] = []
         try:
-            (processes or ALONE).each(lambda loaded=loaded, choice=choice: loaded.append(choice.load()))
-            for layer in () if quiet else loaded[0].layers:
+            backbone = _load(choice, processes or ALONE)
+            for layer in () if quiet else backbone.layers:
                 click.echo(describe(layer.provenance()), err=True)
-            found += work(loaded[0])
+            found += work(backbone)
         except CouplingKitError as error:
             if alone:
                 raise
             failures.append(f"{choice.title}: {error}")
             click.echo(f"Skipped: {failures[-1]}", err=True)
     return found, failures
+
+
+def _load(choice: Choice, processes: Processes) -> LayeredBackbone:
+    # Networks stay in their processes; only whether they could be loaded is agreed upon.
+    loaded: list[LayeredBackbone] = []
+    processes.each(lambda: loaded.append(choice.load()))
+    return loaded[0]
 
 
 def read_zoo(path: Path, common: dict[str, Any]) -> list[Choice]:

@@ -47,6 +47,7 @@ __all__ = ["measure"]
 @click.pass_context
 def measure(
     context: click.Context,
+    /,
     models: tuple[str, ...],
     zoo: Path | None,
     form: str,

@@ -100,7 +100,9 @@ def measure_models(
     if not measurements:
         raise CouplingKitError(f"no model could be used: {' '.join(failures)}")
     if CONTROL_ROW not in [choice.name for choice in choices]:
-        options = {key: choices[0].options[key] for key in ("device", "precision") if key in choices[0].options}
+        options: dict[str, Any] = {
+            key: choices[0].options[key] for key in ("device", "precision") if key in choices[0].options
+        }
         # The models' numbers stand without it; that it is missing must be said.
         control, lost = each_choice([Choice(CONTROL_ROW, options)], work, processes=processes, quiet=True)
         measurements, failures = measurements + control, failures + lost

@@ -50,6 +50,7 @@ def _values(read: Callable[[str], Any]) -> Callable[..., tuple[Any, ...]]:
 @click.pass_context
 def sweep(
     context: click.Context,
+    /,
     models: tuple[str, ...],
     zoo: Path | None,
     form: str,

@@ -31,7 +31,7 @@ __all__ = [
 # that ends 1 or 2 px inside. So a mask this close to the border touches it.
 BORDER_PX = 2
 # What a file states of an object and what its mask says may differ by the rounding of polygons, and no more.
-STATED_AREA = 2.0
+STATED_AREA, STATED_SIDE = 2.0, 2.0
 STATED_PX, STATED_SHARE = 4.0, 0.05
 
 
@@ -178,7 +178,7 @@ class CocoIndex:
 
     def category_of(self, annotation_id: int) -> str:
         """Return the category of an eligible object; errors as in `record`."""
-        return self.objects.category_names[self.objects.categories[self._place(annotation_id)]]
+        return self.objects.category_names[int(self.objects.categories[self._place(annotation_id)])]
 
     def what_was_dropped(self) -> str:
         """Return the counts as the tail of a sentence, with the options that loosen the rules."""
@@ -289,9 +289,12 @@ def _record(table: InstanceTable, row: int, path: Path) -> ObjectRecord:
         raise DataError(
             f"{path}: annotation {table.ids[row]} has an area of {stated_area:g} px, but its mask holds none."
         )
-    slack = STATED_PX + STATED_SHARE * np.array([box[2], box[3], box[2], box[3]])
-    apart = np.abs(np.array([found.left, found.top, found.width, found.height]) - box)
-    if not (stated_area / STATED_AREA <= found.area <= stated_area * STATED_AREA and (apart <= slack).all()):
+    slack = STATED_PX + STATED_SHARE * box[2:]
+    corner, size = np.array([found.left, found.top]), np.array([found.width, found.height])
+    # Thin tips of a polygon hold no pixel, so that a mask may be smaller than its box, but not lie beside it.
+    inside = ((corner >= box[:2] - slack) & (corner + size <= box[:2] + box[2:] + slack)).all()
+    filled = (size + slack >= box[2:] / STATED_SIDE).all()
+    if not (stated_area / STATED_AREA <= found.area <= stated_area * STATED_AREA and inside and filled):
         raise DataError(
             f"{path}: annotation {found.annotation_id} states an area of {stated_area:g} px and a box of "
             f"{', '.join(f'{side:g}' for side in box)}, but its mask has {found.area} px and the box {found.left}, "

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -85,16 +86,16 @@ def _extreme(backbone: LayeredBackbone, probes: ProbeSet, measurement: Measureme
 def pack_extremes(extremes: Sequence[Extreme]) -> bytes:
     """Return them as the bytes of a compressed NumPy archive."""
     stream = io.BytesIO()
-    facts = {
+    arrays: dict[str, Any] = {
         "models": np.array([one.model for one in extremes]),
         "probes": np.array([one.probe for one in extremes], dtype=np.int64),
         "cr": np.array([one.cr for one in extremes]),
         "captions": np.array([one.caption for one in extremes]),
         "points": np.array([one.point for one in extremes], dtype=np.int64).reshape(-1, 2),
     }
-    pictures = {f"images_{place}": one.images for place, one in enumerate(extremes)}
-    maps = {f"maps_{place}": one.maps for place, one in enumerate(extremes)}
-    np.savez_compressed(stream, **facts, **pictures, **maps)
+    for place, one in enumerate(extremes):
+        arrays |= {f"images_{place}": one.images, f"maps_{place}": one.maps}
+    np.savez_compressed(stream, **arrays)
     return stream.getvalue()
 
 

@@ -79,7 +79,11 @@ def open_run(
         again = previous is not None and previous.get("run") == told
         check_free(out, overwrite=overwrite or again)
         _take(lock, out, work)
-        _continue(work, told, overwrite)
+        try:
+            _continue(work, told, overwrite)
+        except BaseException:
+            lock.release()
+            raise
         return False
 
     run = RunFolder(out, work, processes.only_first(begin))

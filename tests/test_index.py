@@ -1,0 +1,269 @@
+"""The index of a large annotation file: columns, its cache, and photos in archives."""
+
+import json
+import multiprocessing
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+
+import couplingkit as ck
+from couplingkit.data import instances_cache
+from couplingkit.data.coco import Eligibility, read_instances, read_objects
+from couplingkit.data.photo_files import photo_files
+from couplingkit.data.segmentation import rle_mask, tight_box
+from couplingkit.errors import DataError
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """An empty cache that takes files of any size."""
+    monkeypatch.setenv("COUPLINGKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(instances_cache, "SMALLEST_BYTES", 1)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def copy(scenes, tmp_path):
+    """A copy of the annotations, written long ago."""
+    path = tmp_path / "instances.json"
+    shutil.copy(scenes[0], path)
+    os.utime(path, (1e9, 1e9))
+    return path
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """How often a file was parsed."""
+    paths = []
+    parse = instances_cache.parse_instances
+    monkeypatch.setattr(instances_cache, "parse_instances", lambda path: (paths.append(path), parse(path))[1])
+    return paths
+
+
+def contents(index):
+    return [
+        (record.annotation_id, record.image_id, record.category, record.area, record.rle["counts"])
+        for record in index.objects
+    ]
+
+
+def test_a_second_reading_takes_the_cache_and_says_the_same(copy, kept, parsed):
+    first, second = read_instances(copy), read_instances(copy)
+    assert len(parsed) == 1
+    assert contents(first) == contents(second)
+    assert first.sha256 == second.sha256
+    assert first.dropped == second.dropped
+    assert dict(first.images) == dict(second.images)
+    # Rules are not part of the cache.
+    assert len(read_instances(copy, Eligibility(min_area=1)).objects) > len(first.objects)
+    assert len(parsed) == 1
+    assert [path.suffix for path in kept.iterdir()] == [".npz"]
+
+
+def test_a_file_that_was_only_touched_is_believed_by_its_hash(copy, kept, parsed):
+    read_instances(copy)
+    os.utime(copy, (1.1e9, 1.1e9))
+    read_instances(copy)
+    assert len(parsed) == 1
+
+
+def one_digit_changed(text):
+    """The same size, and other content: the area that the last annotation states."""
+    start = text.rindex('"area": ') + len('"area": ')
+    return text[:start] + ("1" if text[start] != "1" else "2") + text[start + 1 :]
+
+
+def test_a_changed_file_is_read_anew(copy, kept, parsed):
+    before = read_instances(copy)
+    copy.write_text(one_digit_changed(copy.read_text()))
+    os.utime(copy, (1e9 + 1, 1e9 + 1))
+    assert read_instances(copy).sha256 != before.sha256
+    assert len(parsed) == 2
+
+
+def test_a_file_written_a_moment_ago_is_held_to_its_hash(scenes, tmp_path, kept, parsed):
+    """Its time may stand still while it is written again."""
+    path = tmp_path / "fresh.json"
+    path.write_text(scenes[0].read_text())
+    stamp = path.stat().st_mtime_ns
+    before = read_instances(path)
+    path.write_text(one_digit_changed(path.read_text()))
+    os.utime(path, ns=(stamp, stamp))
+    assert read_instances(path).sha256 != before.sha256
+    assert len(parsed) == 2
+
+
+@pytest.mark.parametrize("spoil", ["cut", "empty", "other", "folder"])
+def test_a_broken_cache_is_made_again(copy, kept, parsed, spoil):
+    expected = contents(read_instances(copy))
+    (path,) = kept.iterdir()
+    if spoil == "cut":
+        path.write_bytes(path.read_bytes()[:-2000])
+    elif spoil == "empty":
+        path.write_bytes(b"")
+    elif spoil == "other":
+        np.savez(path, nothing=np.zeros(3))
+    else:
+        path.unlink()
+        path.mkdir()
+    assert contents(read_instances(copy)) == expected
+    assert len(parsed) == 2
+
+
+def test_no_cache_is_no_error(copy, tmp_path, monkeypatch, kept):
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("COUPLINGKIT_CACHE", str(tmp_path / "a file" / "below"))
+    assert len(read_instances(copy).objects) > 10
+
+
+def _read(path, wait):
+    wait.wait()
+    return contents(read_instances(path))
+
+
+def test_two_processes_make_the_cache_at_once(copy, kept):
+    context = multiprocessing.get_context("fork")
+    with context.Manager() as manager, context.Pool(4) as pool:
+        found = pool.starmap(_read, [(copy, manager.Barrier(4))] * 4)
+    assert all(one == found[0] for one in found)
+    assert [path.suffix for path in kept.iterdir()] == [".npz"]
+    assert contents(read_instances(copy)) == found[0]
+
+
+def test_records_are_what_the_file_says(scenes):
+    content = json.loads(scenes[0].read_text())
+    index = read_instances(scenes[0], Eligibility(min_area=1, border=True))
+    listed = {annotation["id"]: annotation for annotation in content["annotations"]}
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    assert len(index.objects) == len(listed)
+    for record in index.objects:
+        said = listed[record.annotation_id]
+        assert (record.image_id, record.category, record.area) == (
+            said["image_id"],
+            names[said["category_id"]],
+            said["area"],
+        )
+        assert record.rle["counts"].decode() == said["segmentation"]["counts"]
+        assert [record.left, record.top, record.width, record.height] == said["bbox"]
+    assert index.objects[-1] == index.record(index.objects[-1].annotation_id)
+    with pytest.raises(DataError, match="no eligible object 10000000"):
+        index.record(10**7)
+
+
+def test_area_and_box_decide_where_they_are_stated_and_masks_where_they_are_not(scenes, tmp_path):
+    content = json.loads(scenes[0].read_text())
+    for annotation in content["annotations"]:
+        del annotation["area"], annotation["bbox"]
+    path = tmp_path / "bare.json"
+    path.write_text(json.dumps(content))
+    assert contents(read_instances(path)) == contents(read_instances(scenes[0]))
+
+
+def test_what_real_annotations_state_agrees_with_their_masks(real_coco):
+    index = read_instances(real_coco[0])
+    assert len(index.objects) > 200
+    for record in index.objects:  # raises where it does not
+        assert tight_box(record.rle)[0] == record.area
+
+
+def test_all_objects_of_a_photo_are_read(scenes):
+    content = json.loads(scenes[0].read_text())
+    wanted = content["images"][3]["id"]
+    found = read_objects(scenes[0], [wanted])[wanted]
+    expected = [one["id"] for one in content["annotations"] if one["image_id"] == wanted]
+    assert [record.annotation_id for record in found.objects] == sorted(expected)
+    assert found.image.file_name == content["images"][3]["file_name"]
+    assert all(rle_mask(record.rle).sum() == record.area for record in found.objects)
+
+
+# Not `ru_maxrss`: a process inherits its parent's, and the tests are large.
+MEMORY = """
+import sys
+peak = lambda: int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+before = peak()
+{work}
+print(peak() - before)
+"""
+OURS = "from couplingkit.data.coco import read_instances\nindex = read_instances(sys.argv[1])"
+THEIRS = "from pycocotools.coco import COCO\nsys.stdout = sys.stderr; COCO(sys.argv[1]); sys.stdout = sys.__stdout__"
+
+
+def grown(work, path, cache):
+    """MiB that a fresh interpreter needed more for some work."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY.format(work=work), str(path)],
+        env={**os.environ, "COUPLINGKIT_CACHE": str(cache)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout.split()[-1]) / 2**10
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
+def test_memory_of_a_large_file(tmp_path):
+    """A tenth of COCO train2017; `benchmarks/index_size.py` makes the whole and takes the time, too."""
+    from benchmarks.index_size import write_annotations
+
+    path = tmp_path / "large.json"
+    write_annotations(path, photos=11_800, annotations=86_000)
+    theirs = grown(THEIRS, path, tmp_path / "cache")
+    first, second = (grown(OURS, path, tmp_path / "cache") for _ in range(2))
+    assert first < 0.4 * theirs, (first, theirs)
+    assert second < 100, second
+
+
+@pytest.fixture
+def archives(scenes, tmp_path):
+    """The scenes' photos as a zip with a folder in front, and as a tar without one."""
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for path in sorted(scenes[1].iterdir()):
+            archive.write(path, f"val2017/{path.name}")
+    with tarfile.open(tmp_path / "photos.tar", "w") as archive:
+        for path in sorted(scenes[1].iterdir()):
+            archive.add(path, path.name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["photos.zip", "photos.tar"])
+def test_photos_are_read_from_archives_as_from_folders(scenes, archives, name):
+    plain = ck.ProbeSet.from_coco(*scenes, count=6)
+    packed = ck.ProbeSet.from_coco(scenes[0], archives / name, count=6)
+    assert packed.fingerprint() == plain.fingerprint()
+    assert sorted(path.name for path in archives.iterdir()) == ["photos.tar", "photos.zip"]
+
+
+def test_archives_that_cannot_be_read_in_place_say_so(scenes, archives, tmp_path):
+    with tarfile.open(tmp_path / "photos.tar.gz", "w:gz") as archive:
+        archive.add(scenes[1])
+    with pytest.raises(DataError, match=r"no uncompressed tar"):
+        photo_files(tmp_path / "photos.tar.gz")
+    (tmp_path / "cut.zip").write_bytes((archives / "photos.zip").read_bytes()[:5000])
+    with pytest.raises(DataError, match="no folder, no zip"):
+        photo_files(tmp_path / "cut.zip")
+    with zipfile.ZipFile(tmp_path / "few.zip", "w") as archive:
+        archive.write(next(scenes[1].iterdir()), "a.png")
+    with pytest.raises(DataError, match="images missing in"):
+        ck.ProbeSet.from_coco(scenes[0], tmp_path / "few.zip", count=6)
+    names = [path.name for path in sorted(scenes[1].iterdir())]
+    with zipfile.ZipFile(tmp_path / "double.zip", "w") as archive:
+        for folder in ("a", "b"):
+            for one in names:
+                archive.write(scenes[1] / one, f"{folder}/{one}")
+    with pytest.raises(DataError, match="more than once"):
+        ck.ProbeSet.from_coco(scenes[0], tmp_path / "double.zip", count=6)
+
+
+def test_a_damaged_member_is_named(scenes, archives):
+    raw = bytearray((archives / "photos.zip").read_bytes())
+    for start in range(300, len(raw) - 6000, 4000):
+        raw[start] ^= 0xFF
+    (archives / "photos.zip").write_bytes(raw)
+    with pytest.raises(DataError, match=r"image .*photos.zip/.* cannot be read"):
+        ck.ProbeSet.from_coco(scenes[0], archives / "photos.zip", count=6).fingerprint()

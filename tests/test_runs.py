@@ -1,0 +1,365 @@
+"""Long runs: killed, stopped, refused or failed, they lose nothing and end with the same files."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+from test_cli import run
+
+import couplingkit as ck
+from couplingkit.errors import DataError, OutputError
+from couplingkit.study import Parts, measuring, open_run, read_run
+
+KILLED = """
+import os, signal, sys, time
+import torch
+import couplingkit as ck
+from couplingkit.study import Parts, measuring
+torch.set_num_threads(1)
+measuring.CHUNK = 4
+annotations, images, folder, kills = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+probes = ck.ProbeSet.from_coco(annotations, images, count=88)
+probes.fingerprint()
+backbone = ck.load_layers("control:leak:0.3", device="cpu")
+parts = Parts(ck.__spec__ and __import__("pathlib").Path(folder))
+draw = torch.Generator().manual_seed(3)
+for kill in range(kills + 1):
+    child = os.fork()  # the libraries are imported once
+    if child == 0:
+        (found,) = measuring.measure_layers(backbone, probes, batch_size=4, parts=parts)
+        found.rows.to_csv(folder + ".csv", index=False)
+        os._exit(0)
+    if kill < kills:
+        # At any moment of the next two chunks: in a forward pass, or while a file is written.
+        begin, goal = time.time(), min(len(parts.done()) + 1, 20)
+        while len(parts.done()) < goal and time.time() - begin < 60:
+            time.sleep(0.0005)
+        time.sleep(float(torch.rand((), generator=draw)) * 0.05)
+        os.kill(child, signal.SIGKILL)
+    print(os.WIFSIGNALED(os.waitpid(child, 0)[1]), len(parts.done()), flush=True)
+"""
+
+
+def test_ten_kills_in_a_row_end_with_the_same_rows(scenes, tmp_path):
+    probes = ck.ProbeSet.from_coco(*scenes, count=88)
+    whole = ck.measure(ck.load_backbone("control:leak:0.3", device="cpu"), probes, batch_size=4)
+    whole.rows.to_csv(tmp_path / "whole.csv", index=False)
+    words = [scenes[0], scenes[1], tmp_path / "parts", 10]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, words)], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert sum(killed == "True" for killed, _ in lines) >= 8, done.stdout
+    counts = [int(count) for _, count in lines]
+    assert counts == sorted(counts)
+    assert counts[-1] == 22
+    assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+@pytest.fixture
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(measuring, "CHUNK", 4)
+
+
+def counting(monkeypatch):
+    """How many probes were read by a network, in this process."""
+    read = []
+    inner = measuring.read_batch
+    monkeypatch.setattr(
+        measuring,
+        "read_batch",
+        lambda backbone, probe, *rest: (read.append(len(probe.alone)), inner(backbone, probe, *rest))[1],
+    )
+    return read
+
+
+def test_what_is_there_is_not_measured_again_and_what_is_broken_is(probes, tmp_path, small_chunks, monkeypatch):
+    backbone = ck.load_layers("control:leak:0.3", device="cpu")
+    parts = Parts(tmp_path / "parts")
+    options = {"batch_size": 4, "parts": parts}
+    (whole,) = ck.measure_layers(backbone, probes, **options)
+    assert parts.done() == list(range(6))
+    names = sorted((tmp_path / "parts").iterdir())
+    names[1].unlink()
+    names[3].write_text("\n".join(names[3].read_text().splitlines()[:-1]) + "\n")
+    names[4].write_text(names[4].read_text()[:40])
+    read = counting(monkeypatch)
+    (again,) = ck.measure_layers(backbone, probes, **options)
+    assert sum(read) == 12
+    pd.testing.assert_frame_equal(again.rows, whole.rows)
+    read.clear()
+    ck.measure_layers(backbone, probes, **options)
+    assert read == []
+
+
+def words_of(scenes, out, *more):
+    return ["measure", "control:leak:0.2", "--annotations", scenes[0], "--images", scenes[1], "--out", out, *more]
+
+
+def test_a_finished_run_does_nothing_and_says_so(scenes, tmp_path, monkeypatch):
+    words = words_of(scenes, tmp_path / "run", "--probes", 8)
+    assert run(*words).exit_code == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    read = counting(monkeypatch)
+    again = run(*words)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.stdout
+    assert read == []
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+    other = run(*words, "--eps", 0.02)
+    assert other.exit_code == 2
+    assert "exists" in other.stderr
+    assert run(*words, "--overwrite").exit_code == 0
+    assert read
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_a_stopped_run_goes_on_and_only_its_own_command_does(scenes, tmp_path, small_chunks, monkeypatch):
+    words = words_of(scenes, tmp_path / "run", "--probes", 24, "--batch-size", 4)
+    assert run(*words_of(scenes, tmp_path / "whole", "--probes", 24, "--batch-size", 4)).exit_code == 0
+    inner = measuring.read_batch
+    calls = []
+
+    def interrupted(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return inner(*args)
+
+    monkeypatch.setattr(measuring, "read_batch", interrupted)
+    stopped = run(*words)
+    assert stopped.exit_code == 1
+    assert "the same command goes on" in stopped.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.unfinished", "whole"]
+    with pytest.raises(DataError, match="not finished"):
+        read_run(tmp_path / "run")
+    other = run(*words, "--eps", 0.02)
+    assert other.exit_code == 2
+    assert "another command (other settings)" in other.stderr
+    monkeypatch.setattr(measuring, "read_batch", inner)
+    read = counting(monkeypatch)
+    assert run(*words).exit_code == 0
+    assert sum(read) == 24 - 12 + 24  # what was left, and the control row
+    assert (tmp_path / "run" / "rows.csv").read_bytes() == (tmp_path / "whole" / "rows.csv").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+
+
+def test_changed_weights_are_not_taken_for_the_same(scenes, tmp_path):
+    import timm
+
+    weights = tmp_path / "vit.pth"
+    words = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 6, "--out", tmp_path / "run"]
+    rows = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        torch.save(timm.create_model("test_vit").state_dict(), weights)
+        done = run("measure", f"test_vit@{weights}", *words, *(["--overwrite"] if seed else []))
+        assert done.exit_code == 0, done.output
+        rows.append((tmp_path / "run" / "rows.csv").read_text())
+        if not seed:
+            torch.manual_seed(5)
+            torch.save(timm.create_model("test_vit").state_dict(), weights)
+            refused = run("measure", f"test_vit@{weights}", *words)
+            assert refused.exit_code == 2
+            assert "exists" in refused.stderr
+    assert rows[0] != rows[1]
+
+
+def test_two_runs_into_one_folder(scenes, tmp_path):
+    out = tmp_path / "run"
+    (tmp_path / "run.unfinished").mkdir()
+    with FileLock(tmp_path / "run.unfinished" / "lock"):
+        done = run(*words_of(scenes, out, "--probes", 4))
+    assert done.exit_code == 2
+    assert "is being written by another run" in done.stderr
+    assert run(*words_of(scenes, out, "--probes", 4)).exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+FULL = """
+import resource, signal, sys
+from couplingkit.cli.main import main
+from couplingkit.study import measuring
+measuring.CHUNK = 4
+# Writing past the limit is refused, as on a full disk; files of photos and weights are not written.
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
+main(sys.argv[2:])
+"""
+
+
+def test_a_disk_that_fills_is_one_sentence_and_loses_nothing(scenes, tmp_path):
+    words = words_of(scenes, "run", "--probes", 24, "--batch-size", 4)
+    for limit, left in ((1000, []), (30_000, ["run.unfinished"])):
+        done = subprocess.run(
+            [sys.executable, "-c", FULL, str(limit), *map(str, words)],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        errors = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]
+        assert len(errors) == 1
+        assert "File too large" in errors[0]
+        assert "Traceback" not in done.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == left
+    os.chdir(tmp_path)
+    assert run(*words).exit_code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_an_unwritable_place_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError), open_run(tmp_path / "file" / "run", {}, overwrite=False):
+        pass
+
+
+ZOO = """
+[[model]]
+name = "random:test_vit"
+label = "small"
+layer = "2"
+
+[[model]]
+name = "random:test_vit"
+label = "raw"
+norm = "raw"
+image_size = "192x224"
+mean = 0.4
+
+[[model]]
+name = "no_such_model"
+
+[[model]]
+name = "control:leak:0.2"
+"""
+
+
+def test_a_zoo_goes_on_when_a_model_fails_and_tries_it_again(scenes, tmp_path, monkeypatch):
+    (tmp_path / "zoo.toml").write_text(ZOO)
+    data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 6]
+    words = ["measure", "--models", tmp_path / "zoo.toml", *data, "--out", tmp_path / "run"]
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "1 of 4 models failed: no_such_model" in done.stderr
+    found = {one.name: one for one in read_run(tmp_path / "run").measurements}
+    assert list(found) == ["small", "raw", "control:leak:0.2", "control:cell"]
+    assert found["small"].provenance["model"]["layer"] == "2 of 0..5"
+    raw = found["raw"].provenance["model"]
+    assert (raw["norm"], raw["image_size"], raw["mean"]) == ("raw", [192, 224], [0.4] * 3)
+    rows = (tmp_path / "run" / "rows.csv").read_bytes()
+    read = counting(monkeypatch)
+    again = run(*words)
+    assert again.exit_code == 2
+    assert "1 of 4 models failed" in again.stderr
+    assert read == []
+    assert (tmp_path / "run" / "rows.csv").read_bytes() == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[[model]\n", "cannot be read"),
+        ("", "[[model]] table"),
+        ("[models]\na = 1\n", "knows no models"),
+        ('[[model]]\nlabel = "x"\n', "needs a name"),
+        ('[[model]]\nname = "resnet18"\nlayers = "3"\n', "near: layer"),
+        ('[[model]]\nname = "resnet18"\nmean = [1, 2]\n', "mean cannot be"),
+        ('[[model]]\nname = "resnet18"\nimage_size = "big"\n', "image_size cannot be"),
+        ('[[model]]\nname = "resnet18"\n[[model]]\nname = "resnet18"\n', "named 2 times"),
+    ],
+)
+def test_what_is_no_zoo_is_refused(scenes, tmp_path, text, word):
+    (tmp_path / "zoo.toml").write_text(text)
+    done = run(
+        "measure",
+        "--models",
+        tmp_path / "zoo.toml",
+        "--annotations",
+        scenes[0],
+        "--images",
+        scenes[1],
+        "--out",
+        tmp_path / "run",
+    )
+    assert done.exit_code == 2
+    assert word in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_neither_models_nor_data(tmp_path, scenes):
+    assert "name a MODEL" in run("measure", "--out", tmp_path / "run").stderr
+    assert "--annotations and --images are needed" in run("measure", "control:cell", "--out", tmp_path / "run").stderr
+
+
+def test_a_run_is_read_as_it_was(scenes, tmp_path, probes):
+    done = run(*words_of(scenes, tmp_path / "run", "--probes", 24))
+    assert done.exit_code == 0, done.output
+    (found, cell) = read_run(tmp_path / "run").measurements
+    direct = ck.measure(ck.load_backbone("control:leak:0.2"), probes)
+    pd.testing.assert_frame_equal(found.rows, direct.rows, check_dtype=False)
+    assert found.summary.estimates == direct.summary.estimates
+    assert cell.name == "control:cell"
+    document = json.loads((tmp_path / "run" / "summary.json").read_text())
+    (tmp_path / "run" / "rows.csv").write_text("model\nx\n")
+    with pytest.raises(DataError, match="older couplingkit"):
+        read_run(tmp_path / "run")
+    del document["models"]
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(document))
+    with pytest.raises(DataError, match="not of `measure`"):
+        read_run(tmp_path / "run")
+
+
+def launch(cwd, *words, processes=2, port=29531):
+    """Several processes, as torchrun starts them."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", processes, "--master_port", port]
+    return subprocess.Popen(
+        [str(word) for word in (*command, "-m", "couplingkit", *words)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        text=True,
+    )
+
+
+def test_two_processes_write_the_rows_of_one(scenes, tmp_path):
+    """Three models and more than two chunks; one of the models fails in both."""
+    words = ["measure", "random:test_vit", "no_such_model", "control:leak:0.3", "--probes", 150]
+    data = ["--annotations", scenes[0], "--images", scenes[1]]
+    process = launch(tmp_path, *words, *data, "--out", "two")
+    said, errors = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "1 of 3 models failed: no_such_model" in errors
+    assert said.count("cr_mean [95%]") == 1
+    assert run(*words, *data, "--out", tmp_path / "one").exit_code == 2
+    one, two = (pd.read_csv(tmp_path / name / "rows.csv") for name in ("one", "two"))
+    assert one["probe"].tolist() == two["probe"].tolist()
+    pd.testing.assert_frame_equal(one, two, atol=1e-5, rtol=0)
+    assert (tmp_path / "one/probes.json").read_bytes() == (tmp_path / "two/probes.json").read_bytes()
+
+
+def test_a_process_that_dies_ends_all_and_what_was_measured_stays(scenes, tmp_path):
+    words = ["measure", "random:vit_tiny_patch16_224", "--annotations", scenes[0], "--images", scenes[1]]
+    words += ["--probes", 640, "--batch-size", 8, "--out", "run"]
+    process = launch(tmp_path, *words, port=29533)
+    parts = tmp_path / "run.unfinished" / "parts"
+    begin = time.time()
+    while len(list(parts.glob("*/chunk-*.csv"))) < 2 and time.time() - begin < 240 and process.poll() is None:
+        time.sleep(0.2)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
+    os.kill(max(map(int, children.stdout.split())), 9)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "goes on" in errors
+    kept = len(list(parts.glob("*/chunk-*.csv")))
+    assert kept >= 2
+    assert not (tmp_path / "run").exists()
