@@ -107,6 +107,10 @@ def named_models(runs: Sequence[Run]) -> dict[str, Measurement]:
         DataError: a run is a sweep, or two cannot be told apart.
     """
     found: dict[str, Measurement] = {}
+    folders = [run.folder.resolve() for run in runs]
+    twice = [run.folder for run in runs if folders.count(run.folder.resolve()) > 1]
+    if twice:
+        raise DataError(f"run {twice[0]} is given twice; give each folder once.")
     models = [[one for one in run.measurements if one.name != CONTROL_ROW] or list(run.measurements) for run in runs]
     every = [one.name for of_run in models for one in of_run]
     for run, of_run in zip(runs, models, strict=True):

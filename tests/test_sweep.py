@@ -1,0 +1,202 @@
+"""Sweeps: every value is what it is alone, and nothing is run twice."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_cli import run
+from test_study import Counting
+
+import couplingkit as ck
+from couplingkit.errors import ArgumentError, MeasurementError
+from couplingkit.study import drawing_spec, measure_variants, read_run, sweep, sweep_variants
+
+GAPS = (0, 16, 32, 64)
+BASE = ck.ProbeSpec()
+
+
+@pytest.fixture(scope="module")
+def wide(scenes):
+    """16 probes that serve all the sweeps below."""
+    spec = drawing_spec(BASE, {"gap": GAPS, "canvas": ("mean", "noise", "image"), "object_size": (48, 80)})
+    return ck.ProbeSet.from_coco(*scenes, count=16, spec=spec)
+
+
+def shown(backbone, probes, axis, values):
+    """Images that a network was shown in a sweep, the first batch's zero controls left out."""
+    counting = Counting()
+    counting.name = "control:leak:0.3"
+    points, failures = sweep(
+        ck.LayeredBackbone([counting]), sweep_variants(probes, BASE, axis, values), axis, values, batch_size=8
+    )
+    assert failures == []
+    assert [point.value for point in points] == list(values)
+    return len(counting.shown) - 8 * len(values), counting.shown
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "passes"),
+    [
+        ("gap", GAPS, 1 + 3 * 4),
+        ("visible", (1.0, 0.8, 0.6, 0.4), 1 + 3 * 4),
+        ("canvas", ("mean", "noise", "image"), 4 * 3),
+        ("object_size", (48, 80), 4 * 2),
+    ],
+)
+def test_what_does_not_depend_on_the_value_is_run_once(wide, axis, values, passes):
+    """Along a gap: A alone once; B alone, both, and the control per value: 13 passes a probe instead of 16."""
+    count, images = shown(None, wide, axis, values)
+    assert count == passes * len(wide)
+    if axis in ("gap", "visible"):
+        # The zero controls, and in `visible` nothing else, show an image again.
+        assert len(set(images)) <= count
+
+
+@pytest.mark.parametrize(
+    ("axis", "values"),
+    [
+        ("gap", GAPS),
+        ("visible", (1.0, 0.6)),
+        ("canvas", ("gray", "noise", "image")),
+        ("object_size", (48, 80)),
+    ],
+)
+def test_each_value_is_what_it_is_alone(wide, axis, values):
+    backbone = ck.load_layers("control:leak:0.3", device="cpu")
+    points, _ = sweep(backbone, sweep_variants(wide, BASE, axis, values), axis, values, batch_size=8)
+    rates = []
+    for point, variant in zip(points, sweep_variants(wide, BASE, axis, values), strict=True):
+        alone = ck.measure(backbone.layers[0], variant)
+        pd.testing.assert_frame_equal(point.measurement.rows, alone.rows)
+        assert point.measurement.summary.cr_mean == pytest.approx(alone.summary.cr_mean, rel=1e-6)
+        rates.append(alone.summary.cr_mean)
+    assert len(set(rates)) == len(values)
+
+
+def test_along_the_gap_a_stays_and_the_leak_of_finite_reach_ends(wide):
+    """Section 7, point 2: beyond its reach a planted leak gives exactly 1."""
+    variants = sweep_variants(wide, BASE, "gap", GAPS)
+    first = [variant[5].mask_a for variant in variants]
+    assert all((mask == first[0]).all() for mask in first)
+    backbone = ck.load_layers("control:leak:0.3:32", device="cpu")
+    points, _ = sweep(backbone, variants, "gap", GAPS)
+    rates = [point.measurement.summary.cr_mean for point in points]
+    assert rates[0] > rates[1] > rates[-1]
+    assert np.abs(points[-1].measurement.cr - 1).max() < 1e-6
+
+
+def test_layers_are_those_of_measure(wide):
+    base = wide.vary(**vars(BASE))
+    backbone = ck.load_layers("random:test_vit", layer="0,2,5", precision="float32", device="cpu")
+    points, _ = sweep(backbone, [base], "layer", ("0", "2", "5"))
+    for point in points:
+        alone = ck.measure(
+            ck.load_backbone("random:test_vit", layer=point.value, precision="float32", device="cpu"), base
+        )
+        assert np.abs(point.measurement.cr - alone.cr).max() < 1e-5
+
+
+def test_a_value_that_cannot_be_measured_is_named_and_the_others_stay(scenes):
+    probes = ck.ProbeSet.from_coco(*scenes, count=6)
+    backbone = ck.load_layers("control:cell", device="cpu")
+    variants = sweep_variants(probes, BASE, "object_size", (8, 80))
+    points, failures = sweep(backbone, variants, "object_size", (8, 80))
+    assert [point.value for point in points] == [80]
+    assert len(failures) == 1
+    assert failures[0].startswith("object_size 8: none of the 6 probes")
+    with pytest.raises(MeasurementError, match="no value of object_size"):
+        sweep(backbone, sweep_variants(probes, BASE, "object_size", (6, 8)), "object_size", (6, 8))
+
+
+def test_variants_are_of_the_same_pairs(scenes, probes):
+    other = ck.ProbeSet.from_coco(*scenes, count=24, seed=4)
+    with pytest.raises(ArgumentError, match="same pairs"):
+        measure_variants(ck.load_layers("control:cell"), [probes, other])
+    with pytest.raises(ArgumentError, match="one of either per value"):
+        sweep(ck.load_layers("control:cell"), [probes], "gap", (0, 16))
+
+
+def test_sweep_writes_everything_it_says(scenes, tmp_path):
+    data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 12]
+    axes = ["--gap", "0,16,64", "--visible", "1,.6", "--layer", "1,5", "--canvas", "mean,noise"]
+    words = [
+        "sweep",
+        "random:test_vit",
+        "random:test_resnet",
+        *data,
+        *axes,
+        "--image-size",
+        224,
+        "--out",
+        tmp_path / "run",
+    ]
+    layered = run(*words)
+    assert layered.exit_code == 2  # test_resnet has no layer 5
+    assert "layer '5' of random:test_resnet" in layered.stderr
+    out = tmp_path / "run"
+    for axis in ("gap", "visible", "canvas", "layer"):
+        assert Image.open(out / f"sweep-{axis}.png").size[0] == round(3.35 * 300)
+        assert (out / f"sweep-{axis}.pdf").stat().st_size > 3000
+    assert not (out / "sweep-object_size.png").exists()
+    table = pd.read_csv(out / "sweep.csv")
+    assert table.groupby(["axis", "model"]).size().to_dict() == {
+        ("gap", "random:test_vit"): 3,
+        ("gap", "random:test_resnet"): 3,
+        ("visible", "random:test_vit"): 2,
+        ("visible", "random:test_resnet"): 2,
+        ("canvas", "random:test_vit"): 2,
+        ("canvas", "random:test_resnet"): 2,
+        ("layer", "random:test_vit"): 2,
+    }
+    rows = pd.read_csv(out / "rows.csv")
+    at = (rows["axis"] == "gap") & (rows["value"] == "64") & (rows["model"] == "random:test_vit")
+    said = table[
+        (table["axis"] == "gap") & (table["value"].astype(str) == "64") & (table["model"] == "random:test_vit")
+    ]
+    assert rows[at]["cr"].mean() == pytest.approx(said["cr_mean"].item())
+    assert set(rows[at]["gap"]) == {64}
+    document = json.loads((out / "summary.json").read_text())
+    assert [(told["axis"], told["value"]) for told in document["models"]][:3] == [("gap", 0), ("gap", 16), ("gap", 64)]
+    again = read_run(out)
+    assert again.swept
+    assert len(again.measurements) == len(table)
+    good = ["sweep", "random:test_vit", *data, "--gap", "0,64", "--out", tmp_path / "good"]
+    first = run(*good, "--format", "csv")
+    assert first.exit_code == 0, first.output
+    assert len(first.stdout.splitlines()) == 3
+    assert "nothing to do" in run(*good).stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["good", "run", "run.unfinished"]
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (["--gap", "16"], "several values"),
+        (["--gap", "0,x"], "not a value"),
+        (["--gap", "0,0"], "twice"),
+        (["--gap", "0,80"], "canvas is too small"),
+        (["--visible", "1,2"], "visible must be"),
+        (["--canvas", "mean,blue"], "canvas must be"),
+        (["--layer", "1,99"], "layer '99'"),
+    ],
+)
+def test_values_that_cannot_be_swept(scenes, tmp_path, words, word):
+    data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 4]
+    done = run("sweep", "random:test_vit", *data, *words, "--out", tmp_path / "run")
+    assert done.exit_code == 2
+    assert word in done.stderr
+    assert "Traceback" not in done.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_shipped_set_is_swept(tmp_path):
+    words = ["--probes", "scenes_500", "--gap", "0,64", "--out", tmp_path / "run"]
+    done = run("sweep", "control:leak:0.2:40", *words, "--no-control")
+    assert done.exit_code == 2
+    assert "--control is decided" in done.stderr
+    done = run("sweep", "control:leak:0.2:40", *words)
+    assert done.exit_code == 0, done.output
+    near, far = pd.read_csv(tmp_path / "run" / "sweep.csv")["cr_mean"]
+    assert near > far
