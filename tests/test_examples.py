@@ -11,16 +11,18 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from couplingkit.cli.choices import check_choices, read_zoo
 from couplingkit.cli.main import main
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+RECIPES = (ROOT / "data_manifests" / "README.md").read_text()
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in sorted((ROOT / "couplingkit").rglob("*.py"))
     if ">>>" in path.read_text()
 ]
-COMMANDS = (*main.commands, "preview")
+COMMANDS = (*main.commands, "preview", "make", "sets")
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
 
 
@@ -43,9 +45,9 @@ def test_readme_python(tmp_path, monkeypatch):
 def test_readme_commands_are_commands():
     """Every `couplingkit` line of README parses: the command exists and takes these options."""
     pattern = rf"^.*couplingkit (?:{'|'.join(COMMANDS)}) .*$"
-    lines = re.findall(pattern, README.replace("\\\n", " "), flags=re.MULTILINE)
+    lines = re.findall(pattern, (README + RECIPES).replace("\\\n", " "), flags=re.MULTILINE)
     commands = [line.split("couplingkit ", 1)[1] for line in lines if not line.startswith(("*", "`", "|"))]
-    assert len(commands) >= 13
+    assert len(commands) >= 20
     for command in commands:
         words = shlex.split(command, comments=True)
         options = [word for word in words if word.startswith("--")]
@@ -54,6 +56,17 @@ def test_readme_commands_are_commands():
         assert told.exit_code == 0
         for option in options:
             assert option in told.output, f"{command}: {option}"
+
+
+def test_readme_models_file_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("ibot.pth", "weights.pth"):
+        Path(name).touch()
+    (text,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "zoo.toml").write_text(text)
+    choices = read_zoo(tmp_path / "zoo.toml", {"layer": "last"})
+    assert [choice.title for choice in choices] == ["iBOT", "vit_tiny_patch16_224@weights.pth"]
+    check_choices(choices)
 
 
 def test_readme_test_command_is_the_one_of_ci():
