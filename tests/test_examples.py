@@ -45,8 +45,9 @@ def test_readme_python(tmp_path, monkeypatch):
 def test_readme_commands_are_commands():
     """Every `couplingkit` line of README parses: the command exists and takes these options."""
     pattern = rf"^.*couplingkit (?:{'|'.join(COMMANDS)}) .*$"
-    lines = re.findall(pattern, (README + RECIPES).replace("\\\n", " "), flags=re.MULTILINE)
-    commands = [line.split("couplingkit ", 1)[1] for line in lines if not line.startswith(("*", "`", "|"))]
+    blocks = re.findall(r"```sh\n(.*?)```", README + RECIPES, flags=re.DOTALL)
+    lines = re.findall(pattern, "\n".join(blocks).replace("\\\n", " "), flags=re.MULTILINE)
+    commands = [line.split("couplingkit ", 1)[1] for line in lines]
     assert len(commands) >= 20
     for command in commands:
         words = shlex.split(command, comments=True)
