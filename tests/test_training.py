@@ -621,7 +621,8 @@ from couplingkit.training.recipe import read_recipe
 
 recipe, out, kills = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(int(sys.argv[4]))
-recipe = read_recipe("ibot-d", recipe, ["run.checkpoint_every=1"])
+recipe = read_recipe(sys.argv[5], recipe, ["run.checkpoint_every=1"])
+last = int(sys.argv[6]) - 1
 corpus = open_corpus("scenes:40")
 draw = torch.Generator().manual_seed(7)
 for kill in range(kills + 1):
@@ -632,7 +633,7 @@ for kill in range(kills + 1):
     if kill < kills:
         # Soon after a checkpoint: within a step or a save, and of the last ones before the first step.
         begin, wait = time.time(), float(torch.rand((), generator=draw)) * 0.04
-        goal = min(last_step(out) + 1, 7)
+        goal = min(last_step(out) + 1, last)
         while last_step(out) < goal and time.time() - begin < 100:
             time.sleep(0.001)
         time.sleep(wait)
@@ -646,13 +647,29 @@ for kill in range(kills + 1):
 def test_ten_kills_in_a_row_lose_nothing(whole_run, tiny, tmp_path):
     """A run that is killed again and again, at any moment, ends with the weights of one that never was."""
     out = tmp_path / "run"
-    process = command(script=(KILLED, tiny, out, 10, torch.get_num_threads()))
+    process = command(script=(KILLED, tiny, out, 10, torch.get_num_threads(), "ibot-d", 8))
     said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said.decode()
     killed = [line.split()[0] == "True" for line in said.decode().splitlines() if line.startswith(("True", "False"))]
     assert len(killed) == 11
     assert sum(killed) >= 5, said.decode()
     ours, expected = state_of(out), state_of(whole_run[1])
+    assert same(ours, expected)
+
+
+def test_kills_lose_no_key_of_a_queue(corpus, tmp_path):
+    """The same for DenseCL-D, whose queues are a part of what a step depends on."""
+    recipe = write(tmp_path / "densecl.toml", DENSECL)
+    whole = read_recipe("densecl-d", recipe)
+    train(whole, corpus, tmp_path / "whole", device="cpu")
+    steps = len(lines_of(tmp_path / "whole"))
+    words = (KILLED, recipe, tmp_path / "run", 5, torch.get_num_threads(), "densecl-d", steps)
+    process = command(script=words)
+    said, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, said.decode()
+    assert said.decode().count("True") >= 2, said.decode()
+    ours, expected = state_of(tmp_path / "run"), state_of(tmp_path / "whole")
+    assert "inner.dense_queue.keys" in ours["method"]
     assert same(ours, expected)
 
 
