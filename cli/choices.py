@@ -168,10 +168,14 @@ def stamp(name: str) -> Any:
     """Return what tells whether the file or folder that a model names is still the same; None where it names none."""
     from ..data.instances import file_sha256
 
-    path = Path(name.rpartition("@")[2])
-    if path.is_file():
-        return file_sha256(path)
-    if path.is_dir():
-        inside = sorted(one for one in path.rglob("*") if one.is_file())
-        return [[str(one.relative_to(path)), one.stat().st_size, one.stat().st_mtime_ns] for one in inside]
-    return None
+    source, _, behind = name.partition(":")
+    # The code of a clone decides its numbers as much as the weights do.
+    paths = [Path(name.rpartition("@")[2]), *([Path(behind.partition(":")[0])] if source == "hub" else [])]
+    found: list[Any] = []
+    for path in paths:
+        if path.is_file():
+            found.append(file_sha256(path))
+        elif path.is_dir():
+            inside = sorted(one for one in path.rglob("*") if one.is_file() and "__pycache__" not in one.parts)
+            found += [[str(one.relative_to(path)), one.stat().st_size, one.stat().st_mtime_ns] for one in inside]
+    return found or None

@@ -42,7 +42,8 @@ def demo(seed: int, device: str, out: Path | None, overwrite: bool) -> None:
     from ..figures.tables import render
     from ..files import check_free
     from ..study import compare
-    from .session import default_out, measure_models, write_run
+    from .session import default_out, write_run
+    from .study_session import measure_models
 
     folder = out or default_out("demo")
     check_free(folder, overwrite=overwrite)

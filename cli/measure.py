@@ -93,14 +93,15 @@ def measure(
     from .choices import Choice, check_choices, read_zoo
     from .measuring import measure_run
     from .probe_sets import open_probes
-    from .session import default_out, join
+    from .session import default_out
+    from .study_session import entered, join
 
-    join()
+    processes = join()
     common = {key: options[key] for key in BACKBONE_OPTIONS}
     choices = [Choice(name, common) for name in models] + (read_zoo(zoo, common) if zoo else [])
     if not choices:
         raise click.UsageError("name a MODEL, or a file of them with --models.")
-    folder = out or default_out("measure")
+    folder = processes.only_first(lambda: out or default_out("measure"))
     check_choices(choices)
-    with open_probes(context, options.pop("probes"), options) as probes:
-        measure_run(folder, choices, probes, options, form=form, overwrite=overwrite)
+    with entered(processes, open_probes(context, options.pop("probes"), options)) as probes:
+        measure_run(processes, folder, choices, probes, options, form=form, overwrite=overwrite)

@@ -10,11 +10,12 @@ import click
 
 from .. import __version__
 from .choices import Choice, stamp
-from .session import command_line, differences_to_first, measure_models, study_session, write_run
+from .session import command_line, differences_to_first, write_run
+from .study_session import measure_models, study_session
 
 if TYPE_CHECKING:
     from ..probes.probeset import ProbeSet
-    from ..study import Measurement, RunFolder
+    from ..study import Measurement, Processes, RunFolder
 
 __all__ = ["identity_of", "measure_run"]
 
@@ -26,17 +27,26 @@ def identity_of(choices: Sequence[Choice], probes: ProbeSet, options: dict[str, 
     return {
         "couplingkit": __version__,
         "models": [[choice.name, choice.label, choice.options, stamp(choice.name)] for choice in choices],
-        "probes": [len(probes), probes.seed, vars(probes.spec), [vars(probes.index.eligibility), probes.promised]],
+        "probes": [len(probes), probes.seed, vars(probes.spec), vars(probes.index.eligibility)],
+        "objects": probes.checked().identity(),
+        "fingerprint": probes.promised,
         "annotations": probes.index.sha256,
         # A fingerprint that is promised holds the photos to it, wherever they lie.
-        "images": None if probes.promised else str(probes.store.photos.path.absolute()),
+        "images": None if probes.promised else probes.photos_stamp(),
         "settings": {key: options[key] for key in SETTINGS if key in options},
         **more,
     }
 
 
 def measure_run(
-    folder: Path, choices: Sequence[Choice], probes: ProbeSet, options: dict[str, Any], *, form: str, overwrite: bool
+    processes: Processes,
+    folder: Path,
+    choices: Sequence[Choice],
+    probes: ProbeSet,
+    options: dict[str, Any],
+    *,
+    form: str,
+    overwrite: bool,
 ) -> None:
     """Measure models on probes, write the run's folder and print the table; exit code 2 where a model failed."""
     from ..figures.tables import render
@@ -44,7 +54,7 @@ def measure_run(
 
     identity = identity_of(choices, probes, options)
     settings = {key: options[key] for key in SETTINGS}
-    with study_session(folder, identity, overwrite=overwrite) as (run, processes):
+    with study_session(folder, identity, overwrite=overwrite, processes=processes) as run:
         if run.finished:
             click.echo(f"{folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)")
             return

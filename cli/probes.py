@@ -58,7 +58,8 @@ def make(
     """
     from ..errors import ArgumentError
     from ..files import check_free, new_file
-    from ..probes.probeset import ProbeSet, draw_manifest
+    from ..probes.drawing import draw_manifest
+    from ..probes.probeset import ProbeSet
     from .probe_sets import drawn_options
 
     path = out or Path("probes.json")

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,26 +13,22 @@ import click
 
 from ..errors import CouplingKitError
 from .choices import Choice, each_choice
+from .study_session import CONTROL_ROW
 
 if TYPE_CHECKING:
     from ..features.backbone import LayeredBackbone
     from ..probes.probeset import ProbeSet
-    from ..study import Extreme, Measurement, Processes, RunFolder
+    from ..study import Measurement
 
 __all__ = [
-    "CONTROL_ROW",
     "command_line",
     "default_out",
     "describe",
     "differences_to_first",
     "each_model",
-    "join",
-    "measure_models",
-    "study_session",
     "write_run",
 ]
 
-CONTROL_ROW = "control:cell"
 Result = TypeVar("Result")
 
 
@@ -51,64 +42,6 @@ def default_out(kind: str) -> Path:
     return Path("runs") / f"{kind}-{datetime.now():%Y%m%d-%H%M%S}"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What several models gave: measurements, a sentence for each model that failed, and the probes that stand out."""
-
-    measurements: list[Measurement]
-    failures: list[str]
-    extremes: list[Extreme]
-
-
-def measure_models(
-    choices: Sequence[Choice],
-    probes: ProbeSet,
-    settings: dict[str, Any],
-    *,
-    run: RunFolder | None = None,
-    processes: Processes | None = None,
-) -> Measured:
-    """Measure one model after another, and the control row at the end; a model that fails does not stop the others.
-
-    Args:
-        choices: the models.
-        probes: that all of them are shown.
-        settings: of `measure_layers`.
-        run: where rows are kept as they come.
-        processes: that share the work.
-
-    Raises:
-        CouplingKitError: not one model could be measured.
-    """
-    from ..study import ALONE, find_extremes, measure_variants, share_digests
-
-    extremes: list[Extreme] = []
-
-    def work(backbone: LayeredBackbone) -> list[Measurement]:
-        parts = None
-        if run is not None and not settings.get("center"):
-            read = [layer.provenance() for layer in backbone.layers]
-            parts = run.parts(read, probes.manifest().identity(), probes.fingerprint(), settings)
-        together: dict[str, Any] = {"processes": processes or ALONE, "parts": parts, "progress": True}
-        (found,) = measure_variants(backbone, [probes], **settings, **together)
-        if run is not None and together["processes"].first and backbone.name != CONTROL_ROW:
-            extremes.extend(find_extremes(backbone, probes, found))
-        return found
-
-    share_digests(probes, processes or ALONE, progress=True)
-    measurements, failures = each_choice(choices, work, alone=len(choices) == 1, processes=processes)
-    if not measurements:
-        raise CouplingKitError(f"no model could be used: {' '.join(failures)}")
-    if CONTROL_ROW not in [choice.name for choice in choices]:
-        options: dict[str, Any] = {
-            key: choices[0].options[key] for key in ("device", "precision") if key in choices[0].options
-        }
-        # The models' numbers stand without it; that it is missing must be said.
-        control, lost = each_choice([Choice(CONTROL_ROW, options)], work, processes=processes, quiet=True)
-        measurements, failures = measurements + control, failures + lost
-    return Measured(measurements, failures, extremes)
-
-
 def each_model(
     names: tuple[str, ...], backbone_options: dict[str, Any], work: Callable[[LayeredBackbone], list[Result]]
 ) -> tuple[list[Result], list[str]]:
@@ -118,40 +51,6 @@ def each_model(
     if not found:
         raise CouplingKitError(f"no model could be used: {' '.join(failures)}")
     return found, failures
-
-
-def join() -> Processes:
-    """Return the processes that torchrun started, connected; only the first of them speaks."""
-    from ..study import join_processes
-
-    processes = join_processes()
-    if not processes.first:
-        # What is unexpected is still said: Python prints it where the error stream was at first.
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-        sys.excepthook = lambda *error: traceback.print_exception(*error, file=sys.__stderr__)
-    return processes
-
-
-@contextmanager
-def study_session(out: Path, identity: dict[str, Any], *, overwrite: bool) -> Iterator[tuple[RunFolder, Processes]]:
-    """Open a run's folder, together with the other processes that torchrun started.
-
-    A run that is stopped says where its rows are.
-    """
-    from ..study import leave_processes, open_run
-
-    processes = join()
-    with open_run(out, identity, overwrite=overwrite, processes=processes) as run:
-        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            yield run, processes
-        except KeyboardInterrupt:
-            if run.begun():
-                click.echo(f"Stopped. What was measured is kept in {run.work}; the same command goes on.", err=True)
-            raise
-        finally:
-            signal.signal(signal.SIGTERM, before)
-    leave_processes()
 
 
 def describe(provenance: dict[str, Any]) -> str:

@@ -72,10 +72,11 @@ def sweep(
     summary.json, probes.json, and sweep-AXIS.png/.pdf. A run that is stopped goes on with the same command and --out.
     """
     from .choices import Choice, check_choices, read_zoo
-    from .session import default_out, join
+    from .session import default_out
+    from .study_session import join
     from .sweeping import sweep_run
 
-    join()
+    processes = join()
     layers = tuple(part.strip() for part in options["layer"].split(","))
     axes = {name: options[name] for name in ("gap", "visible", "canvas", "object_size")} | {"layer": layers}
     common = {key: options[key] for key in BACKBONE_OPTIONS} | {"layer": layers[0]}
@@ -87,5 +88,5 @@ def sweep(
             "give several values with commas to --gap, --visible, --canvas, --object-size or --layer."
         )
     check_choices(choices)
-    folder = out or default_out("sweep")
-    sweep_run(context, folder, choices, axes, options, form=form, overwrite=overwrite)
+    folder = processes.only_first(lambda: out or default_out("sweep"))
+    sweep_run(processes, context, folder, choices, axes, options, form=form, overwrite=overwrite)

@@ -15,7 +15,8 @@ from ..errors import CouplingKitError
 from .choices import Choice, each_choice
 from .measuring import identity_of
 from .probe_sets import open_probes
-from .session import command_line, study_session
+from .session import command_line
+from .study_session import described, entered, study_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +55,7 @@ def _pairs(
 
 
 def sweep_run(
+    processes: Processes,
     context: click.Context,
     folder: Path,
     choices: Sequence[Choice],
@@ -65,9 +67,9 @@ def sweep_run(
 ) -> None:
     """Measure models along axes, write the run's folder and print the table; exit code 2 where anything failed."""
     swept = {axis: values for axis, values in axes.items() if len(values) > 1}
-    with _pairs(context, axes, options) as (probes, base):
+    with entered(processes, _pairs(context, axes, options)) as (probes, base):
         identity = identity_of(choices, probes, options, axes={key: list(values) for key, values in axes.items()})
-        with study_session(folder, identity, overwrite=overwrite) as (run, processes):
+        with study_session(folder, identity, overwrite=overwrite, processes=processes) as run:
             if run.finished:
                 click.echo(
                     f"{folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)"
@@ -97,10 +99,19 @@ def _measured(
     run: RunFolder,
     processes: Processes,
 ) -> tuple[list[SweepPoint], list[str]]:
+    from ..study import share_digests
+
     points: list[SweepPoint] = []
     failures: list[str] = []
+    settings = {key: options[key] for key in SETTINGS}
+    # What cannot be had along any axis is refused before hours are spent on the others.
+    works = {
+        axis: _along(axis, values, probes, base, settings, run, processes, failures) for axis, values in swept.items()
+    }
+    if probes.promised:
+        share_digests(probes, processes, progress=True)
     for axis, values in swept.items():
-        work = _along(axis, values, probes, base, {key: options[key] for key in SETTINGS}, run, processes, failures)
+        work = works[axis]
         layer = {"layer": ",".join(values)} if axis == "layer" else {}
         asked = [replace(choice, options=choice.options | layer) for choice in choices]
         found, lost = each_choice(asked, work, processes=processes)
@@ -120,13 +131,15 @@ def _along(
     failures: list[str],
 ) -> Callable[[LayeredBackbone], list[SweepPoint]]:
     """Return what is done with each model along one axis."""
-    from ..study import sweep, sweep_variants
+    from ..study import share_digests, sweep, sweep_variants
 
     variants = [probes.vary(**vars(base))] if axis == "layer" else sweep_variants(probes, base, axis, values)
 
     def work(backbone: LayeredBackbone) -> list[SweepPoint]:
-        read = [layer.provenance() for layer in backbone.layers]
-        parts = run.parts(read, [variant.manifest().identity() for variant in variants], settings)
+        for variant in variants:
+            share_digests(variant, processes, progress=True)
+        looks = [[variant.manifest().identity(), variant.fingerprint()] for variant in variants]
+        parts = run.parts(described(backbone), looks, settings)
         shared: dict[str, Any] = {"processes": processes, "parts": parts, "progress": True}
         found, lost = sweep(backbone, variants, axis, values, **shared, **settings)
         name = backbone.name.partition(" (layer ")[0]
@@ -153,7 +166,7 @@ def _write(
     axes = list(dict.fromkeys(point.axis for point in points))
     with new_folder(folder, overwrite=overwrite) as draft:
         rows = [
-            point.measurement.rows.assign(model=point.measurement.name, **place)
+            point.measurement.rows.assign(model=point.measurement.name, axis=point.axis, value=str(point.value))
             for point, place in zip(points, places, strict=True)
         ]
         table = pd.concat(rows)

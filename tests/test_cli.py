@@ -52,6 +52,7 @@ def test_measure_writes_everything_it_says(data, tmp_path):
         ".couplingkit",
         "coupling.pdf",
         "coupling.png",
+        "extremes.npz",
         "probes.json",
         "rows.csv",
         "summary.json",

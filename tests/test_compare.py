@@ -122,6 +122,15 @@ def test_other_probes_are_refused_with_what_differs(scenes, measured):
         compare_models({**measured, "other": stranger})
 
 
+def test_other_settings_are_refused(scenes, measured):
+    probes = ck.ProbeSet.from_coco(*scenes, count=60)
+    backbone = ck.load_backbone("control:leak:0.2", device="cpu")
+    for settings, word in (({"eps": 0.5}, "eps 0.5 and 0.01"), ({"center": True}, "center True and False")):
+        other = ck.measure(backbone, probes, **settings)
+        with pytest.raises(MeasurementError, match=word):
+            compare_models({**measured, "other": other})
+
+
 def test_too_few_models_or_no_such_baseline(measured):
     with pytest.raises(ArgumentError, match="at least two"):
         compare_models({"0.1": measured["0.1"]})

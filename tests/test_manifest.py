@@ -12,7 +12,7 @@ from test_cli import run
 import couplingkit as ck
 from couplingkit.data.manifest import MANIFEST_VERSION, read_manifest
 from couplingkit.errors import ArgumentError, DataError
-from couplingkit.probes.probeset import draw_manifest
+from couplingkit.probes.drawing import draw_manifest
 
 
 @pytest.fixture
@@ -96,6 +96,28 @@ def test_other_photos_are_noticed_before_any_number(scenes, written, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_photos_behind_the_objects_count(scenes, tmp_path):
+    """Part of the fingerprint where they are shown, and missed where they are missing."""
+    shutil.copytree(scenes[1], tmp_path / "images")
+    spec = ck.ProbeSpec(canvas="image")
+    behind = ck.ProbeSet.from_coco(scenes[0], tmp_path / "images", count=4, spec=spec)
+    path = tmp_path / "set.json"
+    path.write_text(behind.manifest().text())
+    used = {behind.index.image_of(key) for pair in behind.pairs for key in pair.members()}
+    backdrop = next(pair.backdrop for pair in behind.pairs if pair.backdrop not in used)
+    name = behind.index.images[backdrop].file_name
+    pixels = np.asarray(Image.open(tmp_path / "images" / name).convert("RGB"))
+    Image.fromarray(255 - pixels).save(tmp_path / "images" / name)
+    with pytest.raises(DataError, match="other pictures"):
+        ck.ProbeSet.from_manifest(path, scenes[0], tmp_path / "images").fingerprint()
+    content = json.loads(scenes[0].read_text())
+    content["images"] = [image for image in content["images"] if image["id"] != backdrop]
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != backdrop]
+    (tmp_path / "fewer.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"photos behind the probe set drawn \(images {backdrop}\)"):
+        ck.ProbeSet.from_manifest(path, tmp_path / "fewer.json", scenes[1])
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [
@@ -108,6 +130,11 @@ def test_other_photos_are_noticed_before_any_number(scenes, written, tmp_path):
         (lambda content: content["spec"].update(shine=3), "not known here"),
         (lambda content: content["spec"].update(gap=-1), "not known here"),
         (lambda content: content.pop("spec"), "not whole"),
+        (lambda content: content.update(annotations="x"), "not whole"),
+        (lambda content: content["annotations"].update(scenes=3), "not whole"),
+        (lambda content: content["pairs"][0].__setitem__(4, "up"), "not whole"),
+        (lambda content: content["pairs"][0].__setitem__(1, "1"), "not whole"),
+        (lambda content: content["spec"].update(canvas="image"), "no photo behind it"),
     ],
 )
 def test_what_is_no_whole_manifest_is_refused(scenes, written, change, word):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, DataError
-from couplingkit.probes.placement import Box, place, place_instead, scaled_size, to_px
+from couplingkit.probes.placement import ROUNDING_PX, Box, place, place_instead, room_beside, scaled_size, to_px
 from couplingkit.probes.triplet import hide_tiles, tiles_at
 
 DIRECTIONS = ("right", "left", "below", "above")
@@ -170,6 +170,11 @@ def test_boxes_keep_their_gap_and_stay_on_the_canvas(size_a, size_b, size_c, gap
     for box in (a, b):
         assert 0 <= box.left <= 224 - box.width
         assert 0 <= box.top <= 224 - box.height
+    room = room_beside(a, gap=gap, direction=direction, side=224)
+    if size_c[0 if direction in ("right", "left") else 1] > room + ROUNDING_PX:
+        with pytest.raises(ArgumentError, match="drawn for smaller ones"):
+            place_instead(a, size_c, gap=gap, direction=direction, side=224)
+        return
     c = place_instead(a, size_c, gap=gap, direction=direction, side=224)
     if (c.width, c.height) == size_c:
         assert min(c.left, c.top, 224 - c.left - c.width, 224 - c.top - c.height) >= 0

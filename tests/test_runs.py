@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from couplingkit.cli.study_session import described
 from filelock import FileLock
 from test_cli import run
 
@@ -181,6 +184,49 @@ def test_two_runs_into_one_folder(scenes, tmp_path):
     assert "is being written by another run" in done.stderr
     assert run(*words_of(scenes, out, "--probes", 4)).exit_code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+def test_what_lies_in_the_way_is_left_alone(scenes, tmp_path):
+    """A folder of the user's that happens to have the work folder's name, or a file that was put there since."""
+    mine = tmp_path / "run.unfinished"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    refused = run(*words_of(scenes, tmp_path / "run", "--probes", 4))
+    assert refused.exit_code == 2
+    assert "holds what couplingkit did not write (notes.txt)" in refused.stderr
+    assert (mine / "notes.txt").read_text() == "mine"
+    with open_run(tmp_path / "other", {"a": 1}, overwrite=False) as opened:
+        (opened.work / "log.txt").write_text("mine")
+        opened.close()
+    assert [path.name for path in (tmp_path / "other.unfinished").iterdir()] == ["log.txt"]
+
+
+def test_other_pairs_of_the_same_look_are_another_run(scenes, tmp_path):
+    """Manifests without a fingerprint, whose third objects alone differ."""
+    data = ["--annotations", scenes[0], "--images", scenes[1]]
+    for name, more in (("one", []), ("two", ["--widest-gap", 64])):
+        words = ["--annotations", scenes[0], "--probes", 20, *more, "--out", tmp_path / f"{name}.json"]
+        assert run("probes", "make", *words).exit_code == 0
+    words = ["measure", "control:cell", *data, "--out", tmp_path / "run"]
+    assert run(*words, "--probes", tmp_path / "one.json").exit_code == 0
+    other = run(*words, "--probes", tmp_path / "two.json")
+    assert other.exit_code == 2
+    assert "exists" in other.stderr
+
+
+def test_photos_written_anew_are_another_run(scenes, tmp_path):
+    shutil.copytree(scenes[1], tmp_path / "images")
+    words = ["measure", "control:cell", "--annotations", scenes[0], "--images", tmp_path / "images", "--probes", 4]
+    assert run(*words, "--out", tmp_path / "run").exit_code == 0
+    assert "nothing to do" in run(*words, "--out", tmp_path / "run").stdout
+    for path in (tmp_path / "images").iterdir():
+        os.utime(path, (1e9, 1e9))
+    assert run(*words, "--out", tmp_path / "run").exit_code == 2
+
+
+def test_rows_are_kept_for_a_kind_of_device_not_for_one_of_several_gpus():
+    layers = [SimpleNamespace(provenance=lambda: {"device": "cuda:1"}, device=torch.device("cuda:1"))]
+    assert described(SimpleNamespace(layers=layers)) == [{"device": "cuda"}]
 
 
 FULL = """

@@ -1,6 +1,7 @@
 """Sweeps: every value is what it is alone, and nothing is run twice."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from test_study import Counting
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, MeasurementError
-from couplingkit.study import drawing_spec, measure_variants, read_run, sweep, sweep_variants
+from couplingkit.study import drawing_spec, measure_variants, measuring, read_run, sweep, sweep_variants
 
 GAPS = (0, 16, 32, 64)
 BASE = ck.ProbeSpec()
@@ -200,3 +201,49 @@ def test_a_shipped_set_is_swept(tmp_path):
     assert done.exit_code == 0, done.output
     near, far = pd.read_csv(tmp_path / "run" / "sweep.csv")["cr_mean"]
     assert near > far
+
+
+def test_along_several_axes_the_run_is_read_and_reported(scenes, tmp_path):
+    """Values of several kinds stand in one column."""
+    data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 10]
+    axes = ["--gap", "0,16", "--visible", "1,.8", "--layer", "1,2"]
+    assert run("sweep", "random:test_vit", *data, *axes, "--out", tmp_path / "run").exit_code == 0
+    found = read_run(tmp_path / "run")
+    assert [tuple(place.values()) for place in found.places] == [
+        *(("gap", 0), ("gap", 16), ("visible", 1.0), ("visible", 0.8), ("layer", "1"), ("layer", "2"))
+    ]
+    assert len({measurement.summary.cr_mean for measurement in found.measurements}) >= 5
+    for measurement in found.measurements:
+        assert measurement.rows["cr"].mean() == pytest.approx(measurement.summary.cr_mean)
+    assert run("report", tmp_path / "run", "--out", tmp_path / "page.html").exit_code == 0
+
+
+def test_other_photos_than_promised_are_noticed_before_any_forward_pass(scenes, tmp_path):
+    shutil.copytree(scenes[1], tmp_path / "images")
+    for path in (tmp_path / "images").iterdir():
+        Image.fromarray(np.asarray(Image.open(path).convert("RGB")) ^ 1).save(path)
+    data = ["--annotations", scenes[0]]
+    assert (
+        run("probes", "make", *data, "--images", scenes[1], "--probes", 8, "--out", tmp_path / "set.json").exit_code
+        == 0
+    )
+    words = ["sweep", "control:leak:0.2", "--probes", tmp_path / "set.json", *data, "--visible", "1,.8"]
+    wrong = run(*words, "--images", tmp_path / "images", "--out", tmp_path / "run")
+    assert wrong.exit_code == 2
+    assert "other pictures" in wrong.stderr
+    assert not (tmp_path / "run.unfinished").exists()
+    for name in ("run", "clean"):
+        assert run(*words, "--images", scenes[1], "--out", tmp_path / name).exit_code == 0
+    assert (tmp_path / "run" / "rows.csv").read_bytes() == (tmp_path / "clean" / "rows.csv").read_bytes()
+
+
+def test_a_value_that_cannot_be_had_is_refused_before_the_other_axes(scenes, tmp_path, monkeypatch):
+    data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 8]
+    read = []
+    monkeypatch.setattr(measuring, "read_batch", lambda *args: read.append(args))
+    done = run(
+        "sweep", "control:leak:0.2", *data, "--visible", "1,.8", "--canvas", "mean,foo", "--out", tmp_path / "run"
+    )
+    assert done.exit_code == 2
+    assert "canvas must be" in done.stderr
+    assert read == []

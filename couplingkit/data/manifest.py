@@ -12,10 +12,12 @@ from typing import Any
 from ..errors import DataError, first_line, listed
 from .coco import CocoIndex, ObjectRecord
 
-__all__ = ["MANIFEST_VERSION", "Manifest", "ObjectPair", "object_check", "read_manifest"]
+__all__ = ["DIRECTIONS", "MANIFEST_VERSION", "Manifest", "ObjectPair", "object_check", "read_manifest"]
 
 MANIFEST_VERSION = 2
 CHECK_DIGITS = 8
+MAPPINGS = ("annotations", "eligibility", "spec", "objects")
+DIRECTIONS = ("right", "left", "below", "above")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,13 @@ class Manifest:
                 f"{self.name} (annotations {listed(lacking)}), which was drawn from "
                 f"{self.annotations.get('file', 'another file')}; give that file."
             )
+        photos = {pair.backdrop for pair in self.pairs if pair.backdrop is not None}
+        absent = sorted(photos - set(index.images))
+        if absent:
+            raise DataError(
+                f"annotations {index.path} lack {len(absent)} of the photos behind the probe set {self.name} (images "
+                f"{listed(absent)}); give the file that it was drawn from."
+            )
         if index.sha256 == self.annotations.get("sha256"):
             return
         changed = [key for key, check in self.objects.items() if object_check(index.record(key)) != check]
@@ -139,6 +148,14 @@ def read_manifest(path: Path) -> Manifest:
 def _parsed(content: dict[str, Any]) -> Manifest:
     pairs = tuple(ObjectPair(**dict(zip(content["columns"], line, strict=True))) for line in content["pairs"])
     objects = {int(key): str(check) for key, check in content["objects"].items()}
+    for pair in pairs:
+        numbers = (pair.number, *pair.members(), 0 if pair.backdrop is None else pair.backdrop)
+        if pair.direction not in DIRECTIONS or not all(type(number) is int for number in numbers):
+            raise ValueError(f"pair {pair.number} is none")
+    if not isinstance(content["seed"], int) or not all(isinstance(content[key], dict) for key in MAPPINGS):
+        raise ValueError("its header is none")
+    if "scenes" in content["annotations"] and "scenes_seed" not in content["annotations"]:
+        raise ValueError("scenes need a seed")
     members = {key for pair in pairs for key in pair.members()}
     if members != set(objects) or [pair.number for pair in pairs] != list(range(len(pairs))) or not pairs:
         raise ValueError("pairs and objects do not belong together")

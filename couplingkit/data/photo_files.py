@@ -34,6 +34,10 @@ class PhotoFiles(ABC):
     def open(self, name: str) -> BinaryIO:
         """Return a photo's bytes as a stream; `FileNotFoundError` if it is not there."""
 
+    @abstractmethod
+    def stamp(self, name: str) -> tuple[int, int]:
+        """Return size in bytes and time in ns of the file that holds a photo."""
+
     def place(self, name: str) -> str:
         """Return what an error calls a photo."""
         return f"{self.path / name}"
@@ -55,6 +59,10 @@ class _Folder(PhotoFiles):
 
     def open(self, name: str) -> BinaryIO:
         return (self.path / name).open("rb")
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        status = (self.path / name).stat()
+        return status.st_size, status.st_mtime_ns
 
 
 class _Archive(PhotoFiles):
@@ -80,6 +88,10 @@ class _Archive(PhotoFiles):
 
     def holds(self, name: str) -> bool:
         return self._member(name) is not None
+
+    def stamp(self, name: str) -> tuple[int, int]:
+        status = self.path.stat()
+        return status.st_size, status.st_mtime_ns
 
     def _known(self, name: str) -> str:
         member = self._member(name)

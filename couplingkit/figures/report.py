@@ -29,6 +29,7 @@ __all__ = ["report_page"]
 
 COLUMNS = ("cr_mean", "cr_median", "cr_geomean", "cr_of_means", "specificity", "displacement")
 SHARES = ("clipped_numerator", "clipped_denominator")
+SETTINGS = ("eps", "min_cells", "center")
 FIGURE_IN = 4.6
 MOST_IN_A_FIGURE = 40
 
@@ -66,18 +67,21 @@ def report_page(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]], 
 
 
 def _by_probes(runs: Sequence[Run]) -> list[list[tuple[Run, Measurement]]]:
-    """Return the models of runs that are no sweeps, those of the same probes together."""
-    found: dict[tuple[str, str], list[tuple[Run, Measurement]]] = {}
+    """Return the models of runs that are no sweeps, those of the same probes and settings together."""
+    found: dict[tuple[Any, ...], list[tuple[Run, Measurement]]] = {}
     for run in runs:
         for one in () if run.swept else run.measurements:
             probes = one.provenance["probes"]
-            found.setdefault((probes["identity"], probes["fingerprint"]), []).append((run, one))
+            settings = tuple(one.provenance["settings"][key] for key in SETTINGS)
+            found.setdefault((probes["identity"], probes["fingerprint"], *settings), []).append((run, one))
     return list(found.values())
 
 
 def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, Any]:
     probes = group[0][1].provenance["probes"]
     spec = probes["spec"]
+    told = group[0][1].provenance["settings"]
+    settings = f"eps {told['eps']:g} rad, min_cells {told['min_cells']:g}{', centred' if told['center'] else ''}"
     # The control row is the same for each run on one set of probes.
     controls = [pair for pair in group if pair[1].name == CONTROL_ROW][:1]
     models = [pair for pair in group if pair[1].name != CONTROL_ROW] + controls
@@ -88,7 +92,7 @@ def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, A
         "name": probes["name"],
         "facts": f"{probes['count']} probes of {probes['eligible_objects']} eligible objects; objects of "
         f"{spec['object_size']} units, gap {spec['gap']}, canvas {spec['canvas']}, visible {spec['visible']:g}, "
-        f"pairing {spec['pairing']}, seed {probes['seed']}; fingerprint {probes['fingerprint'][:16]}",
+        f"pairing {spec['pairing']}, seed {probes['seed']}; {settings}; fingerprint {probes['fingerprint'][:16]}",
         "rows": [_row(run, one, label) for (run, one), label in zip(models, labels, strict=True)],
         "figure": _vector(coupling_figure(drawn, width_in=FIGURE_IN)),
         "left_out": len(models) - len(drawn),

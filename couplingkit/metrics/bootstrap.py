@@ -77,14 +77,16 @@ def mean_and_p(
     """Return an interval for the mean of a column, and the two-sided p-value of its being 0.
 
     The p-value is the share of resamples that deviate at least as far from the mean as 0 does; it is at least
-    1 / (resamples + 1), and NaN where there are too few photos. Arguments as in `intervals`; `column` is float64 (N,).
+    1 / (1 + resamples), and NaN where there are too few photos. Arguments as in `intervals`; `column` is float64 (N,).
     """
     values, deviations = _deviations(column[:, None], images, stream, level, resamples, None, ())
     if deviations is None:
         return Estimate(float(values[0]), np.nan, np.nan), np.nan
     low, high = np.quantile(deviations[:, 0], [(1 - level) / 2, (1 + level) / 2])
     further = int((np.abs(deviations[:, 0]) >= abs(values[0])).sum())
-    return Estimate(float(values[0]), float(values[0] + low), float(values[0] + high)), (1 + further) / (resamples + 1)
+    return Estimate(float(values[0]), float(values[0] + low), float(values[0] + high)), (1 + further) / (
+        1 + len(deviations)
+    )
 
 
 def _deviations(

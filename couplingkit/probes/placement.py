@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.coco import Objects
-from ..data.manifest import ObjectPair
+from ..data.manifest import DIRECTIONS, ObjectPair
 from ..errors import ArgumentError, DataError, check_range
 from ..streams import Stream
 
@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 UNITS = 224
-DIRECTIONS = ("right", "left", "below", "above")
 # An attempt fails when a drawn A has no partner; 1,000 failures in a row mean that the data has none to give.
 ATTEMPTS = 1000
 # Between the boxes that a file states and masks, and between units and px.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from ..data.manifest import Manifest, ObjectPair, object_check, read_manifest
 from ..errors import ArgumentError, DataError
 from ..pixels import full_canvas, repeat_to
 from ..streams import Stream
-from .placement import UNITS, Box, ProbeSpec, draw_pairs, place, place_instead, scaled_size, to_px
+from .drawing import bare_manifest, draw
+from .placement import UNITS, Box, ProbeSpec, place, place_instead, scaled_size, to_px
 from .triplet import Layer, Probe, hide_tiles, object_layer, probe_images, tiles_at
 
-__all__ = ["GRAY", "ProbeSet", "draw_manifest"]
+__all__ = ["GRAY", "ProbeSet"]
 
 GRAY = (0.5, 0.5, 0.5)
 
@@ -89,7 +90,7 @@ class ProbeSet:
         Raises:
             DataError: the file or a photo cannot be used, or fewer than two objects are eligible.
         """
-        index, pairs = _drawn(annotations, eligibility, spec, seed, count)
+        index, pairs = draw(annotations, eligibility, spec, seed=seed, count=count)
         return cls(spec, pairs, index, images, seed=seed, cache_bytes=cache_bytes)
 
     @classmethod
@@ -104,6 +105,11 @@ class ProbeSet:
             spec, rules = ProbeSpec(**told.spec), Eligibility(**told.eligibility)
         except (TypeError, ArgumentError) as error:
             raise DataError(f"probe set {told.name} asks for what is not known here: {error}") from error
+        lacking = "third object" if spec.control and any(pair.annotation_c is None for pair in told.pairs) else None
+        if spec.canvas == "image" and any(pair.backdrop is None for pair in told.pairs):
+            lacking = "photo behind it"
+        if lacking:
+            raise DataError(f"probe set {told.name} is not whole: a pair has no {lacking}, which its spec asks for.")
         index = read_instances(annotations, rules)
         told.check_objects(index)
         found = cls(spec, told.pairs, index, images, seed=told.seed, name=told.name)
@@ -188,12 +194,25 @@ class ProbeSet:
         return tuple(self.index.category_of(key) for key in self.pairs[number].members())
 
     def manifest(self) -> Manifest:
-        """Return which objects and which pairs these are, and the rules that chose them."""
+        """Return which objects and which pairs these are, the rules that chose them, and the fingerprint."""
+        return replace(self.checked(), name=self.name, fingerprint=self.fingerprint())
+
+    def checked(self) -> Manifest:
+        """Return the manifest without a fingerprint: no photo is read for it."""
         if self._manifest is None:
             checks = {key: object_check(self.store.record(key)) for pair in self.pairs for key in pair.members()}
-            bare = _manifest(self.name, self.index, self.pairs, checks, self.spec, self.seed)
-            self._manifest = replace(bare, fingerprint=self.fingerprint())
+            self._manifest = bare_manifest(self.name, self.index, self.pairs, checks, self.spec, seed=self.seed)
         return self._manifest
+
+    def photos_stamp(self) -> str:
+        """Return a hash of the sizes and times of the photos' files, which changes when one is written anew."""
+        stamps = [(name, *self.store.photos.stamp(name)) for name in self._photos()]
+        return hashlib.sha256(repr(stamps).encode()).hexdigest()
+
+    def _photos(self) -> list[str]:
+        ids = {self.index.image_of(key) for pair in self.pairs for key in pair.members()}
+        ids |= {pair.backdrop for pair in self.pairs if pair.backdrop is not None}
+        return sorted(self.index.images[image_id].file_name for image_id in ids)
 
     def fingerprint(self, *, progress: bool = False) -> str:
         """Return the SHA-256 over the `digests` of all probes, in order: equal ones mean equal pictures.
@@ -216,7 +235,10 @@ class ProbeSet:
         return found
 
     def digests(self, numbers: Iterable[int], *, progress: bool = False) -> list[bytes]:
-        """Return the SHA-256 of some probes as they are drawn (8-bit images and masks, gray canvas, 224 px)."""
+        """Return the SHA-256 of some probes as they are drawn (8-bit images and masks, gray canvas, 224 px).
+
+        Where the canvas is `image`, the photo behind the objects is part of it.
+        """
         wanted = list(numbers)
         lacking = [number for number in wanted if number not in self._digests]
         for number in tqdm(lacking, desc="checking probes", unit="probe", disable=not (progress and lacking)):
@@ -236,6 +258,8 @@ class ProbeSet:
                 digest.update(images.numpy().tobytes())
         digest.update(np.packbits(probe.mask_a.numpy()).tobytes())
         digest.update(np.packbits(probe.mask_b.numpy()).tobytes())
+        if self.spec.canvas == "image" and pair.backdrop is not None:
+            digest.update(photo_canvas(self.store.photo(pair.backdrop), (UNITS, UNITS)).tobytes())
         return digest.digest()
 
     def _layers(self, pairs: Sequence[ObjectPair], size: tuple[int, int]) -> tuple[Layer, Layer, Layer | None]:
@@ -283,45 +307,3 @@ class ProbeSet:
         stream = Stream(self.seed).child("probe", pair.number, "noise")
         raw = stream.generator().bytes(3 * UNITS * UNITS)
         return np.frombuffer(raw, dtype=np.uint8).reshape(3, UNITS, UNITS)
-
-
-def draw_manifest(
-    annotations: str | Path,
-    *,
-    name: str,
-    count: int = 500,
-    seed: int = 0,
-    spec: ProbeSpec = ProbeSpec(),  # noqa: B008 - frozen
-    eligibility: Eligibility = Eligibility(),  # noqa: B008 - frozen
-) -> Manifest:
-    """Return the manifest of the probes that `ProbeSet.from_coco` draws, without photos, so without a fingerprint."""
-    index, pairs = _drawn(annotations, eligibility, spec, seed, count)
-    keys = sorted({key for pair in pairs for key in pair.members()})
-    return _manifest(name, index, pairs, {key: object_check(index.record(key)) for key in keys}, spec, seed)
-
-
-def _drawn(
-    annotations: str | Path, eligibility: Eligibility, spec: ProbeSpec, seed: int, count: int
-) -> tuple[CocoIndex, tuple[ObjectPair, ...]]:
-    index = read_instances(annotations, eligibility)
-    if len(index.objects) < 2:
-        raise DataError(
-            f"annotations {index.path} hold {len(index.objects)} eligible objects, and a probe needs 2; "
-            f"{index.what_was_dropped()}."
-        )
-    return index, draw_pairs(index.objects, list(index.images), spec, seed=seed, count=count)
-
-
-def _manifest(
-    name: str, index: CocoIndex, pairs: tuple[ObjectPair, ...], checks: dict[int, str], spec: ProbeSpec, seed: int
-) -> Manifest:
-    return Manifest(
-        name=name,
-        annotations={"file": index.path.name, "sha256": index.sha256},
-        eligibility=asdict(index.eligibility),
-        seed=seed,
-        spec=asdict(spec),
-        fingerprint=None,
-        objects=checks,
-        pairs=pairs,
-    )

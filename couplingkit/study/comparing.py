@@ -13,7 +13,7 @@ from ..errors import ArgumentError, MeasurementError, listed, near
 from ..metrics.bootstrap import Estimate, mean_and_p
 from ..metrics.multiple import holm
 from ..streams import Stream
-from .record import Measurement, images_of, same_probes
+from .record import Measurement, different_settings, images_of, same_probes
 
 __all__ = ["EFFECTS", "GROUPINGS", "Comparison", "Difference", "compare_models"]
 
@@ -94,7 +94,7 @@ def compare_models(
 
     Raises:
         ArgumentError: there are less than two models, or no such baseline.
-        MeasurementError: they were measured on different probes; the sentence says what differs.
+        MeasurementError: they were measured on different probes, or with other settings; the sentence says which.
     """
     names = list(models)
     if len(names) < 2:
@@ -109,6 +109,11 @@ def compare_models(
         if apart:
             raise MeasurementError(
                 f"{name} and {first} were measured on different probes: {listed(apart)}; only the same can be paired."
+            )
+        unlike = different_settings(reference, models[name])
+        if unlike:
+            raise MeasurementError(
+                f"{name} and {first} were measured with other settings: {listed(unlike)}; measure them alike."
             )
     found = []
     for name in others:
@@ -150,7 +155,7 @@ def groups_of(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 def _of_model(name: str, model: Measurement, reference: Measurement, stream: Stream, level: float) -> list[Difference]:
     rows = model.rows
-    images = images_of(rows)[:, :2]
+    images = images_of(rows)
     first, second = effects_of(rows), effects_of(reference.rows)
     found = []
     for effect in EFFECTS:
@@ -160,7 +165,9 @@ def _of_model(name: str, model: Measurement, reference: Measurement, stream: Str
             if effect == "cr":
                 raise MeasurementError(f"{name} and {reference.name} have no measured probe in common.")
             continue
-        estimate, p = mean_and_p(gap[kept], images[kept], stream, level=level, resamples=RESAMPLES)
+        # The photo of C is a third thing that probes share, where C is compared with.
+        shared = images[kept] if effect == "specificity" else images[kept, :2]
+        estimate, p = mean_and_p(gap[kept], shared, stream, level=level, resamples=RESAMPLES)
         count = int(kept.sum())
         tested = p if effect == "cr" else float("nan")
         found.append(Difference(name, effect, "all", "all", estimate, count, tested))
@@ -169,7 +176,7 @@ def _of_model(name: str, model: Measurement, reference: Measurement, stream: Str
         for group in sorted(groups.unique(), key=_order):
             kept = (groups == group).to_numpy() & ~np.isnan(gap)
             if kept.any():
-                estimate, _ = mean_and_p(gap[kept], images[kept], stream, level=level)
+                estimate, _ = mean_and_p(gap[kept], images[kept, :2], stream, level=level)
                 found.append(Difference(name, "cr", grouping, str(group), estimate, int(kept.sum())))
     return found
 

@@ -18,7 +18,7 @@ from ..streams import Stream
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Measurement", "compare", "images_of", "same_probes"]
+__all__ = ["Measurement", "compare", "different_settings", "images_of", "same_probes"]
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,23 @@ def same_probes(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     return told or ["the pictures themselves (other photos, or other objects)"]
 
 
+def different_settings(first: Measurement, second: Measurement) -> list[str]:
+    """Return in which settings that move numbers two measurements differ."""
+    one, other = first.provenance["settings"], second.provenance["settings"]
+    return [f"{key} {other[key]} and {one[key]}" for key in ("eps", "min_cells", "center") if one[key] != other[key]]
+
+
 def compare(first: Measurement, second: Measurement, *, seed: int = 0, level: float = 0.95) -> tuple[Estimate, int]:
     """Return the mean of first - second over the probes both measured, with its interval, and how many those are.
 
     Raises:
         MeasurementError: the two were not measured on the same probes.
     """
-    apart = same_probes(first.provenance["probes"], second.provenance["probes"])
+    apart = [*same_probes(first.provenance["probes"], second.provenance["probes"]), *different_settings(first, second)]
     if apart:
         raise MeasurementError(
-            f"{first.name} and {second.name} were measured on different probes ({listed(apart)}); only the same ones "
-            "can be paired."
+            f"{first.name} and {second.name} were measured on different probes, or otherwise ({listed(apart)}); only "
+            "what was measured alike can be paired."
         )
     stream = Stream(seed).child("bootstrap", "paired")
     return paired_difference(first.cr, second.cr, first.source_images, stream, level=level)

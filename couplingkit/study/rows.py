@@ -34,6 +34,9 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(("numerator", "denominator", "cr", "cr_control", "displacement"), "float64"),
     **dict.fromkeys(("clipped_numerator", "clipped_denominator"), "boolean"),
     "measured": "bool",
+    # Of a sweep.
+    "axis": "str",
+    "value": "str",
 }
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,13 @@ class RunFolder:
         out: where the results go when they are whole.
         work: where rows lie until then; `OUT.unfinished`.
         finished: whether the same run has ended here before, so that there is nothing to do.
+        whole: not empty when the results are whole.
     """
 
     out: Path
     work: Path
     finished: bool
+    whole: list[bool] = field(default_factory=list)
 
     def parts(self, *what: Any) -> Parts:
         """Return the place for the rows of one model; `what` is everything that decides them, as JSON values."""
@@ -49,8 +50,17 @@ class RunFolder:
         return any((self.work / "parts").glob("*/chunk-*.csv"))
 
     def close(self) -> None:
-        """Drop what was kept: the results are whole."""
-        shutil.rmtree(self.work, ignore_errors=True)
+        """Say that the results are whole, so that what was kept can go."""
+        self.whole.append(True)
+
+    def clear(self) -> None:
+        """Remove what couplingkit wrote into the work folder, and the folder if nothing else lies there."""
+        for path in [self.work / RECORD, *(self.work / "parts").glob("*/*chunk-*.csv*")]:
+            path.unlink(missing_ok=True)
+        (self.work / LOCK).unlink(missing_ok=True)
+        for folder in [*(self.work / "parts").glob("*"), self.work / "parts", self.work]:
+            with suppress(OSError):
+                folder.rmdir()
 
 
 @contextmanager
@@ -91,8 +101,8 @@ def open_run(
         yield run
     finally:
         if lock.is_locked:
-            if not run.begun():
-                run.close()
+            if run.whole or not run.begun():
+                run.clear()
             lock.release()
 
 
@@ -117,6 +127,12 @@ def _take(lock: FileLock, out: Path, work: Path) -> None:
 def _continue(work: Path, told: Mapping[str, Any], overwrite: bool) -> None:
     """Check that what is kept is of the same run, or write down whose it will be."""
     record = work / RECORD
+    foreign = sorted(path.name for path in work.iterdir() if path.name != LOCK)
+    if foreign and not record.exists():
+        raise OutputError(
+            f"out {work} is where rows are kept until the run is whole, and holds what couplingkit did not write "
+            f"({listed(foreign, most=3)}); choose another --out."
+        )
     try:
         kept = json.loads(record.read_text()) if record.exists() else None
     except (OSError, ValueError):
@@ -129,6 +145,7 @@ def _continue(work: Path, told: Mapping[str, Any], overwrite: bool) -> None:
             f"out {work} keeps an unfinished run of another command (other {listed(differing)}); end that one, delete "
             "the folder, choose another --out, or drop it with --overwrite."
         )
-    shutil.rmtree(work / "parts", ignore_errors=True)
+    for path in (work / "parts").glob("*/*chunk-*.csv*"):
+        path.unlink(missing_ok=True)
     with new_file(record, overwrite=True) as draft:
         draft.write_text(json.dumps(told, indent=1) + "\n")

@@ -84,7 +84,7 @@ def read_run(folder: Path) -> Run:
 def _measurement(told: dict[str, Any], place: dict[str, Any], rows: pd.DataFrame) -> Measurement:
     own = rows["model"] == told["name"]
     if place:
-        own &= (rows["axis"] == place["axis"]) & (rows["value"].astype(str) == str(place["value"]))
+        own &= (rows["axis"] == place["axis"]) & (rows["value"] == str(place["value"]))
     counts = told["probes"]
     if int(own.sum()) != counts["made"]:
         raise DataError(f"{told['name']} has {int(own.sum())} rows and {counts['made']} probes; the run is not whole.")

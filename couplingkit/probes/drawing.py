@@ -1,0 +1,62 @@
+"""Annotations and a seed in, the pairs of a probe set and its manifest out; no photo is read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from ..data.coco import CocoIndex, Eligibility, read_instances
+from ..data.manifest import Manifest, ObjectPair, object_check
+from ..errors import DataError
+from .placement import ProbeSpec, draw_pairs
+
+__all__ = ["bare_manifest", "draw", "draw_manifest"]
+
+
+def draw_manifest(
+    annotations: str | Path,
+    *,
+    name: str,
+    count: int = 500,
+    seed: int = 0,
+    spec: ProbeSpec = ProbeSpec(),  # noqa: B008 - frozen
+    eligibility: Eligibility = Eligibility(),  # noqa: B008 - frozen
+) -> Manifest:
+    """Return the manifest of the probes that `ProbeSet.from_coco` draws, without photos, so without a fingerprint."""
+    index, pairs = draw(annotations, eligibility, spec, seed=seed, count=count)
+    keys = sorted({key for pair in pairs for key in pair.members()})
+    checks = {key: object_check(index.record(key)) for key in keys}
+    return bare_manifest(name, index, pairs, checks, spec, seed=seed)
+
+
+def draw(
+    annotations: str | Path, eligibility: Eligibility, spec: ProbeSpec, *, seed: int, count: int
+) -> tuple[CocoIndex, tuple[ObjectPair, ...]]:
+    """Return the index of an instances JSON and the pairs that a seed draws from it.
+
+    Raises:
+        DataError: the file cannot be used, or fewer than two objects are eligible.
+    """
+    index = read_instances(annotations, eligibility)
+    if len(index.objects) < 2:
+        raise DataError(
+            f"annotations {index.path} hold {len(index.objects)} eligible objects, and a probe needs 2; "
+            f"{index.what_was_dropped()}."
+        )
+    return index, draw_pairs(index.objects, list(index.images), spec, seed=seed, count=count)
+
+
+def bare_manifest(
+    name: str, index: CocoIndex, pairs: tuple[ObjectPair, ...], checks: dict[int, str], spec: ProbeSpec, *, seed: int
+) -> Manifest:
+    """Return the manifest of a set whose pictures were not drawn yet."""
+    return Manifest(
+        name=name,
+        annotations={"file": index.path.name, "sha256": index.sha256},
+        eligibility=asdict(index.eligibility),
+        seed=seed,
+        spec=asdict(spec),
+        fingerprint=None,
+        objects=checks,
+        pairs=pairs,
+    )
