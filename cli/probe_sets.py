@@ -99,6 +99,8 @@ def _open_set(
         if images is None:
             raise ArgumentError(f"--images is needed: the photos of {manifest.annotations.get('file', manifest.name)}.")
         annotations = annotations or _near_by(manifest, path, images)
+        if manifest.fingerprint is None:
+            click.echo(f"Note: {manifest.name} promises no fingerprint, so that other photos go unnoticed.", err=True)
         yield ProbeSet.from_manifest(manifest, annotations, images)
 
 

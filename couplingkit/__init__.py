@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .figures.affinity_plots import affinity_figure as affinity_figure
     from .figures.explorer import ExplorerPhoto as ExplorerPhoto
     from .figures.explorer import explorer_page as explorer_page
+    from .figures.report import report_page as report_page
     from .metrics.affinity import affinity_map as affinity_map
     from .metrics.angles import angle_between as angle_between
     from .metrics.coupling import coupling_rate as coupling_rate
@@ -41,25 +42,34 @@ if TYPE_CHECKING:
     from .probes.triplet import Probe as Probe
     from .streams import Stream as Stream
     from .study import AffinityMaps as AffinityMaps
+    from .study import Comparison as Comparison
     from .study import Localization as Localization
     from .study import Measurement as Measurement
     from .study import ProbeMaps as ProbeMaps
     from .study import Query as Query
+    from .study import SweepPoint as SweepPoint
     from .study import affinity_maps as affinity_maps
     from .study import compare as compare
     from .study import compare_localization as compare_localization
+    from .study import compare_models as compare_models
     from .study import draw_queries as draw_queries
+    from .study import drawing_spec as drawing_spec
     from .study import localize as localize
     from .study import measure as measure
     from .study import measure_layers as measure_layers
+    from .study import measure_variants as measure_variants
     from .study import probe_maps as probe_maps
     from .study import probe_query as probe_query
     from .study import read_photos as read_photos
+    from .study import read_run as read_run
+    from .study import sweep as sweep
+    from .study import sweep_variants as sweep_variants
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "AffinityMaps": "study",
+    "Comparison": "study",
     "CouplingKitError": "errors",
     "DenseBackbone": "features.backbone",
     "Eligibility": "data.coco",
@@ -75,14 +85,17 @@ _HOMES = {
     "ProbeSpec": "probes.placement",
     "Query": "study",
     "Stream": "streams",
+    "SweepPoint": "study",
     "affinity_figure": "figures.affinity_plots",
     "affinity_map": "metrics.affinity",
     "affinity_maps": "study",
     "angle_between": "metrics.angles",
     "compare": "study",
     "compare_localization": "study",
+    "compare_models": "study",
     "coupling_rate": "metrics.coupling",
     "draw_queries": "study",
+    "drawing_spec": "study",
     "explorer_page": "figures.explorer",
     "load_backbone": "features.loading",
     "load_layers": "features.loading",
@@ -90,6 +103,7 @@ _HOMES = {
     "masked_mean": "features.regions",
     "measure": "study",
     "measure_layers": "study",
+    "measure_variants": "study",
     "object_knn": "evaluation.object_knn",
     "open_photo": "data.photos",
     "paired_difference": "metrics.summary",
@@ -97,9 +111,13 @@ _HOMES = {
     "probe_query": "study",
     "read_instances": "data.coco",
     "read_photos": "study",
+    "read_run": "study",
     "region_weights": "features.regions",
+    "report_page": "figures.report",
     "save_backbone": "features.own_format",
     "summarize": "metrics.summary",
+    "sweep": "study",
+    "sweep_variants": "study",
     "write_scenes": "data.scenes",
 }
 

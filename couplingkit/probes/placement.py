@@ -175,7 +175,7 @@ def place_instead(box_a: Box, size: tuple[int, int], *, gap: int, direction: str
     if size[across] - room > ROUNDING_PX * max(1, -(-side // UNITS)):
         raise ArgumentError(
             f"gap or object_size leaves {room} px beside A for a control object of {size[across]} px; these pairs were "
-            "drawn for smaller ones: draw them anew, or leave out the control."
+            "drawn for smaller ones: draw them anew (--widest-gap of `probes make`), or leave out the control."
         )
     width, height = (min(size[0], room), size[1]) if across == 0 else (size[0], min(size[1], room))
     if across == 0:

@@ -105,7 +105,7 @@ def compare_models(
     others = [name for name in names if name != first]
     reference = models[first]
     for name in others:
-        apart = same_probes(reference.provenance["probes"], models[name].provenance["probes"])
+        apart = same_probes(models[name].provenance["probes"], reference.provenance["probes"])
         if apart:
             raise MeasurementError(
                 f"{name} and {first} were measured on different probes: {listed(apart)}; only the same can be paired."
