@@ -174,6 +174,8 @@ def test_unknown_models(tmp_path, scenes, model, word):
 @pytest.mark.parametrize(
     ("words", "word"),
     [
+        (["--probes", "0"], "probes must be at least 1"),
+        (["--probes", "many"], "no number, no file and no set"),
         (["--object-size", "120"], "canvas is too small"),
         (["--gap", "70"], "canvas is too small"),
         (["--device", "abacus"], "try auto or cpu"),
@@ -193,7 +195,7 @@ def test_options_out_of_range(tmp_path, scenes, words, word):
 
 @pytest.mark.parametrize(
     "words",
-    [["--mean", "a,b"], ["--probes", "0"], ["--seed", "-1"], ["--canvas", "blue"], ["--visible", "2"]],
+    [["--mean", "a,b"], ["--seed", "-1"], ["--canvas", "blue"], ["--visible", "2"]],
 )
 def test_words_that_click_refuses(tmp_path, scenes, words):
     done = run("measure", "control:cell", "--annotations", scenes[0], "--images", scenes[1], *words)
@@ -217,7 +219,7 @@ def test_an_existing_out_is_refused_before_the_work_and_replaced_when_asked(tmp_
     ]
     assert run(*words).exit_code == 0
     before = (out / "summary.json").read_bytes()
-    again = run(*words)
+    again = run(*words, "--seed", 1)
     assert again.exit_code == 2
     assert "--overwrite" in again.stderr
     assert "probe/s" not in again.stderr

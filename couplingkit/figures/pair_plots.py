@@ -52,6 +52,7 @@ def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
         below.set_ylim(0, 1)
         places = [place + side * APART / 2 for place in range(len(names)) for side in (-1, 1)]
         below.set_xticks(places, [name + ending for name in names for ending in ("", SUFFIX)])
+        below.tick_params(axis="x", labelsize=7 if len(names) < 3 else 6)
         below.set_xlim(-0.6, len(names) - 0.4)
     return figure
 
