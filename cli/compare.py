@@ -30,8 +30,9 @@ def compare(
 ) -> None:
     """Compare the models of finished runs with a baseline, probe by probe.
 
-    A run is a folder that `measure` wrote. Runs on different probes are refused, with what differs. Intervals resample
-    source photos; p-values are corrected for the number of models by Holm's procedure.
+    A run is a folder that `measure` wrote, or `sweep` over --gap (all gaps together, and each). Runs on different
+    probes are refused, with what differs. Intervals resample source photos; p-values are corrected for the number of
+    models by Holm's procedure.
 
     \b
     Example:

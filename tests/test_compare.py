@@ -178,8 +178,6 @@ def test_models_of_several_runs_are_told_apart(runs):
     found = named_models([read_run(runs / "leak-0.1"), read_run(runs / "two")])
     assert list(found) == ["leak-0.1", "two/control:leak:0.1", "random:test_vit"]
     assert list(named_models([read_run(runs / "two")])) == ["control:leak:0.1", "random:test_vit"]
-    with pytest.raises(DataError, match="is a sweep"):
-        named_models([read_run(runs / "swept")])
     with pytest.raises(DataError, match="is given twice"):
         named_models([read_run(runs / "leak-0.1")] * 2)
 

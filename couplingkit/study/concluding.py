@@ -19,7 +19,7 @@ from ..streams import Stream
 from .readings import OUTLIER
 from .record import Measurement, images_of
 
-__all__ = ["conclude", "probes_record"]
+__all__ = ["conclude", "probes_record", "summary_of"]
 
 # Share of the probes with outlying cells above which the report says so.
 OUTLYING_LIMIT = 0.05
@@ -50,7 +50,7 @@ def conclude(
             f"none of the {len(probes)} probes can be measured with {backbone.name}: "
             f"{_too_few_cells(backbone, settings)}"
         )
-    summary = _summary(rows, probes, settings)
+    summary = summary_of(rows, settings, seed=probes.seed, control=probes.spec.control)
     provenance = {
         "model": backbone.provenance(),
         "probes": probes_record(probes),
@@ -82,15 +82,23 @@ def probes_record(probes: ProbeSet) -> dict[str, Any]:
     }
 
 
-def _summary(rows: pd.DataFrame, probes: ProbeSet, settings: dict[str, Any]) -> RateSummary:
+def summary_of(rows: pd.DataFrame, settings: dict[str, Any], *, seed: int, control: bool) -> RateSummary:
+    """Return the statistics of rows.
+
+    Args:
+        rows: columns `ROW_COLUMNS`.
+        settings: with level and resamples.
+        seed: of the bootstrap.
+        control: whether a third object was measured in B's place.
+    """
     names = ("cr", "numerator", "denominator", "clipped_numerator", "clipped_denominator", "displacement")
     numbers = {name: rows[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in (*names, "cr_control")}
     flags = {name: numbers[name] == 1 for name in names if name.startswith("clipped")}
     return summarize(
         CouplingRates(**{name: flags.get(name, numbers[name]) for name in names}),
         images_of(rows),
-        Stream(probes.seed).child("bootstrap"),
-        cr_control=numbers["cr_control"] if probes.spec.control else None,
+        Stream(seed).child("bootstrap"),
+        cr_control=numbers["cr_control"] if control else None,
         level=settings["level"],
         resamples=settings["resamples"],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import pandas as pd
 from ..errors import DataError, listed
 from ..metrics.bootstrap import Estimate
 from ..metrics.summary import RateSummary
+from .concluding import summary_of
 from .record import Measurement
 from .rows import read_rows
 from .run_folder import SUMMARY
@@ -100,24 +102,21 @@ def _measurement(told: dict[str, Any], place: dict[str, Any], rows: pd.DataFrame
 def named_models(runs: Sequence[Run]) -> dict[str, Measurement]:
     """Return the models of several runs, the control rows left out, by names that tell them apart.
 
-    A run of one model is called by its folder, which its user chose; of several, models are called FOLDER/MODEL where
-    the model's name alone would not do.
+    Of a sweep, what was measured along the gap counts, all gaps together. A run of one model is called by its folder,
+    which its user chose; of several, models are called FOLDER/MODEL where the model's name alone would not do.
 
     Raises:
-        DataError: a run is a sweep, or two cannot be told apart.
+        DataError: a run is a sweep over something else, or two models cannot be told apart.
     """
     found: dict[str, Measurement] = {}
     folders = [run.folder.resolve() for run in runs]
     twice = [run.folder for run in runs if folders.count(run.folder.resolve()) > 1]
     if twice:
         raise DataError(f"run {twice[0]} is given twice; give each folder once.")
-    models = [[one for one in run.measurements if one.name != CONTROL_ROW] or list(run.measurements) for run in runs]
+    measured = [_along_the_gap(run) if run.swept else list(run.measurements) for run in runs]
+    models = [[one for one in of_run if one.name != CONTROL_ROW] or of_run for of_run in measured]
     every = [one.name for of_run in models for one in of_run]
     for run, of_run in zip(runs, models, strict=True):
-        if run.swept:
-            raise DataError(
-                f"run {run.folder} is a sweep; `report` shows sweeps, and `compare` takes runs of `measure`."
-            )
         for one in of_run:
             folder = run.folder.absolute().name
             name = folder if len(of_run) == 1 and len(runs) > 1 else one.name
@@ -126,4 +125,35 @@ def named_models(runs: Sequence[Run]) -> dict[str, Measurement]:
             if name in found:
                 raise DataError(f"two models are called {name}; give each run's folder once ({listed(found)}).")
             found[name] = replace(one, name=name)
+    return found
+
+
+def _along_the_gap(run: Run) -> list[Measurement]:
+    """Return each model of a sweep with its rows at all gaps, narrowest first."""
+    at = sorted(
+        (
+            (place["value"], one)
+            for one, place in zip(run.measurements, run.places, strict=True)
+            if place["axis"] == "gap"
+        ),
+        key=lambda pair: pair[0],
+    )
+    if not at:
+        raise DataError(
+            f"run {run.folder} is a sweep without gaps; compare takes runs of `measure` and sweeps over --gap."
+        )
+    found = []
+    for name in dict.fromkeys(one.name for _, one in at):
+        own = [one for _, one in at if one.name == name]
+        records = [one.provenance["probes"] for one in own]
+        together = {
+            key: hashlib.sha256("".join(record[key] for record in records).encode()).hexdigest()
+            for key in ("identity", "fingerprint")
+        }
+        spec = records[0]["spec"] | {"gap": [record["spec"]["gap"] for record in records]}
+        rows = pd.concat([one.rows for one in own], ignore_index=True)
+        settings = own[0].provenance["settings"]
+        summary = summary_of(rows, settings, seed=records[0]["seed"], control=spec["control"])
+        provenance = own[0].provenance | {"probes": records[0] | together | {"spec": spec}}
+        found.append(Measurement(name, rows, summary, provenance, own[0].warnings))
     return found
