@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..errors import ArgumentError, CouplingKitError, listed, near
+from ..errors import ArgumentError, BackboneError, CouplingKitError, listed, near
 from .model_options import BACKBONE_OPTIONS
 
 if TYPE_CHECKING:
@@ -62,10 +62,19 @@ class Choice:
         resolve_device(self.options.get("device", "auto"))
 
 
-def check_choices(choices: Sequence[Choice]) -> None:
-    """Refuse what cannot be a model, and two of one name, before any photo is read."""
+def check_choices(choices: Sequence[Choice], *, lenient: bool = False) -> None:
+    """Refuse what cannot be a model, and two of one name, before any photo is read.
+
+    Args:
+        choices: the models.
+        lenient: whether a file that is not there may wait until its turn comes, for the others are to go on.
+    """
     for choice in choices:
-        choice.check()
+        try:
+            choice.check()
+        except BackboneError:
+            if not lenient:
+                raise
     titles = [choice.title for choice in choices]
     twice = [title for title in dict.fromkeys(titles) if titles.count(title) > 1]
     if twice:

@@ -49,7 +49,13 @@ def compare(
 
     folder = out or default_out("comparison")
     check_free(folder, overwrite=overwrite)
-    models = named_models([read_run(run) for run in runs])
+    found = [read_run(run) for run in runs]
+    models = named_models(found)
+    for run in found:
+        if run.swept:
+            others = sorted({place["axis"] for place in run.places} - {"gap"})
+            left = f"; {', '.join(others)} left out" if others else ""
+            click.echo(f"{run.folder} is a sweep: its gaps count together, and one by one{left}.", err=True)
     # As it stands on the command line, with or without its folders.
     chosen = baseline if baseline is None or baseline in models else Path(baseline).name
     comparison = compare_models(models, baseline=chosen, seed=seed)

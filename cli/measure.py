@@ -81,7 +81,6 @@ def measure(
     Example:
       couplingkit measure dino_vitsmall16.pth moco_v2_800ep.pth.tar random:vit_small_patch16_224 \\
           --annotations instances.json --images images/ --probes 500 --out runs/first
-
       couplingkit measure --models zoo.toml --probes coco_val2017_5k.json --images val2017.zip --out runs/zoo
       torchrun --nproc-per-node 8 -m couplingkit measure dino.pth --probes scenes_500 --out runs/many
 
@@ -102,6 +101,6 @@ def measure(
     if not choices:
         raise click.UsageError("name a MODEL, or a file of them with --models.")
     folder = processes.only_first(lambda: out or default_out("measure"))
-    check_choices(choices)
+    check_choices(choices, lenient=zoo is not None)
     with entered(processes, open_probes(context, options.pop("probes"), options)) as probes:
         measure_run(processes, folder, choices, probes, options, form=form, overwrite=overwrite)

@@ -116,10 +116,11 @@ def _near_by(manifest: Manifest, path: Path, images: Path) -> Path:
     name = str(manifest.annotations.get("file", ""))
     beside = images.absolute().parent
     places = [path.parent, Path.cwd(), images, beside, beside / "annotations", beside.parent / "annotations"]
-    for place in places:
+    looked = list(dict.fromkeys(place.resolve() for place in places))
+    for place in looked:
         if name and (place / name).is_file():
             return place / name
     raise DataError(
         f"the annotation file {name or 'of the probe set'} of {manifest.name} lies in none of "
-        f"{listed(dict.fromkeys(map(str, places)))}; give it with --annotations."
+        f"{listed(looked)}; give it with --annotations."
     )

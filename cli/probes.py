@@ -81,7 +81,7 @@ def make(
     with new_file(path, overwrite=overwrite) as draft:
         draft.write_text(text)
     promise = f"fingerprint {manifest.fingerprint}" if manifest.fingerprint else "no fingerprint (--images gives one)"
-    click.echo(f"Wrote {path}: {count} probes of {len(manifest.objects)} objects, {len(text) / 1e6:.2f} MB, {promise}")
+    click.echo(f"Wrote {path}: {count} probes of {len(manifest.objects)} objects, {len(text) / 1e3:.0f} kB, {promise}")
 
 
 @probes.command(short_help="List the probe sets that come with couplingkit.")

@@ -60,8 +60,10 @@ def sweep(
 ) -> None:
     """Measure each MODEL along every option that has several values, one at a time.
 
-    The others stay at their first value. Images that do not depend on what is swept go through the network once: along
-    --gap, A stays where it is and B moves; --layer 3,7,11 takes one pass.
+    Where an option is not swept it has the value of `measure` if that is among its values, else its first; a set of
+    --probes decides by itself. Images that do not depend on what is swept go through the network once; --layer 3,7,11
+    takes one pass. Along --gap, A stands where the widest gap needs it and B moves, so that a gap's row there is not
+    that of `measure`, nor of the other axes.
 
     \b
     Examples:
@@ -79,7 +81,7 @@ def sweep(
     processes = join()
     layers = tuple(part.strip() for part in options["layer"].split(","))
     axes = {name: options[name] for name in ("gap", "visible", "canvas", "object_size")} | {"layer": layers}
-    common = {key: options[key] for key in BACKBONE_OPTIONS} | {"layer": layers[0]}
+    common = {key: options[key] for key in BACKBONE_OPTIONS} | {"layer": layers[0] if len(layers) == 1 else "last"}
     choices = [Choice(name, common) for name in models] + (read_zoo(zoo, common) if zoo else [])
     if not choices:
         raise click.UsageError("name a MODEL, or a file of them with --models.")
@@ -87,6 +89,6 @@ def sweep(
         raise click.UsageError(
             "give several values with commas to --gap, --visible, --canvas, --object-size or --layer."
         )
-    check_choices(choices)
+    check_choices(choices, lenient=zoo is not None)
     folder = processes.only_first(lambda: out or default_out("sweep"))
     sweep_run(processes, context, folder, choices, axes, options, form=form, overwrite=overwrite)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import CouplingKitError
+from ..errors import CouplingKitError, listed
 from .choices import Choice, each_choice
 from .measuring import identity_of
 from .probe_sets import open_probes
@@ -39,10 +39,13 @@ def _pairs(
     from ..probes.placement import ProbeSpec
     from ..study import drawing_spec
 
-    firsts = {key: axes[key][0] for key in ("gap", "visible", "canvas", "object_size")}
+    looks = {key: axes[key] for key in ("gap", "visible", "canvas", "object_size")}
     probes = options.pop("probes")
     if probes.isdecimal():
-        base = ProbeSpec(**firsts, pairing=options["pairing"], control=options["control"])
+        # What `measure` shows by default, where it is among the values.
+        usual = vars(ProbeSpec())
+        held = {key: usual[key] if usual[key] in values else values[0] for key, values in looks.items()}
+        base = ProbeSpec(**held, pairing=options["pairing"], control=options["control"])
         spec = vars(drawing_spec(base, axes))  # type: ignore[arg-type]
         with open_probes(context, probes, options | spec) as found:
             yield found, base
@@ -50,8 +53,7 @@ def _pairs(
     # What is swept is not decided by the set; what is not, is.
     swept = [key for key, values in axes.items() if len(values) > 1]
     with open_probes(context, probes, options, free=swept) as found:
-        own = vars(found.spec)
-        yield found, ProbeSpec(**(own | {key: firsts[key] for key in firsts if len(axes[key]) > 1}))
+        yield found, found.spec
 
 
 def sweep_run(
@@ -75,12 +77,13 @@ def sweep_run(
                     f"{folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)"
                 )
                 return
+            click.echo(f"Where it is not swept: {_held(base, axes)}", err=True)
             points, failures = _measured(choices, swept, probes, base, options, run, processes)
             if not processes.first:
                 return
             if not points:
                 raise CouplingKitError(f"no model could be used: {' '.join(failures)}")
-            more = {"run": identity, "failures": failures}
+            more = {"run": identity, "failures": failures, "held": _held(base, axes)}
             _write(folder, points, probes, more, overwrite=overwrite or folder.exists())
             if not failures:
                 run.close()
@@ -88,6 +91,11 @@ def sweep_run(
             if failures:
                 click.echo(f"{len(failures)} failed: {'; '.join(failures)}", err=True)
                 raise SystemExit(2)
+
+
+def _held(base: ProbeSpec, axes: dict[str, tuple[Any, ...]]) -> str:
+    looks = [f"{key} {getattr(base, key)}" for key in ("gap", "visible", "canvas", "object_size")]
+    return ", ".join([*looks, f"layer {axes['layer'][0] if len(axes['layer']) == 1 else 'last'}"])
 
 
 def _measured(
@@ -185,7 +193,7 @@ def _write(
 
 
 def _print(points: Sequence[SweepPoint], form: str) -> None:
-    from ..figures.sweep_plots import sweep_text
+    from ..figures.sweep_plots import sweep_text, uneven
     from ..figures.tables import summary_document
 
     if form == "json":
@@ -195,6 +203,11 @@ def _print(points: Sequence[SweepPoint], form: str) -> None:
         click.echo(json.dumps(document, indent=1))
     else:
         click.echo(sweep_text(points, form))
+    for sentence in uneven(points):
+        click.echo(f"Note: {sentence}", err=True)
+    noted: dict[str, list[str]] = {}
     for point in points:
         for warning in point.measurement.warnings:
-            click.echo(f"Note on {point.measurement.name} at {point.axis} {point.value}: {warning}", err=True)
+            noted.setdefault(warning, []).append(f"{point.measurement.name} at {point.axis} {point.value}")
+    for warning, places in noted.items():
+        click.echo(f"Note on {listed(places, most=3)}: {warning}", err=True)

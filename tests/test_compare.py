@@ -75,8 +75,8 @@ def test_planted_differences_are_found_in_every_effect(measured):
     assert list(comparison.models) == ["0.2", "0.1", "0.4"]
     less, more = comparison.overall()
     assert less.estimate.high < 0 < more.estimate.low
-    assert less.p == more.p == pytest.approx(1 / 10_001)
-    assert less.p_holm == pytest.approx(2 / 10_001)
+    assert less.p == more.p == pytest.approx(1 / 2001)
+    assert less.p_holm == pytest.approx(2 / 2001)
     for one in comparison.differences:
         if one.grouping == "all":
             values = [effects_of(measured[name].rows)[one.effect] for name in (one.model, "0.2")]
@@ -84,8 +84,8 @@ def test_planted_differences_are_found_in_every_effect(measured):
             assert one.probes == 60
         assert np.isnan(one.p) == (one.grouping != "all" or one.effect != "cr")
     expected, _ = ck.compare(measured["0.4"], measured["0.2"])
-    assert more.estimate.value == pytest.approx(expected.value)
-    assert more.estimate.low == pytest.approx(expected.low, abs=0.2 * (expected.high - expected.low))
+    # The difference that `measure` prints, to the last digit of its interval.
+    assert vars(more.estimate) == pytest.approx(vars(expected))
 
 
 def test_groups_are_a_division_of_the_probes(measured):
@@ -297,8 +297,9 @@ def test_a_click_sorts_the_table(opened):
 
 def test_pictures_are_drawn_and_provenance_opens(opened):
     opened.wait_for_function("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
-    assert opened.locator("figure").count() == 5 * 6
-    details = opened.locator("details").first
+    # Of the five models one stands in two runs and is shown once.
+    assert opened.locator("figure").count() == 4 * 6
+    details = opened.locator("details").last
     details.locator("summary").click()
     assert "fingerprint" in details.inner_text()
 

@@ -282,7 +282,7 @@ image_size = "192x224"
 mean = 0.4
 
 [[model]]
-name = "no_such_model"
+name = "no_such_file.pth"
 
 [[model]]
 name = "control:leak:0.2"
@@ -295,7 +295,7 @@ def test_a_zoo_goes_on_when_a_model_fails_and_tries_it_again(scenes, tmp_path, m
     words = ["measure", "--models", tmp_path / "zoo.toml", *data, "--out", tmp_path / "run"]
     done = run(*words)
     assert done.exit_code == 2
-    assert "1 of 4 models failed: no_such_model" in done.stderr
+    assert "1 of 4 models failed: no_such_file.pth" in done.stderr
     found = {one.name: one for one in read_run(tmp_path / "run").measurements}
     assert list(found) == ["small", "raw", "control:leak:0.2", "control:cell"]
     assert found["small"].provenance["model"]["layer"] == "2 of 0..5"

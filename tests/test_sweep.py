@@ -263,3 +263,36 @@ def test_a_value_that_cannot_be_had_is_refused_before_the_other_axes(scenes, tmp
     assert done.exit_code == 2
     assert "canvas must be" in done.stderr
     assert read == []
+
+
+def test_a_curve_over_other_probes_says_so(scenes, tmp_path):
+    """Where less of A is visible, some probes have too few cells; the mean over those of all values stands beside."""
+    data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 24]
+    words = ["--visible", "1,.5,.3", "--min-cells", 3, "--out", tmp_path / "run"]
+    done = run("sweep", "control:leak:0.3", *data, *words)
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(tmp_path / "run" / "sweep.csv")
+    assert table["measured"].is_monotonic_decreasing
+    assert 0 < table["measured"].iloc[-1] < table["measured"].iloc[0]
+    assert f"measures {table['measured'].min()} to {table['measured'].max()} probes" in done.stderr
+    assert set(table["common"]) == {table["measured"].iloc[-1]}
+    rows = pd.read_csv(tmp_path / "run" / "rows.csv").pivot_table(index="probe", columns="value", values="cr").dropna()
+    for _, row in table.iterrows():
+        assert row["cr_mean_common"] == pytest.approx(rows[row["value"]].mean())
+
+
+def test_what_is_held_is_the_set_s_and_stated(scenes, tmp_path):
+    words = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 6, "--gap", 24, "--widest-gap", 48]
+    assert run("probes", "make", *words, "--out", tmp_path / "set.json").exit_code == 0
+    assert read_manifest(tmp_path / "set.json").drawn_gap == 48
+    again = ["--probes", tmp_path / "set.json", *words[:4]]
+    axes = ["--gap", "0,48", "--visible", "1,.6"]
+    done = run("sweep", "control:leak:0.3", *again, *axes, "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert "Where it is not swept: gap 24, visible 1.0, canvas mean, object_size 80, layer last" in done.stderr
+    rows = pd.read_csv(tmp_path / "run" / "rows.csv")
+    assert set(rows[rows["axis"] == "visible"]["gap"]) == {24}
+    assert run("measure", "control:leak:0.3", *again, "--out", tmp_path / "plain").exit_code == 0
+    plain = pd.read_csv(tmp_path / "plain" / "rows.csv").iloc[:6]
+    whole = rows[(rows["axis"] == "visible") & (rows["value"] == 1.0)]
+    assert whole["cr"].tolist() == pytest.approx(plain["cr"].tolist())

@@ -58,6 +58,7 @@ class Manifest:
         fingerprint: of the rendered probes; None where the set was drawn without photos.
         objects: annotation id -> check of the object (see `object_check`).
         pairs: what each probe is made of.
+        drawn_gap: third objects were chosen to fit beside A up to this gap.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Manifest:
     fingerprint: str | None
     objects: Mapping[int, str]
     pairs: tuple[ObjectPair, ...]
+    drawn_gap: int
 
     def text(self) -> str:
         """Return the manifest as JSON: the header's keys, then one short line a pair and some objects a line."""
@@ -159,5 +161,5 @@ def _parsed(content: dict[str, Any]) -> Manifest:
     members = {key for pair in pairs for key in pair.members()}
     if members != set(objects) or [pair.number for pair in pairs] != list(range(len(pairs))) or not pairs:
         raise ValueError("pairs and objects do not belong together")
-    header: Sequence[str] = ("name", "annotations", "eligibility", "seed", "spec", "fingerprint")
+    header: Sequence[str] = ("name", "annotations", "eligibility", "seed", "spec", "fingerprint", "drawn_gap")
     return Manifest(**{key: content[key] for key in header}, objects=objects, pairs=pairs)

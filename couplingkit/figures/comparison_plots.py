@@ -54,14 +54,17 @@ def comparison_text(comparison: Comparison, form: str) -> str:
     for name, model in comparison.models.items():
         summary = model.summary
         mark = " (!)" if summary.clipped_denominator > CLIPPED_LIMIT else ""
-        row: dict[str, Any] = {"model": labels[name], "cr_mean": estimate_text(summary.estimates["cr_mean"]) + mark}
+        row: dict[str, Any] = {
+            "model": labels[name],
+            "cr_mean (its probes)": estimate_text(summary.estimates["cr_mean"]) + mark,
+        }
         for effect in EFFECTS:
             found = [one for one in comparison.overall(effect) if one.model == name]
             row[f"difference of {effect}"] = estimate_text(found[0].estimate) if found else "-"
             if effect == "cr":
                 row["p"] = _p_text(found[0].p) if found else "-"
                 row["p (Holm)"] = _p_text(found[0].p_holm) if found else "-"
-                row["probes"] = str(found[0].probes) if found else str(summary.measured)
+                row["common probes"] = str(found[0].probes) if found else str(summary.measured)
         rows.append(row)
     table = as_text(pd.DataFrame(rows), form)
     marked = any(model.summary.clipped_denominator > CLIPPED_LIMIT for model in comparison.models.values())
@@ -87,23 +90,31 @@ def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) ->
         axes = figure.subplots()
         axes.axvline(0, color="#555555", linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
         step = 0.7 / len(models)
+        unsure = False
         for place, (model, label) in enumerate(zip(models, labels, strict=True)):
             colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
             shift = step * (place - (len(models) - 1) / 2)
             own = [(row, found[(model, *key)]) for row, key in enumerate(rows) if (model, *key) in found]
             at = [row + shift for row, _ in own]
             estimates = [one.estimate for _, one in own]
+            few = [math.isnan(one.low) for one in estimates]
             axes.hlines(
                 at, [one.low for one in estimates], [one.high for one in estimates], color=colour, linewidth=1.1
             )
             axes.plot([one.value for one in estimates], at, mark, color=colour, markersize=3.5, label=label)
+            # Without an interval a mark would pass for a precise one.
+            for place_of, one, bare in zip(at, estimates, few, strict=True):
+                if bare:
+                    axes.plot(one.value, place_of, mark, markersize=3.5, color=colour, markerfacecolor="white")
+            unsure = unsure or any(few)
         names = ["all probes", *(SHORT[grouping].format(group) for grouping, group in rows[1:])]
         axes.set_yticks(range(len(rows)), names)
         for row in range(1, len(rows)):
             if rows[row][0] != rows[row - 1][0]:
                 axes.axhline(row - 0.5, color="#cccccc", linewidth=0.5, zorder=0)
         axes.set_ylim(len(rows) - 0.5, -0.5)
-        figure.supxlabel(f"coupling rate minus that of {short_labels([comparison.baseline])[0]}", fontsize=7)
+        note = "\n(open: too few photos for an interval)" if unsure else ""
+        figure.supxlabel(f"coupling rate minus that of {short_labels([comparison.baseline])[0]}{note}", fontsize=7)
         figure.legend(loc="outside upper left", ncols=1, frameon=False)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)

@@ -22,7 +22,7 @@ from ..errors import ArgumentError
 from ..metrics.summary import CLIPPED_LIMIT, STATISTICS
 from ..study import CONTROL_ROW, Extreme, Measurement, Run, SweepPoint
 from .plots import STYLE, coupling_figure
-from .sweep_plots import sweep_figure
+from .sweep_plots import sweep_figure, sweep_text, uneven
 from .tables import estimate_text, short_labels
 
 __all__ = ["report_page"]
@@ -127,15 +127,30 @@ def _swept(run: Run) -> dict[str, Any]:
         {"axis": axis, "figure": _vector(sweep_figure([point for point in points if point.axis == axis]))}
         for axis in axes
     ]
-    return {"name": run.folder.name, "figures": figures}
+    table = [line.split(" | ") for line in sweep_text(points, "markdown").replace("| ", "", 1).splitlines()]
+    cells = [[cell.strip("| ") for cell in line] for line in table]
+    return {
+        "name": run.folder.name,
+        "held": run.held,
+        "figures": figures,
+        "head": cells[0],
+        "rows": cells[2:],
+        "notes": uneven(points),
+    }
 
 
 def _galleries(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]]) -> list[dict[str, Any]]:
     found = []
+    shown = set()
     for run in runs:
         own = extremes.get(str(run.folder), ())
         for model in dict.fromkeys(one.model for one in own):
-            cards = [_card(one) for one in own if one.model == model]
+            picked = [one for one in own if one.model == model]
+            same = (model, tuple((one.probe, round(one.cr, 6)) for one in picked))
+            if same in shown:
+                continue
+            shown.add(same)
+            cards = [_card(one) for one in picked]
             found.append({"run": run.folder.name, "model": short_labels([model])[0], "cards": cards})
     return found
 

@@ -10,13 +10,14 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from ..metrics.summary import CLIPPED_LIMIT
 from ..study import SweepPoint
 from .plots import COLUMN_IN, STYLE
 from .tables import as_text, estimate_text, short_labels
 
-__all__ = ["sweep_figure", "sweep_numbers", "sweep_text"]
+__all__ = ["sweep_figure", "sweep_numbers", "sweep_text", "uneven"]
 
 NAMES = {
     "gap": "gap between A and B (1/224 of the canvas)",
@@ -47,10 +48,21 @@ def sweep_figure(points: Sequence[SweepPoint], *, width_in: float = COLUMN_IN) -
         panels = figure.subplots(len(statistics), squeeze=False, sharex=True)[:, 0]
         for axes, statistic in zip(panels, statistics, strict=True):
             _draw(axes, points, models, statistic)
-        panels[-1].set_xlabel(NAMES[points[0].axis])
+        panels[-1].set_xlabel(NAMES[points[0].axis] + _caption(points))
         columns = 1 if max(map(len, models)) > 22 else 2
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=columns, frameon=False)
     return figure
+
+
+def _caption(points: Sequence[SweepPoint]) -> str:
+    """Return what a reader must know of the points."""
+    told = []
+    counts = {point.measurement.summary.measured for point in points}
+    made = points[0].measurement.summary.probes
+    told.append(f"{made} probes" if counts == {made} else f"{min(counts)} to {max(counts)} of {made} probes measured")
+    if any(point.measurement.summary.clipped_denominator > CLIPPED_LIMIT for point in points):
+        told.append(f"open: over {CLIPPED_LIMIT:.0%} of denominators clipped")
+    return f"\n({'; '.join(told)})"
 
 
 def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], statistic: str) -> None:
@@ -66,7 +78,9 @@ def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], stati
         middle = np.array([one.value for one in found])
         colour, mark = COLOURS[row % len(COLOURS)], MARKS[row % len(MARKS)]
         low, high = (np.array([getattr(one, end) for one in found]) for end in ("low", "high"))
-        axes.plot(at, middle, color=colour, linewidth=1.0, marker=mark, markersize=3.5, label=label)
+        # Between canvases there is nothing for a line to pass through.
+        line = "none" if points[0].axis == "canvas" else "-"
+        axes.plot(at, middle, color=colour, linewidth=1.0, linestyle=line, marker=mark, markersize=3.5, label=label)
         axes.vlines(at, low, high, color=colour, linewidth=1.0)
         clipped = np.array([point.measurement.summary.clipped_denominator > CLIPPED_LIMIT for point in own])
         axes.plot(at[clipped], middle[clipped], mark, markersize=3.5, markerfacecolor="white", markeredgecolor=colour)
@@ -80,15 +94,45 @@ def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], stati
         axes.spines[side].set_visible(False)
 
 
+def common_means(points: Sequence[SweepPoint]) -> list[tuple[float, int]]:
+    """Return, of each point, the mean rate over the probes measured at all values of its axis, and how many those are.
+
+    Where objects become too small to be measured along an axis, a curve over what is left is one of other probes.
+    """
+    rates: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
+    for point in points:
+        rates.setdefault((point.axis, point.measurement.name), []).append(point.measurement.cr)
+    kept = {key: ~np.isnan(np.stack(values)).any(axis=0) for key, values in rates.items()}
+    found = []
+    for point in points:
+        both = kept[point.axis, point.measurement.name]
+        found.append((float(point.measurement.cr[both].mean()) if both.any() else float("nan"), int(both.sum())))
+    return found
+
+
+def uneven(points: Sequence[SweepPoint]) -> list[str]:
+    """Return a sentence for each curve whose points are of different probes."""
+    told: dict[tuple[str, str], list[int]] = {}
+    for point in points:
+        told.setdefault((point.axis, point.measurement.name), []).append(point.measurement.summary.measured)
+    return [
+        f"along {axis}, {name} measures {min(counts)} to {max(counts)} probes, so that its points are of "
+        "different ones; cr_mean_common in sweep.csv is over those of all values."
+        for (axis, name), counts in told.items()
+        if len(set(counts)) > 1
+    ]
+
+
 def sweep_numbers(points: Sequence[SweepPoint]) -> pd.DataFrame:
     """Return one row a point: every statistic with its bounds, and the counts."""
     rows = []
-    for point in points:
+    for point, (mean, count) in zip(points, common_means(points), strict=True):
         summary = point.measurement.summary
         row: dict[str, Any] = {"axis": point.axis, "value": point.value, "model": point.measurement.name}
         for name, estimate in summary.estimates.items():
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        rows.append(row | {"made": summary.probes, "measured": summary.measured})
+        counts = {"made": summary.probes, "measured": summary.measured}
+        rows.append(row | counts | {"cr_mean_common": mean, "common": count})
     return pd.DataFrame(rows)
 
 

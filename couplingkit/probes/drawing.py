@@ -26,7 +26,7 @@ def draw_manifest(
     index, pairs = draw(annotations, eligibility, spec, seed=seed, count=count)
     keys = sorted({key for pair in pairs for key in pair.members()})
     checks = {key: object_check(index.record(key)) for key in keys}
-    return bare_manifest(name, index, pairs, checks, spec, seed=seed)
+    return bare_manifest(name, index, pairs, checks, spec, seed=seed, drawn_gap=spec.reach)
 
 
 def draw(
@@ -47,7 +47,14 @@ def draw(
 
 
 def bare_manifest(
-    name: str, index: CocoIndex, pairs: tuple[ObjectPair, ...], checks: dict[int, str], spec: ProbeSpec, *, seed: int
+    name: str,
+    index: CocoIndex,
+    pairs: tuple[ObjectPair, ...],
+    checks: dict[int, str],
+    spec: ProbeSpec,
+    *,
+    seed: int,
+    drawn_gap: int,
 ) -> Manifest:
     """Return the manifest of a set whose pictures were not drawn yet."""
     return Manifest(
@@ -59,4 +66,5 @@ def bare_manifest(
         fingerprint=None,
         objects=checks,
         pairs=pairs,
+        drawn_gap=drawn_gap,
     )

@@ -64,6 +64,7 @@ class ProbeSet:
         self.seed = seed
         self.name = name
         self.promised: str | None = None
+        self.drawn_gap = spec.reach
         self._digests: dict[int, bytes] = {}
         self._manifest: Manifest | None = None
         wanted = [key for pair in self.pairs for key in pair.members()]
@@ -113,7 +114,7 @@ class ProbeSet:
         index = read_instances(annotations, rules)
         told.check_objects(index)
         found = cls(spec, told.pairs, index, images, seed=told.seed, name=told.name)
-        found.promised = told.fingerprint
+        found.promised, found.drawn_gap = told.fingerprint, told.drawn_gap
         return found
 
     def vary(self, **changes: Any) -> ProbeSet:
@@ -126,7 +127,9 @@ class ProbeSet:
         if spec.control and not self.spec.control:
             raise ArgumentError("control needs pairs that were drawn with a third object.")
         if spec.canvas == "image" and any(pair.backdrop is None for pair in self.pairs):
-            raise ArgumentError("canvas 'image' needs pairs that were drawn with a photo behind them.")
+            raise ArgumentError(
+                "canvas 'image' needs pairs that were drawn with a photo behind them: --canvas image of `probes make`."
+            )
         other = copy(self)
         other.spec, other.promised, other._digests, other._manifest = spec, None, {}, None
         other.__dict__.pop("source_images", None)
@@ -201,7 +204,9 @@ class ProbeSet:
         """Return the manifest without a fingerprint: no photo is read for it."""
         if self._manifest is None:
             checks = {key: object_check(self.store.record(key)) for pair in self.pairs for key in pair.members()}
-            self._manifest = bare_manifest(self.name, self.index, self.pairs, checks, self.spec, seed=self.seed)
+            self._manifest = bare_manifest(
+                self.name, self.index, self.pairs, checks, self.spec, seed=self.seed, drawn_gap=self.drawn_gap
+            )
         return self._manifest
 
     def photos_stamp(self) -> str:

@@ -17,7 +17,6 @@ from .record import Measurement, different_settings, images_of, same_probes
 
 __all__ = ["EFFECTS", "GROUPINGS", "Comparison", "Difference", "compare_models"]
 
-RESAMPLES = 10_000
 QUARTERS = ("smallest", "small", "large", "largest")
 # What is compared on each probe; the first one is tested.
 EFFECTS = {
@@ -117,7 +116,7 @@ def compare_models(
             )
     found = []
     for name in others:
-        found += _of_model(name, models[name], reference, Stream(seed).child("compare"), level)
+        found += _of_model(name, models[name], reference, Stream(seed).child("bootstrap", "paired"), level)
     tested = [place for place, one in enumerate(found) if one.grouping == "all" and one.effect == "cr"]
     corrected = dict(zip(tested, holm([found[place].p for place in tested]), strict=True))
     differences = tuple(
@@ -167,7 +166,7 @@ def _of_model(name: str, model: Measurement, reference: Measurement, stream: Str
             continue
         # The photo of C is a third thing that probes share, where C is compared with.
         shared = images[kept] if effect == "specificity" else images[kept, :2]
-        estimate, p = mean_and_p(gap[kept], shared, stream, level=level, resamples=RESAMPLES)
+        estimate, p = mean_and_p(gap[kept], shared, stream, level=level)
         count = int(kept.sum())
         tested = p if effect == "cr" else float("nan")
         found.append(Difference(name, effect, "all", "all", estimate, count, tested))

@@ -36,6 +36,7 @@ class Run:
         command: that made it.
         failures: a sentence for each model that failed.
         differences: paired differences that the run itself states.
+        held: of a sweep, what stays where it is not swept.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Run:
     command: str
     failures: tuple[str, ...]
     differences: tuple[dict[str, Any], ...]
+    held: str = ""
 
     @property
     def swept(self) -> bool:
@@ -80,6 +82,7 @@ def read_run(folder: Path) -> Run:
         str(document.get("command", "")),
         tuple(document.get("failures", ())),
         tuple(document.get("differences", ())),
+        str(document.get("held", "")),
     )
 
 
