@@ -395,11 +395,11 @@ def test_two_processes_write_the_rows_of_one(scenes, tmp_path):
 
 def test_a_process_that_dies_ends_all_and_what_was_measured_stays(scenes, tmp_path):
     words = ["measure", "random:vit_tiny_patch16_224", "--annotations", scenes[0], "--images", scenes[1]]
-    words += ["--probes", 640, "--batch-size", 8, "--out", "run"]
+    words += ["--probes", 320, "--batch-size", 8, "--out", "run"]
     process = launch(tmp_path, *words, port=29533)
     parts = tmp_path / "run.unfinished" / "parts"
     begin = time.time()
-    while len(list(parts.glob("*/chunk-*.csv"))) < 2 and time.time() - begin < 240 and process.poll() is None:
+    while not list(parts.glob("*/chunk-*.csv")) and time.time() - begin < 240 and process.poll() is None:
         time.sleep(0.2)
     children = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True)
     os.kill(max(map(int, children.stdout.split())), 9)
@@ -407,5 +407,5 @@ def test_a_process_that_dies_ends_all_and_what_was_measured_stays(scenes, tmp_pa
     assert process.returncode != 0
     assert "goes on" in errors
     kept = len(list(parts.glob("*/chunk-*.csv")))
-    assert kept >= 2
+    assert kept >= 1
     assert not (tmp_path / "run").exists()
