@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..data.coco import CocoIndex, ImageRecord, PhotoObjects
+    from ..data.coco import CocoIndex, PhotoObjects
+    from ..data.objects import ImageRecord
     from ..study import ObjectQuery
 
 __all__ = ["annotated", "photos_of", "read_index", "spread_out"]

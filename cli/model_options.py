@@ -127,17 +127,13 @@ def labels_of(names: list[str], models: tuple[str, ...], labels: tuple[str, ...]
 def check_models(models: tuple[str, ...], options: dict[str, Any]) -> None:
     """Refuse words that cannot be models and options out of range before any photo is read."""
     from ..errors import ArgumentError
-    from ..features.hardware import resolve_device
-    from ..features.names import BackboneOptions, parse_model_name, split_layers
+    from .choices import Choice
 
     for name in models:
-        parse_model_name(name)
+        Choice(name, {key: options[key] for key in BACKBONE_OPTIONS}).check()
     twice = [name for name in dict.fromkeys(models) if models.count(name) > 1]
     if twice:
         raise ArgumentError(f"model {twice[0]!r} is named {models.count(twice[0])} times; name each model once.")
     labels = options.get("labels", ())
     if labels and len(labels) != len(models):
         raise ArgumentError(f"--label must be given once per model, but came {len(labels)} times for {len(models)}.")
-    split_layers(options["layer"])
-    BackboneOptions(**{key: options[key] for key in BACKBONE_OPTIONS})
-    resolve_device(options["device"])

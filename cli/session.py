@@ -13,7 +13,6 @@ import click
 
 from ..errors import CouplingKitError
 from .choices import Choice, each_choice
-from .study_session import CONTROL_ROW
 
 if TYPE_CHECKING:
     from ..features.backbone import LayeredBackbone
@@ -68,7 +67,7 @@ def describe(provenance: dict[str, Any]) -> str:
 
 def differences_to_first(measurements: list[Measurement], *, seed: int) -> list[Any]:
     """Return the paired difference of every model to the first, the control row and strangers left out."""
-    from ..study import compare
+    from ..study import CONTROL_ROW, compare
 
     first, *others = measurements
     found = []

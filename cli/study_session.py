@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from ..probes.probeset import ProbeSet
     from ..study import Extreme, Measurement, Processes, RunFolder
 
-__all__ = ["CONTROL_ROW", "Measured", "described", "entered", "join", "measure_models", "study_session"]
+__all__ = ["Measured", "described", "entered", "join", "measure_models", "study_session"]
 
-CONTROL_ROW = "control:cell"
 Result = TypeVar("Result")
 
 
@@ -96,7 +95,7 @@ def measure_models(
     Raises:
         CouplingKitError: not one model could be measured.
     """
-    from ..study import ALONE, find_extremes, measure_variants, share_digests
+    from ..study import ALONE, CONTROL_ROW, find_extremes, measure_variants, share_digests
 
     extremes: list[Extreme] = []
 

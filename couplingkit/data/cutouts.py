@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError
-from .coco import CocoIndex, ImageRecord, ObjectRecord
+from .coco import CocoIndex
+from .objects import ImageRecord, ObjectRecord
 from .photo_files import PhotoFiles, photo_files
 from .segmentation import rle_mask
 

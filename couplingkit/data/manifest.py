@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import DataError, first_line, listed
-from .coco import CocoIndex, ObjectRecord
+from .coco import CocoIndex
+from .objects import ObjectRecord
 
 __all__ = ["DIRECTIONS", "MANIFEST_VERSION", "Manifest", "ObjectPair", "object_check", "read_manifest"]
 

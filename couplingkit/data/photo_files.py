@@ -74,8 +74,9 @@ class _Archive(PhotoFiles):
         for member in self._members():
             self._named.setdefault(PurePosixPath(member).name, []).append(member)
 
+    @abstractmethod
     def _members(self) -> list[str]:
-        raise NotImplementedError
+        """Return the names of all files in the archive."""
 
     def _member(self, name: str) -> str | None:
         named = self._named.get(PurePosixPath(name).name, [])

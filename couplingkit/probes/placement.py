@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.coco import Objects
 from ..data.manifest import DIRECTIONS, ObjectPair
+from ..data.objects import Objects
 from ..errors import ArgumentError, DataError, check_range
 from ..streams import Stream
 

@@ -8,7 +8,6 @@ from .affinity import map_arrays as map_arrays
 from .affinity import probe_maps as probe_maps
 from .affinity import probe_query as probe_query
 from .comparing import EFFECTS as EFFECTS
-from .comparing import GROUPINGS as GROUPINGS
 from .comparing import Comparison as Comparison
 from .comparing import Difference as Difference
 from .comparing import compare_models as compare_models

@@ -15,7 +15,7 @@ from ..metrics.multiple import holm
 from ..streams import Stream
 from .record import Measurement, different_settings, images_of, same_probes
 
-__all__ = ["EFFECTS", "GROUPINGS", "Comparison", "Difference", "compare_models"]
+__all__ = ["EFFECTS", "Comparison", "Difference", "compare_models"]
 
 QUARTERS = ("smallest", "small", "large", "largest")
 # What is compared on each probe; the first one is tested.
@@ -24,12 +24,6 @@ EFFECTS = {
     "ln_cr": "ln of the coupling rate",
     "specificity": "coupling rate minus the control's",
     "displacement": "angle by which A's feature moved, rad",
-}
-GROUPINGS = {
-    "direction": "where B stands",
-    "size": "quarter of A's area in its photo",
-    "gap": "gap, 1/224 of the canvas",
-    "pair": "categories of A and B",
 }
 
 
@@ -40,7 +34,8 @@ class Difference:
     Attributes:
         model: its name.
         effect: what is compared; see `EFFECTS`.
-        grouping: `all`, or what the probes are grouped by; see `GROUPINGS`.
+        grouping: `all`, or `direction` (where B stands), `size` (quarter of A's area in its photo), `gap`, or `pair`
+            (categories of A and B).
         group: which probes.
         estimate: mean and interval over source photos.
         probes: how many both measured.

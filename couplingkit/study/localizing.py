@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..data.coco import CocoIndex, ObjectRecord, PhotoObjects, read_objects
+from ..data.coco import CocoIndex, PhotoObjects, read_objects
 from ..data.cutouts import read_photo
+from ..data.objects import ObjectRecord
 from ..data.photo_files import photo_files
 from ..data.segmentation import rle_mask
 from ..errors import MeasurementError

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..data.coco import CocoIndex, ObjectRecord
+from ..data.coco import CocoIndex
+from ..data.objects import ObjectRecord
 from ..data.segmentation import rle_mask
 from ..errors import check_range
 from ..features.regions import covered_shares
