@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from ..metrics.summary import CLIPPED_LIMIT
 from ..study import EFFECTS, Comparison, Difference
-from .plots import COLUMN_IN, STYLE
-from .sweep_plots import COLOURS, MARKS
+from .plots import COLUMN_IN, STYLE, shorten
+from .sweep_plots import COLOURS, LONGEST, MARKS
 from .tables import as_text, estimate_text, short_labels
 
 __all__ = ["comparison_figure", "comparison_text", "difference_table"]
@@ -79,7 +79,7 @@ def _p_text(p: float) -> str:
 def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) -> Figure:
     """Draw each model's difference of the coupling rate with its interval: over all probes, and by group."""
     models = [one.model for one in comparison.overall()]
-    labels = short_labels(models)
+    labels = [shorten(label, LONGEST) for label in short_labels(models)]
     first = [one for one in comparison.differences if one.effect == "cr" and one.model == models[0]]
     rows = [("all", "all"), *((one.grouping, one.group) for one in first if one.grouping in SHORT)]
     found = {(one.model, one.grouping, one.group): one for one in comparison.differences if one.effect == "cr"}

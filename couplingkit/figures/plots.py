@@ -16,7 +16,7 @@ from ..streams import Stream
 from ..study import Measurement
 from .tables import short_labels
 
-__all__ = ["COLUMN_IN", "PAGE_IN", "coupling_figure", "draw_coupling", "probe_sheet", "save_figure"]
+__all__ = ["COLUMN_IN", "PAGE_IN", "coupling_figure", "draw_coupling", "probe_sheet", "save_figure", "shorten"]
 
 COLUMN_IN = 3.35
 PAGE_IN = 6.9
@@ -62,10 +62,10 @@ def draw_coupling(axes: Axes, measurements: Sequence[Measurement], *, longest_la
     rates = [measurement.cr[~np.isnan(measurement.cr)] for measurement in measurements]
     low, high = _limits(rates)
     names = short_labels([measurement.name for measurement in measurements])
-    labels = [_shorten(name, longest_label) for name in names]
+    labels = [shorten(name, longest_label) for name in names]
     if len(set(labels)) < len(set(names)):
         # What tells them apart fell out of the middle.
-        labels = [f"{row}: {_shorten(name, longest_label - 3)}" for row, name in enumerate(names, 1)]
+        labels = [f"{row}: {shorten(name, longest_label - 3)}" for row, name in enumerate(names, 1)]
     axes.axvline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
     for row, (label, measurement, cr) in enumerate(zip(labels, measurements, rates, strict=True)):
         jitter = Stream(0).child("jitter").generator().uniform(-0.16, 0.16, len(cr))
@@ -113,7 +113,8 @@ def _plain_log_ticks(axes: Axes, low: float, high: float) -> None:
     axes.set_xticks([], minor=True)
 
 
-def _shorten(label: str, longest: int) -> str:
+def shorten(label: str, longest: int) -> str:
+    """Return a label without its middle where it has more than `longest` letters."""
     half = longest // 2 - 1
     return label if len(label) <= longest else f"{label[:half]}…{label[-half:]}"
 

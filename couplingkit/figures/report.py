@@ -7,6 +7,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import Any
 
@@ -85,8 +86,14 @@ def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, A
     # The control row is the same for each run on one set of probes.
     controls = [pair for pair in group if pair[1].name == CONTROL_ROW][:1]
     models = [pair for pair in group if pair[1].name != CONTROL_ROW] + controls
-    labels = short_labels([one.name for _, one in models])
-    drawn = [one for _, one in models][:MOST_IN_A_FIGURE]
+    names = [one.name for _, one in models]
+    # A model that was measured in two ways is told apart by its runs, which its user named.
+    labels = [
+        f"{run.folder.name}: {label}" if names.count(one.name) > 1 else label
+        for (run, one), label in zip(models, short_labels(names), strict=True)
+    ]
+    named = [replace(one, name=label) for (_, one), label in zip(models, labels, strict=True)]
+    drawn = named[:MOST_IN_A_FIGURE]
     return {
         "number": number,
         "name": probes["name"],

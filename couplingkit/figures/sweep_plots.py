@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..metrics.summary import CLIPPED_LIMIT
 from ..study import SweepPoint
-from .plots import COLUMN_IN, STYLE
+from .plots import COLUMN_IN, STYLE, shorten
 from .tables import as_text, estimate_text, short_labels
 
 __all__ = ["sweep_figure", "sweep_numbers", "sweep_text", "uneven"]
@@ -30,6 +30,8 @@ NAMES = {
 COLOURS = ("#33567a", "#c03a2b", "#d69a2d", "#4f8f5b", "#7b5a9e", "#5c5c5c")
 MARKS = "osD^vP"
 PANEL_IN = 2.1
+# Letters of a name that a legend of one column has room for.
+LONGEST = 42
 
 
 def sweep_figure(points: Sequence[SweepPoint], *, width_in: float = COLUMN_IN) -> Figure:
@@ -69,7 +71,7 @@ def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], stati
     values = list(dict.fromkeys(point.value for point in points))
     numeric = all(isinstance(value, int | float) for value in values)
     shift = 0.012 * ((max(values) - min(values)) if numeric else len(values) - 1)
-    labels = short_labels(models)
+    labels = [shorten(label, LONGEST) for label in short_labels(models)]
     for row, (model, label) in enumerate(zip(models, labels, strict=True)):
         own = [point for point in points if point.measurement.name == model]
         at = np.array([point.value if numeric else values.index(point.value) for point in own], dtype=np.float64)
