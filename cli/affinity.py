@@ -2,81 +2,58 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .data_options import fit_option, image_option, optional_data_options, probe_options
-from .model_options import BACKBONE_OPTIONS, check_models, label_option, model_options
-from .options import batch_size_option, format_option, out_options, seed_option
-from .pictures import point
+from .asked import check_sources, claim, default_out, eligibility, model_choices, named_figure, probe_spec
+from .command import Command
+from .options import (
+    batch_size_option,
+    data_options,
+    fit_option,
+    format_option,
+    image_option,
+    label_option,
+    model_options,
+    models_argument,
+    out_options,
+    point_option,
+    probe_options,
+    range_option,
+    seed_option,
+    upsampling_option,
+    width_option,
+)
+
+if TYPE_CHECKING:
+    from ..runs.affinity import AffinityRun
+    from ..runs.models import ModelChoice
 
 __all__ = ["affinity"]
 
 
-def colour_range(_context: click.Context, _parameter: click.Parameter, value: str) -> str | tuple[float, float]:
-    """Read `shared`, `per-panel` or `0,1`."""
-    if value in ("shared", "per-panel"):
-        return value
-    try:
-        low, high = (float(part) for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not shared, per-panel or LOW,HIGH like 0,1.") from None
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise click.BadParameter(f"{value!r} must be two finite numbers that go up, like 0,1.")
-    return low, high
-
-
-@click.command(short_help="Draw what a point of a photo is similar to, and score it against masks.")
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.command(cls=Command, short_help="Draw what a point of a photo is similar to, and score it against masks.")
+@models_argument
 @image_option
-@click.option("--point", "points", multiple=True, callback=point, metavar="X,Y", help="A query on each --image, px.")
-@optional_data_options
+@point_option
+@data_options(required=False)
 @click.option("--examples", type=click.IntRange(1, 40), default=6, show_default=True, help="Objects that are drawn.")
-@click.option(
-    "--objects",
-    type=click.IntRange(0),
-    default=200,
-    show_default=True,
-    help="Objects that are scored, at most; 0 scores none.",
-)
-@click.option(
-    "--probe", type=click.IntRange(0, 99_999), help="Draw this probe of the annotations instead: without B, with B."
-)
+@click.option("--objects", type=click.IntRange(0), default=200, show_default=True, help="Scored, at most; 0: none.")
+@click.option("--probe", type=click.IntRange(0, 99_999), help="Draw this probe instead: without B, with B.")
 @probe_options
 @fit_option
-@click.option(
-    "--upsampling",
-    "how",
-    type=click.Choice(["bicubic", "nearest"]),
-    default="bicubic",
-    show_default=True,
-    help="From cells to pixels; nearest shows the cells.",
-)
-@click.option(
-    "--range",
-    "colours",
-    default="shared",
-    show_default=True,
-    callback=colour_range,
-    metavar="shared|per-panel|LOW,HIGH",
-    help="Of the colours; one for all maps, since a range per panel hides what is compared.",
-)
-@click.option(
-    "--width",
-    type=click.Choice(["column", "page"]),
-    default="page",
-    show_default=True,
-    help="Of the figure: one column of a paper (3.35 in) or two (6.9 in).",
-)
+@upsampling_option
+@range_option
+@width_option
 @label_option
 @model_options
 @batch_size_option
 @seed_option
 @format_option
 @out_options("runs/affinity-DATE-TIME")
-def affinity(models: tuple[str, ...], **options: Any) -> None:
+def affinity(models: tuple[str, ...], form: str, out: Path | None, overwrite: bool, **options: Any) -> None:
     """Draw, for points of photos, how similar each MODEL's features are at every other place (cosine).
 
     A row per point, a column per model. MODEL is as in `couplingkit measure`; `--layer 3,7,11` gives three columns.
@@ -94,29 +71,70 @@ def affinity(models: tuple[str, ...], **options: Any) -> None:
     printed: how well affinity finds the object (AUROC, average precision), and how much of it leaks onto the nearest
     other object.
     """
-    from ..errors import ArgumentError
     from ..features.names import split_layers
+    from ..figures.affinity_plots import MapLook, run_figure
     from ..figures.map_layout import check_columns
-    from ..files import check_free
-    from .affinity_outputs import look
-    from .affinity_runs import draw_examples, draw_points, draw_probe
-    from .pictures import check_sources, figure_path
-    from .session import default_out
+    from ..figures.plots import COLUMN_IN, PAGE_IN, figure_files, save_figure
+    from ..files import new_file
+    from ..runs.affinity import write_affinity
 
-    check_sources(options["pictures"], options["annotations"], options["images"])
+    _check_words(options)
+    figure_path = named_figure(out)
+    place = figure_path or out or default_out("affinity")
+    claim(place, overwrite=overwrite, folder=figure_path is None)
+    width = PAGE_IN if options["width"] == "page" else COLUMN_IN
+    look = MapLook(width, options["how"], options["colours"])
+    check_columns(len(models) * len(split_layers(options["layer"])), width)
+    run = _mapped(model_choices(models, options), options, scored=figure_path is None)
+    figure = run_figure(run, look=look)
+    if figure_path is not None:
+        with new_file(figure_path, overwrite=overwrite) as draft:
+            save_figure(figure, draft)
+        click.echo(f"Wrote {figure_path}", err=True)
+    else:
+        write_affinity(place, run, files=figure_files({"affinity": figure}), overwrite=overwrite)
+        click.echo(f"Wrote affinity.png/.pdf, maps.npz and tables to {place}", err=True)
+    _end(run, form)
+
+
+def _check_words(options: dict[str, Any]) -> None:
+    from ..errors import ArgumentError
+
+    check_sources(options)
     if options["pictures"] and options["annotations"] is not None:
         raise ArgumentError("--image and --annotations are two ways to choose queries; give one of them.")
     if options["probe"] is not None and options["annotations"] is None:
         raise ArgumentError("--probe needs --annotations and --images, from which probes are made.")
     if options["points"] and not options["pictures"]:
         raise ArgumentError("--point belongs to --image; with --annotations the points are chosen from the masks.")
-    folder = None if figure_path(options["out"]) else options["out"] or default_out("affinity")
-    check_free(folder or options["out"], overwrite=options["overwrite"], folder=folder is not None)
-    check_models(models, options)
-    check_columns(len(models) * len(split_layers(options["layer"])), look(options)["width_in"])
-    backbone_options = {key: options[key] for key in BACKBONE_OPTIONS}
-    draw = draw_points if options["pictures"] else draw_examples if options["probe"] is None else draw_probe
-    failures = draw(models, backbone_options, folder, options)
-    if failures:
-        click.echo(f"{len(failures)} failed: {'; '.join(failures)}", err=True)
+
+
+def _mapped(choices: list[ModelChoice], options: dict[str, Any], *, scored: bool) -> AffinityRun:
+    """Map points of pictures, examples from annotations, or a probe."""
+    from ..evaluation.localization import LocalizeSettings
+    from ..probes.probeset import ProbeSet
+    from ..runs.affinity import map_examples, map_points, map_probe
+    from ..runs.pictures import open_pictures, read_index
+
+    settings = LocalizeSettings(options["fit"], options["how"], options["batch_size"], options["seed"])
+    if options["pictures"]:
+        return map_points(choices, open_pictures(options["pictures"]), options["points"], settings)
+    rules, files = eligibility(options), (options["annotations"], options["images"])
+    if options["probe"] is None:
+        counts = {"examples": options["examples"], "objects": options["objects"] if scored else 0}
+        return map_examples(choices, read_index(files[0], rules), files[1], settings, **counts, progress=True)
+    look, number = probe_spec(options), options["probe"]
+    probes = ProbeSet.from_coco(*files, count=number + 1, seed=options["seed"], spec=look, eligibility=rules)
+    return map_probe(choices, probes, number, settings)
+
+
+def _end(run: AffinityRun, form: str) -> None:
+    from ..figures.score_tables import render_scores
+
+    for finding in run.findings:
+        click.echo(finding)
+    if run.scores:
+        click.echo(render_scores(run.scores, form, differences=run.differences, document=run.document))
+    if run.failures:
+        click.echo(f"{len(run.failures)} failed: {'; '.join(run.failures)}", err=True)
         raise SystemExit(2)

@@ -6,6 +6,10 @@ from pathlib import Path
 
 import click
 
+from .asked import claim
+from .command import Command
+from .options import out_options
+
 __all__ = ["backbones"]
 
 SOURCES = """\
@@ -21,20 +25,20 @@ random:ARCH             random weights, from --seed
 control:cell, control:leak:AMOUNT[:REACH]   networks whose coupling is known"""
 
 
-@click.command(short_help="List the models that can be named.")
+@click.command(cls=Command, short_help="List the models that can be named.")
 @click.option("--search", default="", help="Only architectures with all of these words in their name or family.")
 @click.option("--failing", is_flag=True, help="Only architectures that cannot be measured, or not at every layer.")
 @click.option(
     "--format", "form", type=click.Choice(["table", "csv"]), default="table", show_default=True, help="Of the list."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write the list as CSV. [default: only printed]")
-@click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
+@out_options("only printed")
 def backbones(search: str, failing: bool, form: str, out: Path | None, overwrite: bool) -> None:
     """List the architectures of timm and torchvision that can be named, with what their maps are like.
 
     Stride and channels are of the last layer's map at the native input, as measured. `layers` is how many --layer can
     choose from (0: it takes the names of submodules). `other sizes` says how --image-size is served; `square
-    only` where a non-square one is not. Nothing is drawn or run here, so there is no --seed and no --device.
+    only` where a non-square one is not. Nothing is drawn or run here, so there is no --seed and no --device. --out
+    gets the list as CSV.
 
     \b
     Example:
@@ -47,16 +51,16 @@ def backbones(search: str, failing: bool, form: str, out: Path | None, overwrite
 
     from ..errors import ArgumentError
     from ..features.catalogue import catalogue_text, search_catalogue
-    from ..files import check_free, new_file
+    from ..files import new_file
 
     if out is not None:
-        check_free(out, overwrite=overwrite, folder=False)
+        claim(out, overwrite=overwrite, folder=False, mark=catalogue_text([]).encode())
     found = [entry for entry in search_catalogue(search) if entry.problem or not failing]
     if not found:
         raise ArgumentError(f"search {search!r} matches no architecture of timm or torchvision; try fewer words.")
     if out is not None:
-        with new_file(out, overwrite=overwrite) as draft:
-            draft.write_text(catalogue_text(found))
+        with new_file(out, overwrite=overwrite, mark=catalogue_text([]).encode()) as draft:
+            draft.write_text(catalogue_text(found), encoding="utf-8")
         click.echo(f"Wrote {out}", err=True)
     if form == "csv":
         click.echo(catalogue_text(found).rstrip())

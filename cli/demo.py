@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import tempfile
 import textwrap
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from .choices import Choice
-from .model_options import device_option
-from .options import out_options, seed_option
-from .watching import SCENES_SEED
+from .asked import claim, default_out
+from .command import Command
+from .options import device_option, out_options, seed_option
 
 if TYPE_CHECKING:
+    from ..features.names import BackboneOptions
     from ..metrics.bootstrap import Estimate
     from ..metrics.summary import RateSummary
     from ..probes.probeset import ProbeSet
+    from ..runs.records import Run
+    from ..runs.writing import Writer
 
 __all__ = ["demo"]
 
@@ -29,7 +33,7 @@ PROBES = 100
 SHOWN = 3
 
 
-@click.command(short_help="See it work: built-in data, nothing downloaded, half a minute.")
+@click.command(cls=Command, short_help="See it work: built-in data, nothing downloaded, half a minute.")
 @seed_option
 @device_option
 @out_options("runs/demo-DATE-TIME")
@@ -39,39 +43,43 @@ def demo(seed: int, device: str, out: Path | None, overwrite: bool) -> None:
     The two are small ViTs that come with couplingkit, trained by `couplingkit train-pair ibot`: iBOT, and iBOT-D, the
     same with the de-coupling branch. Beside them: a network whose leak is planted, and one that cannot leak.
     """
+    from ..data.scenes import write_scenes
+    from ..features.names import BackboneOptions
     from ..figures.tables import render
-    from ..files import check_free
-    from ..study import compare
-    from .session import default_out, write_run
-    from .study_session import measure_models
+    from ..probes.probeset import ProbeSet
+    from ..runs.learning import SCENES_SEED
+    from ..runs.measuring import RunPlace, measure_models
+    from ..runs.models import ModelChoice
+    from ..study.measurement import compare
 
     folder = out or default_out("demo")
-    check_free(folder, overwrite=overwrite)
+    claim(folder, overwrite=overwrite)
+    options = BackboneOptions(device=device, seed=seed)
     with tempfile.TemporaryDirectory(prefix="couplingkit-demo-") as scratch:
-        probes = _scene_probes(Path(scratch), seed)
-        options = {"device": device, "precision": "auto", "seed": seed}
-        choices = [Choice(name, options) for name in MODELS]
-        measurements = measure_models(choices, probes, {"batch_size": 32}).measurements
-        figures = {"affinity": _affinity(probes, options)}
-        write_run(folder, measurements, probes, [], overwrite=overwrite, figures=figures)
-    by_name = {measurement.name: measurement for measurement in measurements}
+        # Other scenes than those that the bundled pair was trained on.
+        files = write_scenes(Path(scratch) / "scenes", count=SCENES, seed=seed + SCENES_SEED, progress=True)
+        probes = ProbeSet.from_coco(*files, count=PROBES, seed=seed)
+        place = RunPlace(folder, overwrite, partial(_files, probes, options))
+        choices = [ModelChoice(name, options) for name in MODELS]
+        run = measure_models(choices, probes, place=place, progress=True)
+    by_name = {measurement.name: measurement for measurement in run.measurements}
     gap, _ = compare(by_name[DECOUPLED], by_name[COUPLED], seed=seed)
-    click.echo(render(measurements, "table"))
+    click.echo(f"Wrote rows.csv, summary.json, probes.json, coupling.png, affinity.png to {folder}", err=True)
+    click.echo(render(run, "table"))
     click.echo()
     for sentence in _meaning({name: measurement.summary for name, measurement in by_name.items()}, gap, folder):
         click.echo(textwrap.fill(sentence, 100))
 
 
-def _affinity(probes: ProbeSet, options: dict[str, Any]) -> Any:
-    """Return the figure of what a point of A is similar to, without and with B, for both models."""
-    from ..features.loading import load_backbone
-    from ..study import probe_maps
-    from .affinity_runs import probe_picture
+def _files(probes: ProbeSet, options: BackboneOptions, run: Run) -> Mapping[str, Writer]:
+    """Return what writes the figures: the rates, and what a point of A is similar to, without and with B."""
+    from ..figures.affinity_plots import run_figure
+    from ..figures.plots import coupling_figure, figure_files
+    from ..runs.affinity import map_probe
+    from ..runs.models import ModelChoice
 
-    maps = [
-        found for name in (COUPLED, DECOUPLED) for found in probe_maps(load_backbone(name, **options), probes, SHOWN)
-    ]
-    return probe_picture(probes, SHOWN, maps)
+    maps = map_probe([ModelChoice(name, options) for name in (COUPLED, DECOUPLED)], probes, SHOWN)
+    return figure_files({"coupling": coupling_figure(run.measurements), "affinity": run_figure(maps)})
 
 
 def _meaning(found: dict[str, RateSummary], gap: Estimate, folder: Path) -> list[str]:
@@ -95,12 +103,3 @@ def _of_gap(gap: Estimate) -> str:
     if gap.low > 0:
         return "says that the decoupled one's features turn more towards their neighbours"
     return "does not tell the two apart"
-
-
-def _scene_probes(folder: Path, seed: int) -> ProbeSet:
-    from ..data.scenes import write_scenes
-    from ..probes.probeset import ProbeSet
-
-    # Other scenes than those that the bundled pair was trained on.
-    annotations, images = write_scenes(folder / "scenes", count=SCENES, seed=seed + SCENES_SEED, progress=True)
-    return ProbeSet.from_coco(annotations, images, count=PROBES, seed=seed)

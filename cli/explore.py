@@ -7,25 +7,35 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import __version__
-from .data_options import fit_option, image_option, optional_data_options
-from .model_options import BACKBONE_OPTIONS, check_models, label_option, labels_of, model_options
-from .options import batch_size_option, out_options, seed_option
+from ..version import __version__
+from .asked import check_sources, claim, eligibility, model_choices
+from .command import Command, as_options
+from .options import (
+    batch_size_option,
+    data_options,
+    fit_option,
+    image_option,
+    label_option,
+    model_options,
+    models_argument,
+    out_options,
+    seed_option,
+)
 
 if TYPE_CHECKING:
     from ..figures.explorer import ExplorerPhoto
-    from .pictures import Pictures
+    from ..runs.pictures import Pictures
 
 __all__ = ["explore"]
 
+MARK = b'name="generator" content="couplingkit"'
 
-@click.command(short_help="Write a page on which a click shows each model's affinity map.")
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+
+@click.command(cls=Command, short_help="Write a page on which a click shows each model's affinity map.")
+@models_argument
 @image_option
-@optional_data_options
-@click.option(
-    "--examples", type=click.IntRange(1, 40), default=6, show_default=True, help="Photos chosen from the annotations."
-)
+@data_options(required=False)
+@click.option("--examples", type=click.IntRange(1, 40), default=6, show_default=True, help="Photos, of annotations.")
 @click.option("--exact", is_flag=True, help="Embed every channel of the features; a page several times as large.")
 @fit_option
 @label_option
@@ -48,20 +58,19 @@ def explore(models: tuple[str, ...], out: Path | None, overwrite: bool, **option
 
     MODEL and its options are as in `couplingkit measure`.
     """
-    from ..errors import ArgumentError
+    from ..errors import ArgumentError, CouplingKitError
+    from ..evaluation.photo_features import read_photos
     from ..figures.explorer import explorer_page
     from ..figures.tables import short_labels
-    from ..files import check_free, new_file
-    from ..study import read_photos
-    from .pictures import check_sources
-    from .session import describe, each_model
+    from ..files import new_file
+    from ..runs.models import describe, each_model
 
-    check_sources(options["pictures"], options["annotations"], options["images"])
+    check_sources(options)
     path = out or Path("explorer.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"out {path} must end in .html.")
-    check_free(path, overwrite=overwrite, folder=False)
-    check_models(models, options)
+    claim(path, overwrite=overwrite, folder=False, mark=MARK)
+    choices = model_choices(models, options)
     pictures, photos = _photos(options)
 
     def work(backbone: Any) -> list[Any]:
@@ -71,20 +80,21 @@ def explore(models: tuple[str, ...], out: Path | None, overwrite: bool, **option
             for place, layer in enumerate(backbone.layers)
         ]
 
-    found, failures = each_model(models, {key: options[key] for key in BACKBONE_OPTIONS}, work)
-    for name, _, provenance in found:
+    read, failures = each_model(choices, work, alone=len(choices) == 1)
+    if not read:
+        raise CouplingKitError(f"no model could be used: {' '.join(failures)}")
+    for name, _, provenance in read:
         for note in provenance.get("notes", ()):
-            click.echo(f"Note on {name}: {note}", err=True)
+            click.echo(as_options(f"Note on {name}: {note}"), err=True)
     # The page may be passed on: it says how the models were read, but not where things lie on this machine.
-    names = [name for name, _, _ in found]
-    labels = labels_of(names, models, options["labels"]) or short_labels(names)
-    facts = [describe(provenance | {"name": label}) for label, (_, _, provenance) in zip(labels, found, strict=True)]
-    made = [*facts, f"photos shown to the models by --fit {options['fit']}; couplingkit {__version__}"]
-    maps = [(name, features) for name, features, _ in found]
+    labels = short_labels([name for name, _, _ in read])
+    facts = [describe(provenance | {"name": label}) for label, (_, _, provenance) in zip(labels, read, strict=True)]
+    made = [*facts, f"photos shown to the models by {options['fit']}; couplingkit {__version__}"]
+    maps = [(name, features) for name, features, _ in read]
     page = explorer_page(photos, maps, exact=options["exact"], labels=labels, made=made)
-    with new_file(path, overwrite=overwrite) as draft:
+    with new_file(path, overwrite=overwrite, mark=MARK) as draft:
         draft.write_text(page, encoding="utf-8")
-    click.echo(f"Wrote {path} ({len(page.encode()) / 1e6:.1f} MB, {len(photos)} photos, {len(found)} models)", err=True)
+    click.echo(f"Wrote {path} ({len(page.encode()) / 1e6:.1f} MB, {len(photos)} photos, {len(read)} models)", err=True)
     failed = pictures.failures + failures
     if failed:
         click.echo(f"{len(failed)} failed: {'; '.join(failed)}", err=True)
@@ -95,19 +105,17 @@ def _photos(options: dict[str, Any]) -> tuple[Pictures, list[ExplorerPhoto]]:
     """Return the photos, and the same with what is annotated on them."""
     from ..data.segmentation import rle_mask
     from ..figures.explorer import ExplorerPhoto
-    from ..study import draw_queries
-    from .annotated import annotated, photos_of, read_index, spread_out
-    from .pictures import open_pictures
+    from ..runs.pictures import annotated_pictures, example_queries, open_pictures, photos_of, read_index
 
     if not options["pictures"]:
-        queries = draw_queries(read_index(options), count=5 * options["examples"], seed=options["seed"])
-        objects = [query.photo for query in spread_out(queries, options["examples"])]
-        pictures = photos_of(objects, options["images"])
-        known = dict(enumerate(objects))
+        index = read_index(options["annotations"], eligibility(options))
+        queries, _ = example_queries(index, examples=options["examples"], seed=options["seed"])
+        objects = [query.photo for query in queries]
+        pictures, known = photos_of(objects, options["images"]), dict(enumerate(objects))
     elif options["annotations"] is None:
         pictures, known = open_pictures(options["pictures"]), {}
     else:
-        pictures, known = annotated(options["pictures"], options["annotations"])
+        pictures, known = annotated_pictures(options["pictures"], options["annotations"])
     photos = []
     for number, (name, rgb) in enumerate(zip(pictures.names, pictures.rgb, strict=True)):
         records = known[number].objects if number in known else ()

@@ -1,15 +1,20 @@
-"""The group of all commands, and the one place where a refusal becomes an exit code."""
+"""The group of all commands, and the one place where refusals and accidents become words and exit codes."""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import tempfile
+import traceback
 from typing import Any
 
 import click
 
-from .. import __version__
-from ..errors import CouplingKitError
+from ..version import __version__
 from .affinity import affinity
 from .backbones import backbones
+from .command import as_options
 from .compare import compare
 from .demo import demo
 from .explore import explore
@@ -26,22 +31,50 @@ from .train_pair import train_pair
 
 __all__ = ["main"]
 
+# Exit code of our own mistakes (EX_SOFTWARE), as 2 is that of refusals.
+ACCIDENT = 70
 
-class Refusal(click.ClickException):
-    """An expected error: its sentence on standard error, exit code 2."""
 
-    exit_code = 2
+class Spoken(logging.Handler):
+    """Says on standard error what the library notes, in the words of the running command."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Say one line."""
+        click.echo(as_options(record.getMessage()), err=True)
 
 
 class Commands(click.Group):
-    """Turns `CouplingKitError` into one sentence and exit code 2, for every command below it."""
+    """Says what the library notes, and turns an accident into one sentence, for every command below it."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the chosen command."""
+        logger, spoken = logging.getLogger("couplingkit"), Spoken()
+        logger.addHandler(spoken)
+        before, logger.level = logger.level, logging.INFO
         try:
             return super().invoke(ctx)
-        except CouplingKitError as error:
-            raise Refusal(str(error)) from error
+        except Exception as error:
+            if isinstance(
+                error, click.exceptions.Exit | click.exceptions.Abort | click.ClickException | BrokenPipeError
+            ):
+                raise
+            _accident(error)
+        finally:
+            logger.removeHandler(spoken)
+            logger.level = before
+
+
+def _accident(error: Exception) -> None:
+    """Write what happened into a file, say where it is, and end."""
+    if os.environ.get("COUPLINGKIT_DEBUG"):
+        raise error
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="couplingkit-error-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as report:
+        report.write(f"couplingkit {__version__}, Python {sys.version}\n{' '.join(sys.argv)}\n\n")
+        report.write("".join(traceback.format_exception(error)))
+    click.echo(f"Error: something went wrong in couplingkit itself; please report it with {report.name}.", err=True)
+    raise SystemExit(ACCIDENT)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -67,21 +100,6 @@ def main() -> None:
     """
 
 
-for command in (
-    affinity,
-    backbones,
-    compare,
-    demo,
-    explore,
-    inspect,
-    masks,
-    measure,
-    probes,
-    proposals,
-    report,
-    scenes,
-    sweep,
-    train,
-    train_pair,
-):
+COMMANDS = (affinity, backbones, compare, demo, explore, inspect, masks, measure, probes, proposals, report, scenes)
+for command in (*COMMANDS, sweep, train, train_pair):
     main.add_command(command)

@@ -2,58 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .data_options import optional_data_options, probe_options
-from .model_options import BACKBONE_OPTIONS, model_options
-from .options import batch_size_option, format_option, out_options, seed_option
-
-__all__ = ["measure"]
-
-
-@click.command(short_help="Measure the coupling rate of models on your data.")
-@click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option(
-    "--models",
-    "zoo",
-    type=click.Path(path_type=Path),
-    help="TOML file with a [[model]] table each: name, and options of its own (label, layer, image_size, ...).",
+from .asked import claim, default_out, measure_settings, model_choices, probe_spec, probes_choice
+from .command import Command, as_options
+from .options import (
+    batch_size_option,
+    data_options,
+    eps_option,
+    format_option,
+    label_option,
+    min_cells_option,
+    model_options,
+    out_options,
+    probe_options,
+    probes_option,
+    seed_option,
+    some_models_argument,
+    zoo_option,
 )
-@optional_data_options
-@click.option(
-    "--probes",
-    default="500",
-    show_default=True,
-    metavar="NUMBER|SET",
-    help="How many are drawn; or a manifest (`couplingkit probes make`), or its name (`couplingkit probes sets`).",
-)
+
+if TYPE_CHECKING:
+    from ..runs.records import Run
+    from ..runs.writing import Writer
+
+__all__ = ["coupling_files", "end", "measure"]
+
+
+@click.command(cls=Command, short_help="Measure the coupling rate of models on your data.")
+@some_models_argument
+@zoo_option
+@data_options(required=False)
+@probes_option
 @probe_options
 @model_options
+@label_option
 @batch_size_option
-@click.option("--eps", default=0.01, show_default=True, help="Smaller similarities count as this, in rad.")
-@click.option(
-    "--min-cells",
-    default=1.0,
-    show_default=True,
-    help="A region of fewer feature cells cannot be measured; such probes are reported and counted.",
-)
+@eps_option
+@min_cells_option
 @click.option("--center", is_flag=True, help="For experts: subtract the mean feature first (clips denominators).")
 @seed_option
 @format_option
 @out_options("runs/measure-DATE-TIME")
-@click.pass_context
 def measure(
-    context: click.Context,
-    /,
-    models: tuple[str, ...],
-    zoo: Path | None,
-    form: str,
-    out: Path | None,
-    overwrite: bool,
-    **options: Any,
+    models: tuple[str, ...], zoo: Path | None, form: str, out: Path | None, overwrite: bool, **options: Any
 ) -> None:
     """Measure the coupling rate of each MODEL, all on the same probes.
 
@@ -89,18 +85,47 @@ def measure(
     extremes.npz (for `couplingkit report`). Rows are kept in OUT.unfinished as they come: a run that is stopped goes on
     with the same command and --out. torchrun shares the probes out over processes.
     """
-    from .choices import Choice, check_choices, read_zoo
-    from .measuring import measure_run
-    from .probe_sets import open_probes
-    from .session import default_out
-    from .study_session import entered, join
+    from ..runs.measuring import RunPlace, measure_models
+    from ..runs.probe_sets import open_probes
+    from ..runs.session import entered, joined_processes
 
-    processes = join()
-    common = {key: options[key] for key in BACKBONE_OPTIONS}
-    choices = [Choice(name, common) for name in models] + (read_zoo(zoo, common) if zoo else [])
-    if not choices:
-        raise click.UsageError("name a MODEL, or a file of them with --models.")
-    folder = processes.only_first(lambda: out or default_out("measure"))
-    check_choices(choices, lenient=zoo is not None)
-    with entered(processes, open_probes(context, options.pop("probes"), options)) as probes:
-        measure_run(processes, folder, choices, probes, options, form=form, overwrite=overwrite)
+    with joined_processes() as processes:
+        folder = processes.only_first(lambda: out or default_out("measure"))
+        processes.only_first(lambda: claim(folder, overwrite=True))
+        choices = model_choices(models, options, zoo)
+        with entered(processes, open_probes(probes_choice(options, probe_spec(options)))) as probes:
+            place = RunPlace(folder, overwrite, coupling_files)
+            settings = measure_settings(options)
+            run = measure_models(choices, probes, settings, place=place, processes=processes, progress=True)
+        if processes.first:
+            end(run, form)
+
+
+def coupling_files(run: Run) -> Mapping[str, Writer]:
+    """Return what writes the figures of a run."""
+    from ..figures.plots import coupling_figure, figure_files
+
+    return figure_files({"coupling": coupling_figure(run.measurements)})
+
+
+def end(run: Run, form: str) -> None:
+    """Print what a run found, and what its reader must know; exit code 2 where a model failed."""
+    from ..figures.tables import render
+
+    if not run.fresh:
+        click.echo(f"{run.folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)")
+        return
+    click.echo(f"Wrote rows.csv, summary.json, probes.json, extremes.npz, coupling.png/.pdf to {run.folder}", err=True)
+    click.echo(render(run, form))
+    for measurement in run.measurements:
+        for warning in measurement.warnings:
+            click.echo(as_options(f"Note on {measurement.name}: {warning}"), err=True)
+    zero = run.measurements[0].provenance["zero_control"]
+    click.echo(
+        f"Zero control: with B left out, CR is exactly 1 on each model's first {zero['probes']} probes.", err=True
+    )
+    if run.failures:
+        count = len(run.identity["models"])
+        again = "The same command tries them again."
+        click.echo(f"{len(run.failures)} of {count} models failed: {'; '.join(run.failures)} {again}", err=True)
+        raise SystemExit(2)

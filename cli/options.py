@@ -1,46 +1,31 @@
-"""Options that all commands share, so that they read the same everywhere."""
+"""Every option of the command line, once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import click
 
-__all__ = ["Decorator", "batch_size_option", "format_option", "out_options", "seed_option", "together"]
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def together(*options: Decorator) -> Decorator:
-    """Return several options as one decorator, in the order in which --help is to list them."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
+from .words import PATH, Decorator, colour_range, listed_values, point, rgb, size, together
 
 seed_option = click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of everything that is drawn at random.",
+    "--seed", type=click.IntRange(0, 2**63), default=0, show_default=True, help="Of everything that is drawn at random."
 )
-
-
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="auto (a GPU where there is one), cpu, cuda, cuda:1, ..."
+)
+no_device_option = click.option(
+    "--device", hidden=True, expose_value=False, help="Nothing is computed by a network here."
+)
+no_seed_option = click.option("--seed", hidden=True, expose_value=False, help="Nothing is drawn here.")
+train_device_option = click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it computes."
+)
 batch_size_option = click.option(
     "--batch-size",
-    type=click.IntRange(1),
+    type=click.IntRange(1, 2**20),
     default=32,
     show_default=True,
     help="Images per forward pass; changes speed and memory only.",
 )
-
 format_option = click.option(
     "--format",
     "form",
@@ -49,15 +34,241 @@ format_option = click.option(
     show_default=True,
     help="Of what is printed on standard output.",
 )
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace what is at --out; the old is kept until the new is whole."
+)
+label_option = click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    help="What tables and figures call a model; once per model, in their order. [default: the names without folders]",
+)
+models_argument = click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+some_models_argument = click.argument("models", nargs=-1, metavar="MODEL...")
+runs_argument = click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=PATH)
+zoo_option = click.option(
+    "--models",
+    "zoo",
+    type=PATH,
+    help="TOML file with a [[model]] table each: name, and options of its own (label, layer, image_size, ...).",
+)
+image_option = click.option(
+    "--image", "pictures", multiple=True, type=PATH, help="A picture of any kind; may be given several times."
+)
+fit_option = click.option(
+    "--fit",
+    type=click.Choice(["stretch", "pad"]),
+    default="stretch",
+    show_default=True,
+    help="How a photo becomes the model's input: stretched to it, or whole in its middle with the mean colour around; "
+    "--image-size HxW with the photo's aspect needs neither.",
+)
+min_area_option = click.option(
+    "--min-area",
+    type=click.IntRange(1, 2**40),
+    default=4096,
+    show_default=True,
+    help="Smallest mask of an object that is used, in px of its photo.",
+)
+border_option = click.option(
+    "--allow-border", is_flag=True, help="Use objects that the border of their photo cuts off, too."
+)
+probes_option = click.option(
+    "--probes",
+    default="500",
+    show_default=True,
+    metavar="NUMBER|SET",
+    help="How many are drawn; or a manifest (`couplingkit probes make`), or its name (`couplingkit probes sets`).",
+)
+eps_option = click.option(
+    "--eps", type=float, default=0.01, show_default=True, help="Smaller similarities count as this, in rad."
+)
+min_cells_option = click.option(
+    "--min-cells",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="A region of fewer feature cells cannot be measured; such probes are reported and counted.",
+)
+across_option = click.option(
+    "--across",
+    callback=listed_values(str, "settings with commas, like size,layer"),
+    metavar="SETTING,...",
+    help="Settings in which the models are meant to differ: size, layer, norm, precision, ...",
+)
 
 
-def out_options(default: str) -> Decorator:
-    """Return --out and --overwrite; `default` says in words where results go otherwise."""
-    return together(
-        click.option("--out", type=click.Path(path_type=Path), help=f"Where the results go. [default: {default}]"),
-        click.option(
-            "--overwrite",
-            is_flag=True,
-            help="Replace what is at --out; the old is kept until the new is whole.",
-        ),
+def annotations_option(*, required: bool) -> Decorator:
+    """Return --annotations."""
+    return click.option(
+        "--annotations", type=PATH, required=required, help="Instances JSON with masks, in COCO's format."
     )
+
+
+def images_option(*, required: bool) -> Decorator:
+    """Return --images."""
+    return click.option(
+        "--images",
+        type=PATH,
+        required=required,
+        help="Folder that the JSON's file names start from, or a zip or tar of it.",
+    )
+
+
+def data_options(*, required: bool) -> Decorator:
+    """Return the options that name photos and their objects."""
+    return together(
+        annotations_option(required=required), images_option(required=required), min_area_option, border_option
+    )
+
+
+pair_options = together(
+    click.option(
+        "--pairing",
+        type=click.Choice(["different", "any", "same"]),
+        default="different",
+        show_default=True,
+        help="Categories of the two objects.",
+    ),
+    click.option(
+        "--control/--no-control",
+        default=True,
+        show_default=True,
+        help="Measure a third object in the second one's place, too (one forward pass in four).",
+    ),
+)
+probe_options = together(
+    click.option(
+        "--object-size",
+        type=click.IntRange(1, 224),
+        default=80,
+        show_default=True,
+        help="Longer side of each object, in units of 1/224 of the canvas.",
+    ),
+    click.option(
+        "--gap",
+        type=click.IntRange(0, 224),
+        default=16,
+        show_default=True,
+        help="Between the boxes of the two objects, in units.",
+    ),
+    click.option(
+        "--canvas",
+        type=click.Choice(["mean", "gray", "noise", "image"]),
+        default="mean",
+        show_default=True,
+        help="What lies behind the objects; mean is the colour that the model's normalisation sends to 0.",
+    ),
+    click.option(
+        "--visible",
+        type=click.FloatRange(0.05, 1),
+        default=1.0,
+        show_default=True,
+        help="Share of the first object that is left visible.",
+    ),
+    pair_options,
+)
+model_options = together(
+    click.option(
+        "--layer",
+        default="last",
+        show_default=True,
+        help="last, an index, or a submodule's name (torchvision, hub); several with commas, like 3,7,11, take one "
+        "forward pass.",
+    ),
+    click.option(
+        "--norm",
+        type=click.Choice(["applied", "raw"]),
+        help="Whether the network's final norm is applied to the layer. [default: applied where it is trained]",
+    ),
+    click.option(
+        "--image-size",
+        callback=size,
+        metavar="SIDE|HxW",
+        help="Input in px: a side, or HEIGHTxWIDTH like 336x224. [default: the model's own]",
+    ),
+    click.option(
+        "--output-stride",
+        type=click.IntRange(1, 64),
+        help="Px per cell of a CNN that can be dilated, like 16 or 8. [default: the model's own]",
+    ),
+    click.option(
+        "--branch", help="Network to read of a checkpoint with several. [default: the format's: query, teacher]"
+    ),
+    click.option(
+        "--key", help="Where the weights are in a checkpoint of unknown format, like state_dict.module.encoder."
+    ),
+    click.option(
+        "--trust-checkpoint",
+        is_flag=True,
+        help="Open checkpoints that hold Python objects; this runs whatever code they name.",
+    ),
+    click.option("--mean", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
+    click.option("--std", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
+    click.option(
+        "--precision",
+        type=click.Choice(["auto", "float32", "bfloat16"]),
+        default="auto",
+        show_default=True,
+        help="Of the forward passes; auto is bfloat16 where the hardware is made for it.",
+    ),
+    device_option,
+)
+corpus_options = together(
+    click.option("--images", type=PATH, help="Folder of the photos, where --data is a JSON."),
+    click.option("--steps", type=click.IntRange(1, 2**53), help="Length of a run. [default: the recipe's]"),
+    click.option(
+        "--set",
+        "changes",
+        multiple=True,
+        metavar="TABLE.KEY=VALUE",
+        help="Change a value of the recipe, like optimizer.lr=3e-4.",
+    ),
+)
+watch_options = together(
+    click.option(
+        "--probe-every", type=click.IntRange(1, 2**53), help="Steps between looks at the coupling rate. [none]"
+    ),
+    click.option(
+        "--probe-annotations",
+        type=PATH,
+        help="Instances JSON that the probes are cut out of. [default: built-in scenes]",
+    ),
+    click.option("--probe-images", type=PATH, help="Folder of its photos."),
+)
+
+
+def out_options(default: str, *, required: bool = False) -> Decorator:
+    """Return --out and --overwrite; `default` says in words where results go otherwise."""
+    shown = "" if required else f" [default: {default}]"
+    option = click.option("--out", type=PATH, required=required, help=f"Where the results go.{shown}")
+    return together(option, overwrite_option)
+
+
+upsampling_option = click.option(
+    "--upsampling",
+    "how",
+    type=click.Choice(["bicubic", "nearest"]),
+    default="bicubic",
+    show_default=True,
+    help="From cells to pixels; nearest shows the cells.",
+)
+range_option = click.option(
+    "--range",
+    "colours",
+    default="shared",
+    show_default=True,
+    callback=colour_range,
+    metavar="shared|per-panel|LOW,HIGH",
+    help="Of the colours; one for all maps, since a range per panel hides what is compared.",
+)
+width_option = click.option(
+    "--width",
+    type=click.Choice(["column", "page"]),
+    default="page",
+    show_default=True,
+    help="Of the figure: one column of a paper (3.35 in) or two (6.9 in).",
+)
+point_option = click.option(
+    "--point", "points", multiple=True, callback=point, metavar="X,Y", help="A query on each --image, px."
+)

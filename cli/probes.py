@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from .data_options import data_options, optional_data_options, probe_options
-from .model_options import device_option
-from .options import out_options, seed_option
+from .asked import claim, eligibility, named_figure, probe_spec
+from .command import Command, as_options
+from .options import data_options, device_option, out_options, probe_options, seed_option
 
 __all__ = ["probes"]
 
@@ -23,9 +23,9 @@ def probes() -> None:
     """Work with probes: the pictures that a measurement shows to a network."""
 
 
-@probes.command(short_help="Write which probes a seed draws as a manifest that others replay.")
-@optional_data_options
-@click.option("--probes", "count", type=click.IntRange(1), default=500, show_default=True, help="How many.")
+@probes.command(cls=Command, short_help="Write which probes a seed draws as a manifest that others replay.")
+@data_options(required=False)
+@click.option("--probes", "count", type=click.IntRange(1, 10**6), default=500, show_default=True, help="How many.")
 @probe_options
 @click.option(
     "--widest-gap",
@@ -36,15 +36,7 @@ def probes() -> None:
 @seed_option
 @device_option
 @out_options("probes.json")
-def make(
-    count: int,
-    widest_gap: int | None,
-    name: str | None,
-    device: str,
-    out: Path | None,
-    overwrite: bool,
-    **options: Any,
-) -> None:
+def make(count: int, widest_gap: int | None, name: str | None, device: str, overwrite: bool, **options: Any) -> None:
     """Write a manifest: annotation ids, placements and the rules that chose them; never pixels.
 
     Whoever has the same annotations gets the same probes from it. With --images their pictures are drawn, too, and the
@@ -57,46 +49,45 @@ def make(
       couplingkit measure dino.pth --probes val2017_5k.json --annotations instances_val2017.json --images val2017/
     """
     from ..errors import ArgumentError
-    from ..files import check_free, new_file
+    from ..files import new_file
     from ..probes.drawing import draw_manifest
+    from ..probes.manifest import MANIFEST_MARK
     from ..probes.probeset import ProbeSet
-    from .probe_sets import drawn_options
 
-    path = out or Path("probes.json")
-    check_free(path, overwrite=overwrite, folder=False)
+    path = options["out"] or Path("probes.json")
+    claim(path, overwrite=overwrite, folder=False, mark=MANIFEST_MARK)
     if options["annotations"] is None:
         raise ArgumentError("--annotations is needed: the instances JSON that objects are drawn from.")
-    title, look = name or path.stem, drawn_options(options)
-    spec = look["spec"]
-    how = look | {"spec": replace(spec, gap=max(spec.gap, widest_gap or 0))}
+    title, spec = name or path.stem, probe_spec(options)
+    how: dict[str, Any] = {"count": count, "seed": options["seed"], "eligibility": eligibility(options)}
+    how["spec"] = replace(spec, gap=max(spec.gap, widest_gap or 0))
     if options["images"] is None:
-        drawn = draw_manifest(options["annotations"], name=title, count=count, **how)
-        manifest = replace(drawn, spec=asdict(spec))
+        manifest = replace(draw_manifest(options["annotations"], name=title, **how), spec=spec)
     else:
-        probes = ProbeSet.from_coco(options["annotations"], options["images"], count=count, **how).vary(**vars(spec))
-        probes.name = title
-        probes.fingerprint(progress=True)
-        manifest = probes.manifest()
+        drawn = ProbeSet.from_coco(options["annotations"], options["images"], **how).vary(**asdict(spec))
+        drawn.name = title
+        drawn.fingerprint(progress=True)
+        manifest = drawn.manifest()
     text = manifest.text()
-    with new_file(path, overwrite=overwrite) as draft:
-        draft.write_text(text)
+    with new_file(path, overwrite=overwrite, mark=MANIFEST_MARK) as draft:
+        draft.write_text(text, encoding="utf-8")
     promise = f"fingerprint {manifest.fingerprint}" if manifest.fingerprint else "no fingerprint (--images gives one)"
     click.echo(f"Wrote {path}: {count} probes of {len(manifest.objects)} objects, {len(text) / 1e3:.0f} kB, {promise}")
 
 
-@probes.command(short_help="List the probe sets that come with couplingkit.")
+@probes.command(cls=Command, short_help="List the probe sets that come with couplingkit.")
 def sets() -> None:
     """List the probe sets that come with couplingkit, for --probes of `measure` and `sweep`."""
-    from ..data.manifest import read_manifest
-    from .probe_sets import shipped_sets
+    from ..probes.manifest import read_manifest
+    from ..runs.probe_sets import shipped_sets
 
     for name, path in shipped_sets().items():
         manifest = read_manifest(path)
-        click.echo(f"{name}: {len(manifest.pairs)} probes, {manifest.annotations.get('file')}, seed {manifest.seed}")
+        click.echo(f"{name}: {len(manifest.pairs)} probes, {manifest.annotations.file}, seed {manifest.seed}")
 
 
-@probes.command(short_help="Draw the first probes as a sheet of pictures.")
-@data_options
+@probes.command(cls=Command, short_help="Draw the first probes as a sheet of pictures.")
+@data_options(required=True)
 @click.option("--probes", "count", type=click.IntRange(1, 64), default=8, show_default=True, help="How many to draw.")
 @probe_options
 @click.option(
@@ -115,39 +106,32 @@ def preview(count: int, image_size: int, device: str, out: Path | None, overwrit
     Example:
       couplingkit probes preview --annotations instances.json --images images/ --out preview.png
     """
-    from ..data.coco import Eligibility
-    from ..errors import OutputError
     from ..features.hardware import resolve_device
-    from ..features.regions import region_weights
     from ..figures.plots import probe_sheet, save_figure
-    from ..files import check_free, new_file
-    from ..probes.placement import ProbeSpec
+    from ..files import new_file
     from ..probes.probeset import ProbeSet
+    from ..study.region_features import probe_weights
 
-    path = out or Path("preview.png")
-    if path.suffix not in (".png", ".pdf", ".svg"):
-        raise OutputError(f"out {path} must end in .png, .pdf or .svg; the suffix chooses the format.")
-    check_free(path, overwrite=overwrite, folder=False)
-    spec = ProbeSpec(**{key: options[key] for key in ("object_size", "gap", "canvas", "pairing", "visible", "control")})
+    path = named_figure(out or Path("preview.png")) or Path("preview.png")
+    claim(path, overwrite=overwrite, folder=False)
     found = ProbeSet.from_coco(
         options["annotations"],
         options["images"],
         count=count,
         seed=options["seed"],
-        spec=spec,
-        eligibility=Eligibility(options["min_area"], options["allow_border"]),
+        spec=probe_spec(options),
+        eligibility=eligibility(options),
     )
     batch = found.render(range(count), size=image_size, device=resolve_device(device))
-    columns = [images for images in (batch.alone, batch.together, batch.partner, batch.control) if images is not None]
-    rows = [[images[row].permute(1, 2, 0).cpu().numpy() for images in columns] for row in range(count)]
-    captions = [_caption(found, number) for number in range(count)]
+    shown = [images for images in (batch.alone, batch.together, batch.partner, batch.control) if images is not None]
+    rows = [[images[row].permute(1, 2, 0).cpu().numpy() for images in shown] for row in range(count)]
     with new_file(path, overwrite=overwrite) as draft:
-        save_figure(probe_sheet(rows, captions, HEADINGS[: len(columns)]), draft)
-    click.echo(f"{len(found.index.objects)} eligible objects; {found.index.what_was_dropped()}")
-    beside = batch.mask_b if batch.mask_c is None else batch.mask_b | batch.mask_c
+        save_figure(
+            probe_sheet(rows, [_caption(found, number) for number in range(count)], HEADINGS[: len(shown)]), draft
+        )
+    click.echo(as_options(f"{len(found.index.objects)} eligible objects; {found.index.what_was_dropped()}"))
     for stride in STRIDES:
-        cells_a = region_weights(batch.mask_a, beside, stride_px=stride).sum(dim=(1, 2))
-        cells_b = region_weights(batch.mask_b, batch.mask_a, stride_px=stride).sum(dim=(1, 2))
+        cells_a, cells_b = (weights.sum(dim=(1, 2)) for weights in probe_weights(batch, stride))
         good = int(((cells_a >= 1) & (cells_b >= 1)).sum())
         click.echo(f"stride {stride:2d} px at {image_size} px: {good} of {count} probes can be measured")
     click.echo(f"Wrote {path}")

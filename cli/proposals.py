@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
+
+from .asked import claim
+from .command import Command
+from .options import images_option, out_options, seed_option
 
 __all__ = ["proposals"]
 
 
-@click.command(short_help="Find boxes that may hold an object, for SoCo.")
+@click.command(cls=Command, short_help="Find boxes that may hold an object, for SoCo.")
 @click.option("--data", required=True, help="As of `train`: a folder, an instances JSON, tar files, or scenes:COUNT.")
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of the photos, where --data is a JSON.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the scenes; that of the run.")
-@click.option("--workers", type=click.IntRange(1), default=2, show_default=True, help="Processes.")
+@images_option(required=False)
+@seed_option
+@click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes.")
 @click.option("--min-side", type=click.IntRange(1), default=32, show_default=True, help="Of a box, px of the image.")
 @click.option("--max-aspect", default=3.0, show_default=True, help="Longer side / shorter side.")
 @click.option("--min-size", default=0.3, show_default=True, help="Root of the box's share of the image.")
 @click.option("--max-size", default=0.8, show_default=True, help="Likewise.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="An .npz file.")
-@click.option("--overwrite", is_flag=True, help="Replace the file at --out.")
-def proposals(
-    data: str,
-    images: Path | None,
-    seed: int,
-    workers: int,
-    min_side: int,
-    max_aspect: float,
-    min_size: float,
-    max_size: float,
-    out: Path,
-    overwrite: bool,
-) -> None:
+@out_options("an .npz file", required=True)
+def proposals(data: str, images: Path | None, seed: int, workers: int, out: Path, **options: Any) -> None:
     """Run selective search over the images of --data and keep the boxes that fit, for `train soco --proposals FILE`.
 
     The file says how it was made and of which images; an image in which no box fits has the whole image. Nothing is
@@ -42,15 +35,15 @@ def proposals(
       couplingkit proposals --data photos/ --out photos-boxes.npz
       couplingkit train soco --data photos/ --recipe soco-coco-800ep --proposals photos-boxes.npz --out runs/soco
     """
-    from ..data.corpus import open_corpus
-    from ..data.proposals import WHOLE, ProposalRules, find_proposals, write_proposals
     from ..errors import ArgumentError
-    from ..files import check_free
+    from ..training.corpus import open_corpus
+    from ..training.proposals import WHOLE, ProposalRules, find_proposals, write_proposals
 
+    overwrite = options.pop("overwrite")
     if out.suffix != ".npz":
         raise ArgumentError(f"out {out} must end in .npz.")
-    check_free(out, overwrite=overwrite, folder=False)
-    rules = ProposalRules(min_side, max_aspect, min_size, max_size)
+    claim(out, overwrite=overwrite, folder=False)
+    rules = ProposalRules(**options)
     corpus = open_corpus(data, images=images, seed=seed)
     found = find_proposals(corpus, rules=rules, workers=workers, progress=True)
     write_proposals(out, found, overwrite=overwrite)

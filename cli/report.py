@@ -6,20 +6,22 @@ from pathlib import Path
 
 import click
 
-from .options import out_options
+from .asked import claim
+from .command import Command
+from .options import no_device_option, no_seed_option, out_options, runs_argument
 
 __all__ = ["report"]
 
+MARK = b'name="generator" content="couplingkit"'
 
-@click.command(short_help="Put runs on one self-contained HTML page.")
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+
+@click.command(cls=Command, short_help="Put runs on one self-contained HTML page.")
+@runs_argument
 @click.option("--title", default="Coupling", show_default=True, help="Of the page.")
-@click.option("--seed", hidden=True, help="Nothing is drawn here.")
-@click.option("--device", hidden=True, help="Nothing is computed by a network here.")
+@no_seed_option
+@no_device_option
 @out_options("report.html")
-def report(
-    runs: tuple[Path, ...], title: str, seed: str | None, device: str | None, out: Path | None, overwrite: bool
-) -> None:
+def report(runs: tuple[Path, ...], title: str, out: Path | None, overwrite: bool) -> None:
     """Write one HTML file on finished runs of `measure` and `sweep`.
 
     It has a table that a click sorts, the figures, each model's probes of the highest and the lowest coupling rate with
@@ -32,28 +34,29 @@ def report(
     """
     from ..errors import ArgumentError, CouplingKitError, DataError
     from ..figures.report import report_page
-    from ..files import check_free, new_file
-    from ..study import EXTREMES, Run, read_extremes, read_run
+    from ..files import new_file
+    from ..runs.extremes import EXTREMES, read_extremes
+    from ..runs.reading import read_run
 
     path = out or Path("report.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"out {path} must end in .html.")
-    check_free(path, overwrite=overwrite, folder=False)
-    found: list[Run] = []
-    failures = []
+    claim(path, overwrite=overwrite, folder=False, mark=MARK)
+    read, extremes, failures = [], {}, []
     for folder in dict.fromkeys(runs):
         try:
-            found.append(read_run(folder))
+            run = read_run(folder)
+            extremes[str(run.folder)] = read_extremes(folder / EXTREMES)
+            read.append(run)
         except DataError as error:
             failures.append(str(error))
-    if not found:
+    if not read:
         raise CouplingKitError(f"no run could be read: {' '.join(failures)}")
-    extremes = {str(run.folder): read_extremes(run.folder / EXTREMES) for run in found}
-    page = report_page(found, extremes, title=title)
-    with new_file(path, overwrite=overwrite) as draft:
+    page = report_page(read, extremes, title=title)
+    with new_file(path, overwrite=overwrite, mark=MARK) as draft:
         draft.write_text(page, encoding="utf-8")
-    models = sum(len(run.measurements) for run in found)
-    click.echo(f"Wrote {path} ({len(page.encode()) / 1e6:.1f} MB, {len(found)} runs, {models} measurements)", err=True)
+    models = sum(len(run.measurements) for run in read)
+    click.echo(f"Wrote {path} ({len(page.encode()) / 1e6:.1f} MB, {len(read)} runs, {models} measurements)", err=True)
     if failures:
         click.echo(f"{len(failures)} left out: {' '.join(failures)}", err=True)
         raise SystemExit(2)

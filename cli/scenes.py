@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from .command import Command
 from .options import out_options, seed_option
 
 __all__ = ["scenes"]
 
 
-@click.command(short_help="Write a procedural dataset in COCO's format.")
+@click.command(cls=Command, short_help="Write a procedural dataset in COCO's format.")
 @click.option("--images", "count", type=click.IntRange(1), default=100, show_default=True, help="How many pictures.")
 @click.option("--width", type=click.IntRange(32, 4096), default=384, show_default=True, help="Of each picture, px.")
 @click.option("--height", type=click.IntRange(32, 4096), default=320, show_default=True, help="Of each picture, px.")

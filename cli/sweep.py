@@ -2,61 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .data_options import optional_data_options, pair_options
-from .model_options import BACKBONE_OPTIONS, model_options
-from .options import batch_size_option, format_option, out_options, seed_option
+from .asked import claim, default_out, measure_settings, model_choices, probes_choice
+from .command import Command
+from .options import (
+    batch_size_option,
+    data_options,
+    eps_option,
+    format_option,
+    label_option,
+    min_cells_option,
+    model_options,
+    out_options,
+    pair_options,
+    probes_option,
+    seed_option,
+    some_models_argument,
+    zoo_option,
+)
+from .words import listed_values
+
+if TYPE_CHECKING:
+    from ..probes.spec import ProbeSpec
+    from ..runs.records import Run
+    from ..runs.writing import Writer
 
 __all__ = ["sweep"]
 
-
-def _values(read: Callable[[str], Any]) -> Callable[..., tuple[Any, ...]]:
-    def parse(_context: click.Context, _parameter: click.Parameter, text: str) -> tuple[Any, ...]:
-        try:
-            found = tuple(read(part.strip()) for part in text.split(","))
-        except ValueError:
-            raise click.BadParameter(f"{text!r} is not a value, or several with commas between them.") from None
-        if len(set(found)) < len(found):
-            raise click.BadParameter(f"{text!r} names a value twice.")
-        return found
-
-    return parse
+LOOKS = ("gap", "visible", "canvas", "object_size")
 
 
-@click.command(short_help="Measure along gaps, visible shares, canvases, object sizes, layers.")
-@click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option("--models", "zoo", type=click.Path(path_type=Path), help="TOML file of models, as of `measure`.")
-@optional_data_options
-@click.option(
-    "--probes", default="500", show_default=True, metavar="NUMBER|SET", help="As of `measure`; a set decides the pairs."
-)
+def _values(read: Any) -> Any:
+    return listed_values(read, "a value, or several with commas between them")
+
+
+@click.command(cls=Command, short_help="Measure along gaps, visible shares, canvases, object sizes, layers.")
+@some_models_argument
+@zoo_option
+@data_options(required=False)
+@probes_option
 @click.option("--gap", callback=_values(int), default="16", show_default=True, help="In units, like 0,16,32,64.")
 @click.option("--visible", callback=_values(float), default="1", show_default=True, help="Share of A, like 1,.8,.6,.4.")
 @click.option("--canvas", callback=_values(str), default="mean", show_default=True, help="Like mean,noise,image.")
 @click.option("--object-size", callback=_values(int), default="80", show_default=True, help="In units, like 48,64,80.")
 @pair_options
 @model_options
+@label_option
 @batch_size_option
-@click.option("--eps", default=0.01, show_default=True, help="As of `measure`.")
-@click.option("--min-cells", default=1.0, show_default=True, help="As of `measure`.")
+@eps_option
+@min_cells_option
 @seed_option
 @format_option
 @out_options("runs/sweep-DATE-TIME")
-@click.pass_context
 def sweep(
-    context: click.Context,
-    /,
-    models: tuple[str, ...],
-    zoo: Path | None,
-    form: str,
-    out: Path | None,
-    overwrite: bool,
-    **options: Any,
+    models: tuple[str, ...], zoo: Path | None, form: str, out: Path | None, overwrite: bool, **options: Any
 ) -> None:
     """Measure each MODEL along every option that has several values, one at a time.
 
@@ -73,22 +78,68 @@ def sweep(
     The folder of --out gets rows.csv (one row per probe, model and value), sweep.csv (one row per model and value),
     summary.json, probes.json, and sweep-AXIS.png/.pdf. A run that is stopped goes on with the same command and --out.
     """
-    from .choices import Choice, check_choices, read_zoo
-    from .session import default_out
-    from .study_session import join
-    from .sweeping import sweep_run
+    from ..runs.measuring import RunPlace
+    from ..runs.probe_sets import open_probes
+    from ..runs.session import entered, joined_processes
+    from ..runs.sweeping import sweep_models
+    from ..study.sweeping import drawing_spec
 
-    processes = join()
     layers = tuple(part.strip() for part in options["layer"].split(","))
-    axes = {name: options[name] for name in ("gap", "visible", "canvas", "object_size")} | {"layer": layers}
-    common = {key: options[key] for key in BACKBONE_OPTIONS} | {"layer": layers[0] if len(layers) == 1 else "last"}
-    choices = [Choice(name, common) for name in models] + (read_zoo(zoo, common) if zoo else [])
-    if not choices:
-        raise click.UsageError("name a MODEL, or a file of them with --models.")
-    if all(len(values) == 1 for values in axes.values()):
+    axes: dict[Any, Any] = {name: options[name] for name in LOOKS} | {"layer": layers}
+    swept = [axis for axis, values in axes.items() if len(values) > 1]
+    if not swept:
         raise click.UsageError(
             "give several values with commas to --gap, --visible, --canvas, --object-size or --layer."
         )
-    check_choices(choices, lenient=zoo is not None)
-    folder = processes.only_first(lambda: out or default_out("sweep"))
-    sweep_run(processes, context, folder, choices, axes, options, form=form, overwrite=overwrite)
+    with joined_processes() as processes:
+        folder = processes.only_first(lambda: out or default_out("sweep"))
+        processes.only_first(lambda: claim(folder, overwrite=True))
+        choices = model_choices(models, options | {"layer": layers[0] if len(layers) == 1 else "last"}, zoo)
+        base = _base(axes, options)
+        # What is swept is not decided by a set; what is not, is.
+        asked = probes_choice(options, drawing_spec(base, axes), free=swept)
+        with entered(processes, open_probes(asked)) as probes:
+            look = base if asked.probes.isdecimal() else replace(probes.spec)
+            place, settings = RunPlace(folder, overwrite, _files), measure_settings(options)
+            run = sweep_models(
+                choices, probes, axes, settings, base=look, place=place, processes=processes, progress=True
+            )
+        if processes.first:
+            _end(run, form)
+
+
+def _base(axes: Mapping[Any, Any], options: dict[str, Any]) -> ProbeSpec:
+    """Return the look that stays: what `measure` shows by default, where it is among the values."""
+    from ..probes.spec import ProbeSpec
+
+    usual = asdict(ProbeSpec())
+    held = {key: usual[key] if usual[key] in axes[key] else axes[key][0] for key in LOOKS}
+    return ProbeSpec(**held, pairing=options["pairing"], control=options["control"])
+
+
+def _files(run: Run) -> Mapping[str, Writer]:
+    from ..figures.plots import figure_files
+    from ..figures.sweep_plots import sweep_figure, sweep_numbers
+    from ..runs.sweeping import points_of
+
+    points = points_of(run)
+    axes = dict.fromkeys(point.axis for point in points)
+    figures = {f"sweep-{axis}": sweep_figure([point for point in points if point.axis == axis]) for axis in axes}
+    return {"sweep.csv": lambda path: sweep_numbers(points).to_csv(path, index=False), **figure_files(figures)}
+
+
+def _end(run: Run, form: str) -> None:
+    from ..figures.sweep_plots import sweep_notes, sweep_render
+
+    if not run.fresh:
+        click.echo(f"{run.folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)")
+        return
+    axes = dict.fromkeys(place[0] for place in run.places if place is not None)
+    pictures = ", ".join(f"sweep-{axis}.png/.pdf" for axis in axes)
+    click.echo(f"Wrote rows.csv, sweep.csv, summary.json, probes.json, {pictures} to {run.folder}", err=True)
+    click.echo(sweep_render(run, form))
+    for note in sweep_notes(run):
+        click.echo(note, err=True)
+    if run.failures:
+        click.echo(f"{len(run.failures)} failed: {'; '.join(run.failures)}", err=True)
+        raise SystemExit(2)

@@ -2,41 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from .watching import WATCHED, draw_run, watch_options, watching
+from .asked import watch_settings
+from .command import Command, given_names
+from .options import corpus_options, train_device_option, watch_options
+from .words import PATH
 
-if TYPE_CHECKING:
-    from ..data.corpus import Corpus
-    from ..data.proposals import Proposals
-    from ..training.recipe import Recipe
-
-__all__ = ["train"]
+__all__ = ["draw_coupling", "draw_loss", "train"]
 
 
-@click.command(short_help="Train a method, plain or decoupled, on images without labels.")
+@click.command(cls=Command, short_help="Train a method, plain or decoupled, on images without labels.")
 @click.argument("method", required=False)
 @click.option("--data", help="A folder of images, an instances JSON, tar files, or scenes:COUNT (built in).")
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of the photos, where --data is a JSON.")
 @click.option("--recipe", help="One that comes with couplingkit (--list), or a .toml file.")
-@click.option("--out", type=click.Path(path_type=Path), help="The run folder; a new one.")
-@click.option("--steps", type=click.IntRange(1), help="Length of the run. [default: the recipe's]")
+@corpus_options
+@click.option("--out", type=PATH, help="The run folder; a new one, or that of this very run.")
 @click.option("--checkpoint-every", type=click.IntRange(1), help="Steps between checkpoints. [default: the recipe's]")
-@click.option(
-    "--set", "changes", multiple=True, metavar="TABLE.KEY=VALUE", help="Change a value, like optimizer.lr=3e-4."
-)
-@click.option("--seed", type=click.IntRange(0), help="Of weights, order, crops and cuts. [default: the recipe's]")
-@click.option("--proposals", type=click.Path(path_type=Path), help="Of `couplingkit proposals`, for soco.")
+@click.option("--seed", type=click.IntRange(0, 2**63), help="Of weights, order, crops, masks. [default: the recipe's]")
+@click.option("--proposals", type=PATH, help="Of `couplingkit proposals`, for soco.")
 @watch_options
-@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with a run that was stopped.")
+@click.option("--probes", type=click.IntRange(10, 10**6), help="How many, with --probe-every. [default: 100]")
+@click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too (an extra to be installed).")
+@click.option("--resume", type=PATH, metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--list", "listing", is_flag=True, help="List methods and recipes.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it computes."
-)
+@train_device_option
 def train(method: str | None, listing: bool, resume: Path | None, device: str, **options: Any) -> None:
     """Train METHOD: ibot, densecl, soco, maskalign, moco, or ibot-d, densecl-d, ... with Region Collaborative Cutout
     and the de-coupling branch.
@@ -55,9 +49,10 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
 
     The folder of --out gets recipe.toml (everything resolved), run.json, metrics.jsonl, loss.png and checkpoints, with
     --probe-every also coupling.csv and coupling.png; a run that is stopped, by Ctrl-C or the plug, goes on exactly
-    where its last checkpoint was.
+    where its last checkpoint was, also when its own command is given again.
     """
     from ..errors import ArgumentError
+    from ..runs.training import new_training, resumed_training, run_training
     from ..training.recipe import method_names, recipe_names
 
     if listing:
@@ -65,103 +60,63 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
         click.echo("recipes: " + ", ".join(recipe_names()))
         return
     if resume is not None:
-        _refuse_changes(options)
-        recipe, corpus, kept = _opened(resume, method)
-        # The probes stay what they were, or the looks could not be compared.
-        asked = {name: options[name] for name in ("probe_every", "tensorboard") if options[name]}
-        out, options = resume, {**options, **kept["watched"], **asked, **kept["corpus"]}
+        _refuse_changes()
+        given = {name: options[name] for name in ("probe_every", "tensorboard") if options[name]}
+        request = resumed_training(resume, method, given)
     elif method is None or None in (options["data"], options["recipe"], options["out"]):
         raise ArgumentError("a new run needs METHOD, --data, --recipe and --out; --resume RUN goes on with an old one.")
     else:
-        out = options["out"]
-        recipe, corpus = _new(method, out, options)
-    # The engine takes a second to import.
-    from ..training.checkpoint import last_step
-    from ..training.loop import train as run
-
-    about = {key: _plain(options[key]) for key in ("data", "images", "proposals", *WATCHED)}
-    boxes = boxes_for(recipe, corpus, options["proposals"])
+        request = new_training(_request(method, options))
     try:
-        with watching(out, last_step(out), options, device) as watch:
-            last = run(
-                recipe,
-                corpus,
-                out,
-                device=device,
-                resume=bool(resume),
-                about=about,
-                progress=True,
-                proposals=boxes,
-                watch=watch,
-            )
+        last = run_training(request, device=device, draw=draw_coupling, progress=True)
     finally:
-        draw_run(out)
-    click.echo(f"Wrote {last}; `couplingkit measure {out}` measures it.", err=True)
+        draw_loss(request.out)
+    click.echo(f"Wrote {last}; `couplingkit measure {request.out}` measures it.", err=True)
 
 
-def _new(method: str, out: Path, options: dict[str, Any]) -> tuple[Recipe, Corpus]:
-    from ..data.corpus import open_corpus
-    from ..files import check_free
+def _request(method: str, options: dict[str, Any]) -> Any:
+    from ..runs.training import TrainRequest
     from ..training.recipe import read_recipe
 
-    check_free(out, overwrite=False)
-    short = {"steps": options["steps"], "checkpoint_every": options["checkpoint_every"], "seed": options["seed"]}
+    short = {key: options[key] for key in ("steps", "checkpoint_every", "seed")}
     changes = [f"run.{key}={value}" for key, value in short.items() if value is not None]
     recipe = read_recipe(method, options["recipe"], [*options["changes"], *changes])
-    return recipe, open_corpus(options["data"], images=options["images"], seed=recipe.run.seed)
+    files = {key: options[key] and str(options[key]) for key in ("images", "proposals")}
+    watch = watch_settings(options, options["probes"] or 100)
+    return TrainRequest(recipe, options["out"], options["data"], files["images"], files["proposals"], watch)
 
 
-def boxes_for(recipe: Recipe, corpus: Corpus, given: Path | str | None) -> Proposals | None:
-    """Return the proposals of a run that wants some; say where its boxes come from otherwise."""
-    from ..data.proposals import read_proposals
-    from ..errors import ArgumentError
-
-    wanted = recipe.augmentation.boxes > 0
-    if given is not None and not wanted:
-        raise ArgumentError(f"--proposals is for soco; {recipe.name} has no boxes.")
-    if given is not None and recipe.decoupled:
-        raise ArgumentError(f"--proposals is for soco; the boxes of {recipe.name} are RCC's.")
-    if given is not None:
-        return read_proposals(Path(given), corpus)
-    if wanted and not recipe.decoupled:
-        click.echo("No --proposals: objects are RCC's boxes over the whole image, not selective search's.", err=True)
-    return None
-
-
-def _refuse_changes(options: dict[str, Any]) -> None:
+def _refuse_changes() -> None:
     """Raise `ArgumentError` if a run that is resumed is to become another one."""
     from ..errors import ArgumentError
 
-    names = ("data", "images", "recipe", "out", "steps", "checkpoint_every", "changes", "seed", "proposals")
-    given = [
-        "--set" if name == "changes" else f"--{name.replace('_', '-')}"
-        for name in names
-        if options[name] not in (None, ())
-    ]
+    allowed = ("probe_every", "tensorboard", "resume", "device", "method")
+    options = click.get_current_context().command.params
+    given = [max(one.opts, key=len) for one in options if one.name in given_names() and one.name not in allowed]
     if given:
         raise ArgumentError(f"--resume goes on with the run as it was begun; leave {', '.join(given)} away.")
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Path) else value
+def draw_loss(out: Path) -> None:
+    """Draw loss.png of what the log holds, also of a run that was stopped."""
+    from ..figures.plots import save_figure
+    from ..figures.training_plots import loss_figure
+    from ..files import new_file
+    from ..typed_files import read_json_lines
+
+    lines = read_json_lines(out / "metrics.jsonl", dict[str, float])
+    # torchrun starts several of these; the first one draws.
+    if lines and os.environ.get("RANK", "0") == "0":
+        with new_file(out / "loss.png", mark=None) as draft:
+            save_figure(loss_figure(lines), draft)
 
 
-def _opened(run: Path, method: str | None) -> tuple[Recipe, Corpus, dict[str, dict[str, Any]]]:
-    """Return the recipe and the images of a run folder, and what its command said of them and of looking at it."""
-    from ..data.corpus import open_corpus
-    from ..errors import ArgumentError
-    from ..training.recipe import read_recipe
+def draw_coupling(out: Path) -> None:
+    """Draw coupling.png of the looks at a run so far."""
+    from ..figures.plots import save_figure
+    from ..figures.training_plots import coupling_curves
+    from ..files import new_file
+    from ..runs.learning import read_curve
 
-    try:
-        about = json.loads((run / "run.json").read_text())
-        name, data, images = about["method"], about["data"], about["images"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ArgumentError(f"resume {run} is no run folder of couplingkit: it has no whole run.json.") from error
-    if method not in (None, name):
-        raise ArgumentError(f"resume {run} is a run of {name}, not of {method}.")
-    recipe = read_recipe(name, str(run / "recipe.toml"))
-    kept = {
-        "corpus": {"data": data, "images": images, "proposals": about.get("proposals")},
-        "watched": {key: about[key] for key in WATCHED if key in about},
-    }
-    return recipe, open_corpus(data, images=images, seed=recipe.run.seed), kept
+    with new_file(out / "coupling.png", mark=None) as draft:
+        save_figure(coupling_curves({out.name: [read_curve(out)]}), draft)

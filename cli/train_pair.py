@@ -3,43 +3,41 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import together
-from .watching import WATCHED, draw_run, probe_files, watching
+from .asked import watch_settings
+from .command import Command
+from .options import corpus_options, train_device_option, watch_options
+from .train import draw_coupling, draw_loss
+from .words import PATH
 
 if TYPE_CHECKING:
+    from ..probes.probeset import ProbeSet
+    from ..runs.pairs import PairRun
     from ..training.recipe import Recipe
 
 __all__ = ["train_pair"]
 
-recipe_options = together(
-    click.option("--data", default="scenes:4000", show_default=True, help="As of `train`."),
-    click.option("--images", type=click.Path(path_type=Path), help="Folder of the photos, where --data is a JSON."),
-    click.option("--recipe", help="As of `train`. [default: METHOD-tiny]"),
-    click.option("--steps", type=click.IntRange(1), help="Length of each run. [default: the recipe's]"),
-    click.option("--set", "changes", multiple=True, metavar="TABLE.KEY=VALUE", help="Change a value of the recipe."),
-)
+SHOWN_PROBE = 3
 
 
-@click.command(short_help="Train a method and its decoupled version, and compare them.")
+@click.command(cls=Command, short_help="Train a method and its decoupled version, and compare them.")
 @click.argument("method")
-@recipe_options
+@click.option("--data", default="scenes:4000", show_default=True, help="As of `train`.")
+@click.option("--recipe", help="As of `train`. [default: METHOD-tiny]")
+@corpus_options
 @click.option("--seeds", type=click.IntRange(1, 100), default=3, show_default=True, help="Runs of each of the two.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first run's.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the runs and the comparison.")
-@click.option("--probe-every", type=click.IntRange(1), help="Steps between looks at the coupling rate. [none]")
-@click.option("--probes", type=click.IntRange(20), default=500, show_default=True, help="That are compared on.")
-@click.option("--probe-annotations", type=click.Path(path_type=Path), help="Instances JSON. [default: scenes]")
-@click.option("--probe-images", type=click.Path(path_type=Path), help="Folder of its photos.")
+@click.option("--seed", type=click.IntRange(0, 2**62), default=0, show_default=True, help="The first run's.")
+@click.option("--out", type=PATH, required=True, help="Folder of the runs and the comparison.")
+@watch_options
+@click.option("--probes", type=click.IntRange(20, 10**6), default=500, show_default=True, help="That are compared on.")
 @click.option("--objects", type=click.IntRange(20), default=1000, show_default=True, help="That are classified.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where it computes."
-)
+@train_device_option
 def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **options: Any) -> None:
     """Train METHOD and METHOD-d with the same crops from the same seeds, and compare them on the same probes.
 
@@ -52,86 +50,67 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
     Example:
       couplingkit train-pair ibot --recipe ibot-tiny --seeds 3 --probe-every 250 --out runs/ibot-pair
     """
+    from ..data.coco import read_instances
     from ..errors import ArgumentError
-    from .pair_outputs import write_comparison
+    from ..figures.pair_plots import pair_text
+    from ..probes.probeset import ProbeSet
+    from ..runs.learning import probe_files
+    from ..runs.pairs import HeldOut, compare_pair, write_pair
+    from ..runs.training import is_done, new_training, pair_recipes, run_training
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ArgumentError("train-pair is one process; start `couplingkit train` by torchrun, and compare its runs.")
-    recipes = _recipes(method, range(seed, seed + seeds), options)
-    _check_runs(out, recipes, options)
+    changes = [*options["changes"], *([f"run.steps={options['steps']}"] if options["steps"] else [])]
+    recipes = pair_recipes(method, options["recipe"], changes, range(seed, seed + seeds))
+    # All of them are held against what is there before any is made.
+    requests = [new_training(_request(recipe, out, options)) for recipe in recipes]
     with TemporaryDirectory(prefix="couplingkit-scenes-") as scratch:
-        given = (options["probe_annotations"], options["probe_images"])
-        annotations, images = probe_files(*given, Path(scratch))
-        for recipe in recipes:
-            _train(recipe, _folder(out, recipe), device, options, (annotations, images))
-        write_comparison(out, recipes, annotations, images, device, options)
+        files = probe_files(options["probe_annotations"], options["probe_images"], Path(scratch))
+        for request in requests:
+            if is_done(request):
+                continue
+            click.echo(f"{request.recipe.name}, seed {request.recipe.run.seed}: {request.out}", err=True)
+            try:
+                # Drawn once for all runs; a run that is resumed alone draws its own.
+                run_training(request, device=device, draw=draw_coupling, shown=files, progress=True)
+            finally:
+                draw_loss(request.out)
+        probes = ProbeSet.from_coco(*files, count=options["probes"], seed=0)
+        held_out = HeldOut(probes, read_instances(files[0]), files[1], options["objects"])
+        pair = compare_pair(out, recipes, held_out, device=device)
+        text = pair_text(pair.models, pair.differences)
+        write_pair(out / "comparison", pair, probes, _files(out, recipes, probes, pair, text))
+    click.echo(text)
+    click.echo(f"Wrote {out / 'comparison'}.", err=True)
 
 
-def _recipes(method: str, seeds: range, options: dict[str, Any]) -> list[Recipe]:
-    from ..errors import ArgumentError
-    from ..training.recipe import SUFFIX, has_decoupled, read_recipe
+def _request(recipe: Recipe, out: Path, options: dict[str, Any]) -> Any:
+    from ..runs.pairs import run_folder
+    from ..runs.training import TrainRequest
 
-    if method.endswith(SUFFIX):
-        raise ArgumentError(f"method {method!r} is the decoupled one already; name the plain one of the pair.")
-    if not has_decoupled(method):
-        raise ArgumentError(f"method {method!r} has no decoupled version; `couplingkit train --list` shows which have.")
-    name = options["recipe"] or f"{method}-tiny"
-    changes = list(options["changes"]) + ([f"run.steps={options['steps']}"] if options["steps"] else [])
-    return [
-        read_recipe(method + ending, name, [*changes, f"run.seed={seed}"]) for seed in seeds for ending in ("", SUFFIX)
-    ]
+    watch = watch_settings(options, min(options["probes"], 200))
+    images = options["images"] and str(options["images"])
+    return TrainRequest(recipe, run_folder(out, recipe), options["data"], images, watch=watch)
 
 
-def _folder(out: Path, recipe: Recipe) -> Path:
-    return out / recipe.name / f"seed-{recipe.run.seed}"
+def _files(out: Path, recipes: Sequence[Recipe], probes: ProbeSet, pair: PairRun, text: str) -> dict[str, Any]:
+    """Return what writes the table and the figures of the comparison."""
+    from ..features.names import BackboneOptions
+    from ..figures.affinity_plots import run_figure
+    from ..figures.pair_plots import pair_figure
+    from ..figures.plots import figure_files
+    from ..figures.training_plots import coupling_curves
+    from ..runs.affinity import map_probe
+    from ..runs.models import ModelChoice
+    from ..runs.pairs import common_curves, run_folder, run_table
 
-
-def _check_runs(out: Path, recipes: list[Recipe], options: dict[str, Any]) -> None:
-    """Raise `ArgumentError` if a run is there that another recipe made, or of other images."""
-    from ..data.corpus import open_corpus
-    from ..errors import ArgumentError
-    from ..training.checkpoint import check_corpus
-    from ..training.recipe import read_recipe
-
-    for recipe in recipes:
-        run = _folder(out, recipe)
-        written = run / "recipe.toml"
-        if not written.exists():
-            continue
-        if read_recipe(recipe.name, str(written)) != recipe:
-            raise ArgumentError(f"out {run} is a run of another recipe; choose another --out.")
-        check_corpus(run, open_corpus(options["data"], images=options["images"], seed=recipe.run.seed))
-
-
-def _train(recipe: Recipe, run: Path, device: str, options: dict[str, Any], shown: tuple[Path, Path]) -> None:
-    """Make a run, or what is missing of it; it is looked at with the objects in `shown`."""
-    from ..data.corpus import open_corpus
-    from ..study.learning import read_curve
-    from ..training.checkpoint import last_step
-    from ..training.loop import train
-
-    done = last_step(run)
-    looked = not options["probe_every"] or any(line["step"] == done for line in read_curve(run))
-    if done == recipe.run.steps and looked:
-        return
-    corpus = open_corpus(options["data"], images=options["images"], seed=recipe.run.seed)
-    watched = {**{name: options.get(name) for name in WATCHED}, "probes": min(options["probes"], 200)}
-    about = {"data": options["data"], "images": options["images"], **watched}
-    about = {key: str(value) if isinstance(value, Path) else value for key, value in about.items()}
-    click.echo(f"{recipe.name}, seed {recipe.run.seed}: {run}", err=True)
-    try:
-        # Drawn once for all runs; a run that is resumed alone draws its own.
-        here = {**watched, "probe_annotations": shown[0], "probe_images": shown[1]}
-        with watching(run, done, here, device) as watch:
-            train(
-                recipe,
-                corpus,
-                run,
-                device=device,
-                resume=done > 0,
-                about=about,
-                progress=True,
-                watch=watch,
-            )
-    finally:
-        draw_run(run)
+    cpu = BackboneOptions(device="cpu")
+    first = [ModelChoice(str(run_folder(out, recipe)), cpu, recipe.name) for recipe in recipes[:2]]
+    figures = {
+        "pair": pair_figure(run_table(pair.models)),
+        "affinity": run_figure(map_probe(first, probes, SHOWN_PROBE)),
+    }
+    curves = common_curves(out, recipes)
+    if curves is not None:
+        figures["curves"] = coupling_curves(curves)
+    return {"table.md": lambda path: path.write_text(text + "\n", encoding="utf-8"), **figure_files(figures)}

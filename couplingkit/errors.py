@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 __all__ = [
@@ -51,14 +52,26 @@ class OutputError(CouplingKitError):
     """A result cannot be written where it was asked to be."""
 
 
+# Whole numbers up to here are told apart by every program that reads them.
+MOST = 2**53
+
+
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:
-    """Raise `ArgumentError` unless `low <= value <= high` (NaN never is).
+    """Raise `ArgumentError` unless `low <= value <= high`; what is not finite never is, nor a whole number over 2**53.
 
     >>> check_range("gap", 16, 0, 224)
     """
-    if not low <= value <= high:
-        expected = f"at least {low:g}" if high == float("inf") else f"between {low:g} and {high:g}"
-        raise ArgumentError(f"{name} must be {expected}, but is {value:g}.")
+    if isinstance(value, int) and high == float("inf") and value > MOST:
+        high = MOST
+    if not (low <= value <= high and math.isfinite(value)):
+        expected = f"at least {_number(low)}" if high == float("inf") else f"between {_number(low)} and {_number(high)}"
+        raise ArgumentError(f"{name} must be {expected}, but is {_number(value)}.")
+
+
+def _number(value: float) -> str:
+    if not math.isfinite(value) or value != int(value) or abs(value) >= 1e15:
+        return f"{value:g}"
+    return f"{int(value):,}" if abs(value) >= 10_000 else str(int(value))
 
 
 def first_line(error: BaseException) -> str:

@@ -285,7 +285,6 @@ LAYOUTS = {
 }
 
 
-def own(path, made, **more):
-    ck.save_backbone(
-        path, state(made), architecture=VIT, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), branch="teacher", **more
-    )
+def own(path, made, *, overwrite=False, **more):
+    header = ck.BackboneHeader(architecture=VIT, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), branch="teacher", **more)
+    ck.save_backbone(path, state(made), header, overwrite=overwrite)

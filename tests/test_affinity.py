@@ -8,12 +8,12 @@ from PIL import Image
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, MeasurementError
+from couplingkit.evaluation.affinity import Query, affinity_maps, map_arrays, probe_maps
+from couplingkit.evaluation.photo_features import CellMap, read_photos
 from couplingkit.features.loading import load_layers
 from couplingkit.features.regions import covered_shares
 from couplingkit.metrics.affinity import affinity_at_points, affinity_map, features_at, upsample
 from couplingkit.pixels import Frame
-from couplingkit.study import Query, affinity_maps, map_arrays, probe_maps, read_photos
-from couplingkit.study.photo_features import CellMap
 
 STRIDE = 16
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from couplingkit.errors import ArgumentError
-from couplingkit.figures.affinity_plots import affinity_figure, probe_figure
+from couplingkit.evaluation.affinity import AffinityMaps, ProbeMaps, Query
+from couplingkit.evaluation.photo_features import CellMap
+from couplingkit.figures.affinity_plots import MapLook, affinity_figure, probe_figure
 from couplingkit.figures.map_layout import TALLEST_IN
 from couplingkit.figures.plots import COLUMN_IN, PAGE_IN, save_figure
 from couplingkit.pixels import Frame
-from couplingkit.study import AffinityMaps, CellMap, ProbeMaps, Query
 
 LONG = "vit_base_patch16_224_with_a_long_name@runs/a/run/of/last/week/checkpoint_of_the_last_epoch_{}.pth"
 PHOTOS = [np.full((*size, 3), 90, dtype=np.uint8) for size in ((60, 80), (240, 60), (40, 300))]
@@ -45,7 +46,7 @@ def pictures_of(figure):
 def test_nothing_overlaps_and_nothing_is_cut(count, width, colours, name):
     models = [model(name.format(place), place) for place in range(count)]
     captions = ["a very long category name, longer than its picture"] * len(QUERIES)
-    figure = affinity_figure(PHOTOS, QUERIES, models, captions=captions, width_in=width, colour_range=colours)
+    figure = affinity_figure(PHOTOS, QUERIES, models, captions=captions, look=MapLook(width, colour_range=colours))
     assert figure.get_figwidth() == width
     assert figure.get_figheight() <= TALLEST_IN + 1e-6
     texts = texts_of(figure)
@@ -68,7 +69,9 @@ def test_nothing_overlaps_and_nothing_is_cut(count, width, colours, name):
 
 
 def test_every_name_can_be_read_somewhere():
-    figure = affinity_figure(PHOTOS, QUERIES, [model(LONG.format(place)) for place in range(5)], width_in=COLUMN_IN)
+    figure = affinity_figure(
+        PHOTOS, QUERIES, [model(LONG.format(place)) for place in range(5)], look=MapLook(COLUMN_IN)
+    )
     written = re.sub(r"\s", "", "".join(text.get_text() for text in texts_of(figure)))
     for place in range(5):
         assert f"({chr(97 + place)})" in written
@@ -87,16 +90,16 @@ def test_one_range_for_all_models_unless_asked_otherwise():
     assert len(set(shared)) == 1
     assert shared[0][0] < -0.5
     assert shared[0][1] > 0.5
-    own = affinity_figure(PHOTOS, QUERIES, models, colour_range="per-panel")
+    own = affinity_figure(PHOTOS, QUERIES, models, look=MapLook(colour_range="per-panel"))
     assert len(set(limits(own))) == len(QUERIES) * 2
     written = " ".join(text.get_text().replace("\n", " ") for text in texts_of(own))
     assert "each panel its own range" in written
     low, high = limits(own)[0]
     assert f"{low:.2f} to {high:.2f}" in written
-    assert set(limits(affinity_figure(PHOTOS, QUERIES, models, colour_range=(0, 1)))) == {(0, 1)}
+    assert set(limits(affinity_figure(PHOTOS, QUERIES, models, look=MapLook(colour_range=(0, 1))))) == {(0, 1)}
     for wrong in ((1, 0), "mine"):
         with pytest.raises(ArgumentError, match="range must"):
-            affinity_figure(PHOTOS, QUERIES, models, colour_range=wrong)
+            affinity_figure(PHOTOS, QUERIES, models, look=MapLook(colour_range=wrong))
     with pytest.raises(ArgumentError, match="not be empty"):
         affinity_figure(PHOTOS, [], models)
 
@@ -173,7 +176,7 @@ def test_a_map_that_is_undefined_everywhere_changes_no_range():
     assert (
         limits(affinity_figure(PHOTOS, QUERIES, [one]))[0] == limits(affinity_figure(PHOTOS, QUERIES, [one, empty]))[0]
     )
-    own = affinity_figure(PHOTOS, QUERIES, [one, empty], colour_range="per-panel")
+    own = affinity_figure(PHOTOS, QUERIES, [one, empty], look=MapLook(colour_range="per-panel"))
     assert "undefined" in [text.get_text() for text in texts_of(own)]
     frame = one.maps[0].frame
     small = CellMap(np.linspace(-0.01, 0.01, 49).reshape(7, 7), frame, 16)
@@ -186,6 +189,6 @@ def test_a_map_that_is_undefined_everywhere_changes_no_range():
 
 def test_more_columns_than_can_be_seen_are_refused():
     with pytest.raises(ArgumentError, match="at most 9 columns"):
-        affinity_figure(PHOTOS, QUERIES, [model(f"vit_{place}") for place in range(12)], width_in=COLUMN_IN)
+        affinity_figure(PHOTOS, QUERIES, [model(f"vit_{place}") for place in range(12)], look=MapLook(COLUMN_IN))
     with pytest.raises(ArgumentError, match="range must go up"):
-        affinity_figure(PHOTOS, QUERIES, [model("a")], colour_range=(0, float("inf")))
+        affinity_figure(PHOTOS, QUERIES, [model("a")], look=MapLook(colour_range=(0, float("inf"))))

@@ -1,124 +1,222 @@
-"""Who may import whom: this table is the definition of the architecture. And: what is shipped is what is there."""
+"""The house is what docs/house.md says: who may import whom, no circles; and what is shipped is what is there."""
 
 import ast
+import re
 import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
+from couplingkit.cli.main import main
 
 ROOT = Path(__file__).parent.parent
-CORE = {"errors", "streams", "pixels", "files"}
-# layer -> (layers it may import, third-party packages it may import besides torch and numpy)
-LAYERS = {
-    "core": (set(), set()),
-    "data": ({"core"}, {"pycocotools", "PIL", "tqdm", "cv2", "msgspec", "platformdirs"}),
-    "probes": ({"core", "data"}, {"tqdm"}),
-    "features": ({"core"}, {"timm", "torchvision", "safetensors", "huggingface_hub", "transformers"}),
-    "metrics": ({"core"}, {"scipy"}),
-    # filelock: two runs in one place.
-    "study": ({"core", "data", "probes", "features", "metrics"}, {"pandas", "tqdm", "filelock"}),
-    # jinja2 (and its markupsafe) writes the explorer's page.
-    "figures": ({"core", "metrics", "study"}, {"matplotlib", "pandas", "jinja2", "markupsafe"}),
-    # study: photos and probes are shown to a network in one place, which is there.
-    "evaluation": ({"core", "data", "probes", "features", "metrics", "study"}, {"pandas", "tqdm"}),
-    # timm: its optimizers.
-    "training": ({"core", "data", "features"}, {"tqdm", "torchvision", "accelerate", "timm"}),
-    "init": ({"core", "data", "probes", "features", "metrics", "study", "figures", "evaluation", "training"}, set()),
-    "cli": (
-        {"core", "data", "probes", "features", "metrics", "study", "figures", "evaluation", "training", "init"},
-        {"click", "pandas"},
-    ),
-    "main": ({"cli"}, set()),
+MOST_PARAMETERS = 8
+LONGEST_COMMAND_FILE = 150
+
+
+def table(heading):
+    """Rows of the table of docs/house.md whose header is `heading`, as lists of cells."""
+    lines = (ROOT / "docs" / "house.md").read_text(encoding="utf-8").splitlines()
+    start = lines.index(heading) + 2
+    rows = []
+    for line in lines[start:]:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def words(cell):
+    return {word.strip() for word in cell.split(",") if word.strip()}
+
+
+ROOMS = {
+    name: (words(others), words(packages) | {"torch", "numpy"})
+    for name, others, packages in table("| room | may import | other packages |")
 }
-# Third-party packages with one home inside their layer.
-HOMES = {
-    # One module per library that networks come from.
-    "timm": {
-        "couplingkit/features/sources/timm_networks.py",
-        "couplingkit/features/sources/timm_shapes.py",
-        "couplingkit/features/sources/timm_training.py",
-        "couplingkit/features/sources/timm_convnets.py",
-        "couplingkit/training/optimizers.py",
-    },
-    "huggingface_hub": {"couplingkit/features/sources/downloads.py"},
-    "torchvision": {
-        "couplingkit/features/sources/torchvision_networks.py",
-        "couplingkit/training/views.py",
-        "couplingkit/training/region_features.py",
-    },
-    # Selective search, and nothing else; an optional extra.
-    "cv2": {"couplingkit/data/proposals.py"},
-    "accelerate": {"couplingkit/training/engine.py", "couplingkit/training/step.py"},
-    "transformers": {"couplingkit/features/sources/transformers_networks.py"},
-    "safetensors": {"couplingkit/features/checkpoints.py", "couplingkit/features/own_format.py"},
-    # segmentation.py is the part of coco.py that knows RLE; scenes.py encodes through it.
-    "pycocotools": {"couplingkit/data/segmentation.py"},
-    # A JSON of 600 MB in a quarter of the time, without its polygons becoming numbers.
-    "msgspec": {"couplingkit/data/instances.py"},
-    "platformdirs": {"couplingkit/data/instances_cache.py"},
+HOMES = {package: words(files) for package, files in table("| package | is imported only by |")}
+SOURCES = {
+    str(path.relative_to(ROOT)).removeprefix("couplingkit/"): path.read_text(encoding="utf-8")
+    for pattern in ("couplingkit/**/*.py", "couplingkit/__init__.pyi", "cli/*.py")
+    for path in sorted(ROOT.glob(pattern))
 }
-# (file, layer or package): Measurement.plot() is part of the Python interface; imported inside the method, and the type
-# it returns for checkers only.
-EXCEPTIONS = {("couplingkit/study/record.py", "figures"), ("couplingkit/study/record.py", "matplotlib")}
-FILES = sorted([*(ROOT / "couplingkit").rglob("*.py"), *(ROOT / "cli").glob("*.py")])
 
 
-def layer_of(parts):
-    """Layer of a dotted path below couplingkit, as a tuple of names."""
-    if not parts:
-        return "init"
-    if parts[0] in CORE:
-        return "core"
-    if parts[0] in ("__main__",):
-        return "main"
-    return parts[0] if parts[0] in LAYERS else "init"
-
-
-def module_parts(path):
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    parts = parts[1:] if parts[0] == "couplingkit" else parts
+def module_of(file):
+    """Dotted name below couplingkit of a file, as a tuple: `study/rows.py` -> (study, rows); () is the package."""
+    parts = tuple(re.sub(r"\.pyi?$", "", file).split("/"))
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 
-def imports_of(path):
-    """Yield (is internal, dotted parts) of every import in a file, wherever it stands."""
-    package = module_parts(path) if path.name == "__init__.py" else module_parts(path)[:-1]
-    for node in ast.walk(ast.parse(path.read_text())):
+def room_of(module):
+    if not module:
+        return "init"
+    if module == ("__main__",):
+        return "main"
+    return module[0] if module[0] in ROOMS or len(module) > 1 else "core"
+
+
+def imports_of(file, text, modules):
+    """Every import of a file, wherever it stands: (module below couplingkit, None) or (None, package)."""
+    own = module_of(file)
+    package = own if file.endswith(("__init__.py", "__init__.pyi")) else own[:-1]
+    found = []
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name.split(".")[0] == "couplingkit", tuple(alias.name.split("."))
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            base = package[: len(package) - (node.level - 1)]
-            yield (
-                True,
-                ("couplingkit", *base, *(node.module or "").split(".")) if node.module else ("couplingkit", *base),
-            )
+            found += [(tuple(alias.name.split(".")), None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            yield node.module.split(".")[0] == "couplingkit", tuple(node.module.split("."))
+            base = ("couplingkit", *package[: len(package) - node.level + 1]) if node.level else ()
+            base += tuple(node.module.split(".")) if node.module else ()
+            found += [(base, alias.name) for alias in node.names]
+    for path, name in found:
+        if path[0] != "couplingkit":
+            yield None, path[0]
+            continue
+        module = path[1:]
+        yield ((*module, name) if name and (*module, name) in modules else module), None
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_follow_the_table(path):
-    own = layer_of(module_parts(path))
-    layers, packages = LAYERS[own]
-    name = str(path.relative_to(ROOT))
-    for internal, parts in imports_of(path):
-        if internal:
-            other = layer_of(parts[1:])
-            allowed = other == own or other in layers or (name, other) in EXCEPTIONS
-            assert allowed, f"{name} ({own}) imports {'.'.join(parts)} ({other})"
-        elif parts[0] not in sys.stdlib_module_names:
-            allowed = parts[0] in packages | {"torch", "numpy"} or (name, parts[0]) in EXCEPTIONS
-            assert allowed, f"{name} ({own}) imports {parts[0]}"
-            assert name in HOMES.get(parts[0], {name}), f"{parts[0]} belongs in {HOMES[parts[0]]}, not {name}"
+def forbidden_imports(sources):
+    """Sentences on what the tables do not allow."""
+    modules = {module_of(file) for file in sources}
+    complaints = []
+    for file, text in sources.items():
+        own = room_of(module_of(file))
+        rooms, packages = ROOMS[own]
+        for module, package in imports_of(file, text, modules):
+            if module is not None:
+                other = room_of(module)
+                if module not in modules:
+                    complaints.append(f"{file} imports {'.'.join(module)}, which is not there")
+                if other != own and other not in rooms:
+                    complaints.append(f"{file} ({own}) imports {'.'.join(module) or 'couplingkit'} ({other})")
+            elif package not in sys.stdlib_module_names:
+                if package not in packages:
+                    complaints.append(f"{file} ({own}) imports {package}")
+                elif file not in HOMES.get(package, {file}):
+                    complaints.append(f"{file} imports {package}, whose home is {HOMES[package]}")
+    return sorted(set(complaints))
 
 
-def test_the_table_would_notice(tmp_path):
-    """A features module that imports probes is found, so that the test above can fail."""
-    found = [parts for internal, parts in imports_of(ROOT / "couplingkit" / "study" / "measuring.py") if internal]
-    assert ("couplingkit", "probes", "probeset") in found
-    assert layer_of(("probes", "probeset")) not in LAYERS["features"][0]
+def circles(sources):
+    """Modules that reach themselves through imports."""
+    modules = {module_of(file) for file in sources}
+    graph = {
+        module_of(file): {module for module, _ in imports_of(file, text, modules) if module is not None}
+        - {module_of(file)}
+        for file, text in sources.items()
+    }
+
+    def reached(start):
+        seen, todo = set(), list(graph[start])
+        while todo:
+            module = todo.pop()
+            if module not in seen:
+                seen.add(module)
+                todo += graph.get(module, ())
+        return seen
+
+    return sorted(module for module in graph if module in reached(module))
+
+
+def option_names(group=main):
+    """Every --option of every command."""
+    names = {name for param in group.params if isinstance(param, click.Option) for name in param.opts}
+    for command in getattr(group, "commands", {}).values():
+        names |= option_names(command)
+    return {name for name in names if name.startswith("--")}
+
+
+def named_options(sources, options):
+    """Where a library module's text names an option of a command."""
+    found = []
+    for file, text in sources.items():
+        if file.startswith("cli/"):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found += [
+                    f"{file}:{node.lineno} {name}"
+                    for name in re.findall(r"--[a-z][\w-]*", node.value)
+                    if name in options
+                ]
+    return found
+
+
+def crowded_functions(sources):
+    found = []
+    for file, text in sources.items():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                arguments = node.args
+                count = len(arguments.posonlyargs) + len(arguments.args) + len(arguments.kwonlyargs)
+                named = [one.arg for one in [*arguments.posonlyargs, *arguments.args][:1]]
+                if count - (named in (["self"], ["cls"])) > MOST_PARAMETERS:
+                    found.append(f"{file}:{node.lineno} {node.name}")
+    return found
+
+
+def test_imports_follow_the_table():
+    assert forbidden_imports(SOURCES) == []
+
+
+def test_there_are_no_circles():
+    assert circles(SOURCES) == []
+
+
+def test_no_library_module_names_an_option():
+    assert named_options(SOURCES, option_names()) == []
+
+
+def test_no_function_has_more_than_eight_parameters():
+    assert crowded_functions(SOURCES) == []
+
+
+def test_commands_are_short():
+    long = {
+        file: text.count("\n")
+        for file, text in SOURCES.items()
+        if file.startswith("cli/") and file != "cli/options.py" and text.count("\n") >= LONGEST_COMMAND_FILE
+    }
+    assert long == {}
+
+
+def test_every_room_is_on_the_page_and_every_row_is_a_room():
+    named = {room_of(module_of(file)) for file in SOURCES}
+    assert named == set(ROOMS)
+    described = {name.strip("`") for name, _ in table("| room | what flows in → what flows out |")} - {"the core"}
+    assert described == set(ROOMS) - {"core", "init", "main"}
+    assert all(file in SOURCES for files in HOMES.values() for file in files)
+
+
+def test_the_checks_would_notice():
+    """Each check above finds what it is there for, so that it can fail."""
+    bad = {
+        "features/a.py": "def f():\n    from ..probes import spec\n",
+        "metrics/b.py": "import pandas\nfrom .c import x\n",
+        "metrics/c.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from . import b\n",
+        "probes/spec.py": "import scipy\nWHY = 'give --image-size'\n",
+        "study/d.py": "from ..cli import main\nfrom .. import load\ndef f(self, a, b, c, d, e, g, h, i): ...\n",
+        "study/e.py": "def f(a, b, c, d, *, e, g, h, i, j): ...\n",
+        "data/f.py": "import pycocotools.mask\n",
+        "cli/main.py": "from .lost import word\n",
+        "probes/__init__.py": "",
+        "metrics/__init__.py": "",
+        "__init__.py": "",
+    }
+    assert forbidden_imports(bad) == [
+        "cli/main.py imports cli.lost, which is not there",
+        "data/f.py imports pycocotools, whose home is {'data/segmentation.py'}",
+        "features/a.py (features) imports probes.spec (probes)",
+        "metrics/b.py (metrics) imports pandas",
+        "probes/spec.py (probes) imports scipy",
+        "study/d.py (study) imports cli.main (cli)",
+        "study/d.py (study) imports couplingkit (init)",
+    ]
+    assert circles(bad) == [("metrics", "b"), ("metrics", "c")]
+    assert named_options(bad, option_names()) == ["probes/spec.py:2 --image-size"]
+    assert crowded_functions(bad) == ["study/e.py:1 f"]
 
 
 def test_packages_of_pyproject_are_those_of_the_tree():
@@ -143,6 +241,7 @@ def test_version_is_said_once_more_only_in_pyproject():
 def test_public_names_exist():
     import couplingkit
 
+    assert len(couplingkit.__all__) > 50
     assert all(getattr(couplingkit, name) is not None for name in couplingkit.__all__)
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = couplingkit.no_such_name

@@ -178,7 +178,7 @@ def spoil(state, how):
 def test_weights_that_do_not_fit_are_listed(tmp_path, how):
     file = tmp_path / "weights.pth"
     torch.save(spoil(timm.create_model("test_vit").state_dict(), how), file)
-    said = "--key backbone" if how == "prefixed" else r"do not fit.*blocks\.0\.attn\.qkv"
+    said = "`key=backbone`" if how == "prefixed" else r"do not fit.*blocks\.0\.attn\.qkv"
     with pytest.raises(BackboneError, match=said):
         ck.load_backbone(f"test_vit@{file}")
 
@@ -208,7 +208,7 @@ def test_files_that_are_not_there(tmp_path):
         parse_model_name(f"{tmp_path}/no.pth")
     with pytest.raises(BackboneError, match="is a folder"):
         ck.load_backbone(f"test_vit@{tmp_path}")
-    with pytest.raises(BackboneError, match=r"without a readable config\.json"):
+    with pytest.raises(BackboneError, match=r"without a config\.json"):
         ck.load_backbone(str(tmp_path))
 
 

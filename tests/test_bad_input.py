@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
+from command import run
 from PIL import Image
-from test_cli import run
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def double(kind):
         (lambda content: first_used(content).update(category_id=999), "no such category"),
         (lambda content: first_used(content).pop("id"), "required field `id`"),
         (lambda content: content["images"][0].pop("width"), "required field `width`"),
-        (lambda content: content["images"][0].update(width=0), "positive integer width"),
+        (lambda content: content["images"][0].update(width=0), "images[0].width"),
         (double("annotations"), "twice"),
         (double("images"), "twice"),
         (double("categories"), "twice"),
@@ -174,7 +174,7 @@ def test_unknown_models(tmp_path, scenes, model, word):
 @pytest.mark.parametrize(
     ("words", "word"),
     [
-        (["--probes", "0"], "probes must be at least 1"),
+        (["--probes", "0"], "probes must be between 1 and 1,000,000"),
         (["--probes", "many"], "no number, no file and no set"),
         (["--object-size", "120"], "canvas is too small"),
         (["--gap", "70"], "canvas is too small"),

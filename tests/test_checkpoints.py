@@ -16,7 +16,7 @@ import couplingkit as ck
 from couplingkit.errors import BackboneError, NormalisationError, OutputError
 from couplingkit.features.architectures import recognise
 from couplingkit.features.checkpoints import open_checkpoint
-from couplingkit.features.found_weights import find_weights
+from couplingkit.features.state_dict_matching import match_weights
 
 # Layouts that do not tell who saved them, or whose norm was never trained, come with a note.
 CAUTIOUS = {
@@ -79,7 +79,7 @@ def test_another_branch_is_another_network(tmp_path, layout):
     assert torch.allclose(two(images), features_of(other, images), atol=1e-4, rtol=1e-4)
     assert (one(images) - two(images)).abs().max() > 0.1
     assert two.provenance()["branch"] == second
-    with pytest.raises(BackboneError, match=f"no branch 'left'.*--branch {first}"):
+    with pytest.raises(BackboneError, match=f"no branch 'left'.*`branch={first}`"):
         ck.load_backbone(str(file), branch="left")
 
 
@@ -141,7 +141,7 @@ def test_layouts_that_look_alike_are_told_apart(tmp_path):
     formats = {}
     for layout in LAYOUTS:
         file = LAYOUTS[layout]().write(tmp_path)
-        formats[layout] = find_weights(open_checkpoint(file)).system
+        formats[layout] = match_weights(open_checkpoint(file)).system
     assert formats["moco"] == formats["moco_old"] == formats["resim_c4"] == "MoCo"
     assert formats["resim"] == "ReSim"
     assert formats["ibot"] == formats["ibot_swin"] == "iBOT"
@@ -156,7 +156,7 @@ def test_layouts_that_look_alike_are_told_apart(tmp_path):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_detectron2_pickles_of_any_protocol(tmp_path, protocol):
     file = LAYOUTS["detectron2"](protocol).write(tmp_path)
-    assert find_weights(open_checkpoint(file)).system == "detectron2"
+    assert match_weights(open_checkpoint(file)).system == "detectron2"
 
 
 def test_the_format_decides_the_normalisation_and_says_so(tmp_path):
@@ -167,7 +167,7 @@ def test_the_format_decides_the_normalisation_and_says_so(tmp_path):
     assert (named.mean, named.std) == IMAGENET
     (note,) = named.provenance()["notes"]
     assert "mean (0.485, 0.456, 0.406)" in note
-    assert "--mean" in note
+    assert "`mean`" in note
     assert named.provenance()["heads"] == 3
     chosen = ck.load_backbone(f"{VIT}@{file}", mean=(0.5,) * 3, std=(0.5,) * 3, **PLAIN)
     assert chosen.mean == (0.5, 0.5, 0.5)
@@ -178,7 +178,7 @@ def test_the_format_decides_the_normalisation_and_says_so(tmp_path):
 def test_a_classifier_of_unknown_normalisation_is_refused(tmp_path):
     file = tmp_path / "supervised.pth"
     torch.save(timm.create_model(VIT, num_classes=10).state_dict(), file)
-    with pytest.raises(NormalisationError, match=r"--mean and --std"):
+    with pytest.raises(NormalisationError, match="`mean` and `std`"):
         ck.load_backbone(str(file))
     assert ck.load_backbone(str(file), mean=(0.5,) * 3, std=(0.5,) * 3).mean == (0.5, 0.5, 0.5)
     assert ck.load_backbone(f"{VIT}@{file}").mean == (0.5, 0.5, 0.5)
@@ -211,9 +211,9 @@ def test_an_unknown_layout_is_read_where_key_says(tmp_path):
     source = network(VIT, 3)
     file = tmp_path / "odd.pth"
     torch.save({"nets": {"best": under("net.trunk.", state(source))}, "step": 3}, file)
-    with pytest.raises(BackboneError, match=r"--key nets\.best\.net\.trunk"):
+    with pytest.raises(BackboneError, match=r"`key=nets\.best\.net\.trunk`"):
         ck.load_backbone(str(file))
-    with pytest.raises(NormalisationError, match="--mean"):
+    with pytest.raises(NormalisationError, match="`mean`"):
         ck.load_backbone(str(file), key="nets.best.net.trunk")
     backbone = ck.load_backbone(str(file), key="nets.best.net.trunk", mean=IMAGENET[0], std=IMAGENET[1], **PLAIN)
     images = torch.rand(1, 3, 224, 224)
@@ -226,7 +226,7 @@ def test_a_teacher_that_is_missing_is_not_replaced_by_the_student(tmp_path):
     made = ibot()
     del made.content["teacher"]
     file = made.write(tmp_path)
-    with pytest.raises(BackboneError, match="--branch student"):
+    with pytest.raises(BackboneError, match="`branch=student`"):
         ck.load_backbone(str(file))
     assert ck.load_backbone(str(file), branch="student").provenance()["branch"] == "student"
 
@@ -314,7 +314,7 @@ def test_our_own_files_say_everything(tmp_path):
     expected = features_of(source, images, norm=False, normalisation=((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)))
     assert torch.allclose(backbone(images), expected, atol=1e-5)
     assert (record["format"], record["branch"], record["norm"]) == ("couplingkit, ibot-d", "teacher", "raw")
-    with pytest.raises(BackboneError, match="leave --branch"):
+    with pytest.raises(BackboneError, match="leave `branch`"):
         ck.load_backbone(str(file), branch="student")
     with pytest.raises(OutputError):
         own(file, source)
@@ -368,7 +368,7 @@ def test_a_file_with_two_copies_asks_which(tmp_path):
     one, other = state(network("resnet18", 1)), state(network("resnet18", 2))
     file = tmp_path / "ema.pth"
     torch.save({"state_dict": one, "state_dict_ema": other}, file)
-    with pytest.raises(BackboneError, match="--key state_dict_ema"):
+    with pytest.raises(BackboneError, match="`key=state_dict_ema`"):
         ck.load_backbone(str(file))
     average = ck.load_backbone(str(file), key="state_dict_ema", mean=IMAGENET[0], std=IMAGENET[1], **PLAIN)
     images = torch.rand(1, 3, 224, 224)
@@ -399,7 +399,7 @@ def test_a_pickle_is_never_executed(tmp_path, form):
         file.write_bytes(pickle.dumps(content, protocol=4 if form.endswith("4") else 2))
     else:
         torch.save(content, file, _use_new_zipfile_serialization=form == "zip")
-    with pytest.raises(BackboneError, match=r"could run any code.*--trust-checkpoint"):
+    with pytest.raises(BackboneError, match=r"could run any code.*`trust_checkpoint`"):
         ck.load_backbone(str(file))
     assert not marker.exists()
 
@@ -416,19 +416,19 @@ def lost_class(folder):
 def test_what_is_trusted_is_opened(tmp_path):
     file = tmp_path / "weights.pth"
     torch.save({"state_dict": state(network("resnet18", 1)), "extra": Other()}, file)
-    with pytest.raises(BackboneError, match="--trust-checkpoint"):
+    with pytest.raises(BackboneError, match="`trust_checkpoint`"):
         ck.load_backbone(str(file))
-    assert ck.load_backbone(str(file), trust=True).provenance()["architecture"] == "resnet18"
+    assert ck.load_backbone(str(file), trust_checkpoint=True).provenance()["architecture"] == "resnet18"
     torch.save(network("resnet18", 1), file)
-    assert ck.load_backbone(str(file), trust=True).provenance()["architecture"] == "resnet18"
+    assert ck.load_backbone(str(file), trust_checkpoint=True).provenance()["architecture"] == "resnet18"
     with pytest.raises(BackboneError, match="cannot be opened"):
-        ck.load_backbone(str(lost_class(tmp_path)), trust=True)
+        ck.load_backbone(str(lost_class(tmp_path)), trust_checkpoint=True)
     made = LAYOUTS["detectron2"]()
     made.content["extra"] = Other()
-    assert ck.load_backbone(str(made.write(tmp_path)), trust=True).provenance()["format"] == "detectron2"
+    assert ck.load_backbone(str(made.write(tmp_path)), trust_checkpoint=True).provenance()["format"] == "detectron2"
     file.write_bytes(b"\x80junk")
     with pytest.raises(BackboneError, match="cannot be opened"):
-        ck.load_backbone(str(file), trust=True)
+        ck.load_backbone(str(file), trust_checkpoint=True)
 
 
 @pytest.mark.parametrize("form", ["zip", "old", "safetensors", "pickle"])
@@ -481,6 +481,7 @@ print((peak[0] - before) / size, (anonymous() - before) / size)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_loading_keeps_one_copy_of_the_backbone(tmp_path, suffix, quick):
     """A training file of 1.2 GB with a ViT-L's teacher, student, heads and the optimizer's two moments."""
@@ -493,7 +494,8 @@ def test_loading_keeps_one_copy_of_the_backbone(tmp_path, suffix, quick):
     file = tmp_path / f"checkpoint{suffix}"
     zeros = [torch.zeros(85_000_000) for _ in range(3)]
     if suffix == ".safetensors":
-        ck.save_backbone(file, tensors, architecture="vit_base_patch16_224", mean=IMAGENET[0], std=IMAGENET[1])
+        header = ck.BackboneHeader(architecture="vit_base_patch16_224", mean=IMAGENET[0], std=IMAGENET[1])
+        ck.save_backbone(file, tensors, header)
     else:
         moments = {"state": {0: {"exp_avg": zeros[0], "exp_avg_sq": zeros[1]}}, "param_groups": []}
         teacher = {**under("backbone.", tensors), "head.last_layer.weight": zeros[2]}

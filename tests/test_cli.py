@@ -12,26 +12,17 @@ import pandas as pd
 import pytest
 import timm
 import torch
-from click.testing import CliRunner
-from couplingkit.cli.main import main
+from command import run
 from PIL import Image
 
 import couplingkit
-from couplingkit.study import ROW_COLUMNS
-
-
-def run(*words):
-    return CliRunner().invoke(main, [str(word) for word in words])
-
-
-@pytest.fixture
-def data(scenes):
-    return ["--annotations", scenes[0], "--images", scenes[1]]
+from couplingkit.study.rows import ROW_COLUMNS
 
 
 def test_measure_writes_everything_it_says(data, tmp_path):
     out = tmp_path / "run"
-    done = run("measure", "control:leak:0.2", "random:test_vit", *data, "--probes", 12, "--out", out)
+    words = ("measure", "control:leak:0.2", "random:test_vit", *data, "--probes", 12)
+    done = run(*words, "--image-size", 160, "--out", out)
     assert done.exit_code == 0, done.output
     for word in (
         "cr_mean",
@@ -109,7 +100,7 @@ def test_standard_output_is_the_table_alone_in_each_format(data, tmp_path, form)
         assert table["model"].tolist() == ["control:leak:0.2", "control:cell"]
         assert (table["cr_mean_low"] <= table["cr_mean"]).all()
     elif form == "markdown":
-        assert [line.count("|") for line in text.splitlines()] == [12] * 4
+        assert [line.count("|") for line in text.splitlines()] == [13] * 4
     elif form == "latex":
         assert text.startswith("\\begin{tabular}")
         assert "cr\\_mean" in text
@@ -127,7 +118,7 @@ def test_standard_output_is_the_table_alone_in_each_format(data, tmp_path, form)
         (["--visible", 0.6], ("probes", "spec", "visible"), 0.6),
         (["--no-control"], ("probes", "spec", "control"), False),
         (["--min-area", 9000], ("probes", "eligibility", "min_area"), 9000),
-        (["--allow-border"], ("probes", "eligibility", "border"), True),
+        (["--allow-border"], ("probes", "eligibility", "allow_border"), True),
         (["--layer", 2], ("model", "layer"), "2 of 0..5"),
         (["--norm", "raw"], ("model", "norm"), "raw"),
         (["--image-size", "192x224"], ("model", "image_size"), [192, 224]),

@@ -5,21 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
-from couplingkit.cli.main import main
+from command import run
 from PIL import Image
 
+from couplingkit.evaluation.localization import SCORE_COLUMNS
 from couplingkit.metrics.localization import SCORES
-from couplingkit.study.localizing import SCORE_COLUMNS
-
-
-def run(*words):
-    return CliRunner().invoke(main, [str(word) for word in words])
-
-
-@pytest.fixture
-def data(scenes):
-    return ["--annotations", scenes[0], "--images", scenes[1]]
 
 
 @pytest.fixture
@@ -64,19 +54,19 @@ def test_annotated_objects_are_drawn_and_scored(data, tmp_path):
     words = (*words, "--label", "random", "--label", "leaky")
     done = run("affinity", "random:test_vit", "control:leak:0.3", *words)
     assert done.exit_code == 0, done.output
-    for word in (*SCORES, "control:leak:0.3 minus random:test_vit", "25 of 25"):
+    for word in (*SCORES, "leaky minus random", "25 of 25"):
         assert word in done.stdout
     rows = pd.read_csv(out / "rows.csv")
     assert list(rows.columns) == SCORE_COLUMNS
     assert len(rows) == 50
     summary = json.loads((out / "summary.json").read_text())
     first = summary["scores"][0]
-    mine = rows[rows["model"] == "random:test_vit"]
+    mine = rows[rows["model"] == "random"]
     assert first["statistics"]["auroc_px"]["value"] == pytest.approx(mine["auroc_px"].mean())
     assert first["statistics"]["auroc_px"]["low"] < first["statistics"]["auroc_px"]["high"]
     paired = rows.pivot_table(index="annotation", columns="model", values="contrast")
     difference = summary["differences"][0]["statistics"]["contrast"]
-    assert difference["value"] == pytest.approx((paired["control:leak:0.3"] - paired["random:test_vit"]).mean())
+    assert difference["value"] == pytest.approx((paired["leaky"] - paired["random"]).mean())
     leak = rows[["other", "background", "leak"]].dropna()
     assert np.allclose(leak["other"] - leak["background"], leak["leak"])
     assert first["statistics"]["leak"]["objects"] == mine["leak"].notna().sum()

@@ -2,24 +2,24 @@
 
 import json
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from command import run
 from PIL import Image
-from test_cli import run
-from test_explorer import BROWSERS
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, DataError, MeasurementError
 from couplingkit.figures.report import report_page
-from couplingkit.metrics.bootstrap import intervals, mean_and_p
+from couplingkit.metrics.bootstrap import Statistic, interval_and_p, intervals
 from couplingkit.metrics.multiple import holm
+from couplingkit.metrics.quantities import QUANTITIES
+from couplingkit.runs.extremes import read_extremes
+from couplingkit.runs.reading import named_models, read_run
 from couplingkit.streams import Stream
-from couplingkit.study import compare_models, named_models, read_extremes, read_run
-from couplingkit.study.comparing import effects_of, groups_of
+from couplingkit.study.comparing import compare_models, groups_of
 
 LEAKS = ("0.1", "0.2", "0.4")
 
@@ -50,8 +50,8 @@ def test_p_values_are_uniform_where_nothing_differs_and_small_where_it_does():
         effect = generator.normal(size=60) * 0.7
         values = effect[images].sum(axis=1) + generator.normal(size=120)
         stream = Stream(trial).child("test")
-        nothing.append(mean_and_p(values, images, stream, resamples=400)[1])
-        something.append(mean_and_p(values + 1.5, images, stream, resamples=400)[1])
+        nothing.append(interval_and_p(Statistic(values), images, stream, resamples=400)[1])
+        something.append(interval_and_p(Statistic(values + 1.5), images, stream, resamples=400)[1])
     assert 0.01 < np.mean(np.array(nothing) < 0.05) < 0.1
     assert 0.4 < np.mean(nothing) < 0.6
     assert np.mean(np.array(something) < 0.05) > 0.95
@@ -61,11 +61,11 @@ def test_p_values_are_uniform_where_nothing_differs_and_small_where_it_does():
 def test_the_interval_is_that_of_the_summary(measured):
     column = measured["0.2"].cr
     images = measured["0.2"].source_images[:, :2]
-    estimate, p = mean_and_p(column - 1, images, Stream(0))
-    (expected,) = intervals(column[:, None] - 1, images, Stream(0))
+    estimate, p = interval_and_p(Statistic(column - 1), images, Stream(0))
+    (expected,) = intervals([Statistic(column - 1)], images, Stream(0))
     assert estimate == expected
     assert p < 0.01
-    few = mean_and_p(column[:3], images[:3], Stream(0))
+    few = interval_and_p(Statistic(column[:3]), images[:3], Stream(0))
     assert np.isnan(few[0].low)
     assert np.isnan(few[1])
 
@@ -79,10 +79,12 @@ def test_planted_differences_are_found_in_every_effect(measured):
     assert less.p_holm == pytest.approx(2 / 2001)
     for one in comparison.differences:
         if one.grouping == "all":
-            values = [effects_of(measured[name].rows)[one.effect] for name in (one.model, "0.2")]
+            (quantity,) = [entry for entry in QUANTITIES.values() if entry.difference == one.effect]
+            values = [quantity.value(measured[name].rows) for name in (one.model, "0.2")]
+            values = np.log(values) if quantity.average == "geometric" else values
             assert one.estimate.value == pytest.approx(np.mean(values[0] - values[1]))
             assert one.probes == 60
-        assert np.isnan(one.p) == (one.grouping != "all" or one.effect != "cr")
+        assert np.isnan(one.p) == (one.grouping != "all" or one.effect != "cr_mean")
     expected, _ = ck.compare(measured["0.4"], measured["0.2"])
     # The difference that `measure` prints, to the last digit of its interval.
     assert vars(more.estimate) == pytest.approx(vars(expected))
@@ -108,7 +110,7 @@ def test_groups_are_a_division_of_the_probes(measured):
 def test_other_probes_are_refused_with_what_differs(scenes, measured):
     backbone = ck.load_backbone("control:leak:0.2", device="cpu")
     for spec, seed, word in (
-        (ck.ProbeSpec(gap=20), 0, "gap 20 and 16"),
+        (ck.ProbeSpec(gap=20), 0, "gap (20 and 16|16 and 20).*`across=gap`"),
         (ck.ProbeSpec(), 3, "seed"),
     ):
         other = ck.measure(backbone, ck.ProbeSet.from_coco(*scenes, count=60, seed=seed, spec=spec))
@@ -125,10 +127,21 @@ def test_other_probes_are_refused_with_what_differs(scenes, measured):
 def test_other_settings_are_refused(scenes, measured):
     probes = ck.ProbeSet.from_coco(*scenes, count=60)
     backbone = ck.load_backbone("control:leak:0.2", device="cpu")
-    for settings, word in (({"eps": 0.5}, "eps 0.5 and 0.01"), ({"center": True}, "center True and False")):
-        other = ck.measure(backbone, probes, **settings)
+    for settings, word in (({"eps": 0.5}, "eps 0.01 and 0.5"), ({"center": True}, "center False and True")):
+        other = ck.measure(backbone, probes, ck.MeasureSettings(**settings))
         with pytest.raises(MeasurementError, match=word):
             compare_models({**measured, "other": other})
+        meant = compare_models({**measured, "other": other}, across=list(settings))
+        assert list(meant.across) == list(settings)
+        with pytest.raises(ArgumentError, match="across must be of"):
+            compare_models(measured, across=["colour"])
+
+
+def test_a_run_is_paired_by_probe_and_not_by_place(measured):
+    rows = measured["0.4"].rows
+    shuffled = replace(measured["0.4"], rows=rows.sort_values("cr", ignore_index=True))
+    with pytest.raises(MeasurementError, match="different probes"):
+        ck.compare(shuffled, measured["0.2"])
 
 
 def test_too_few_models_or_no_such_baseline(measured):
@@ -158,9 +171,9 @@ def test_compare_writes_everything_it_says(runs, tmp_path):
     assert done.exit_code == 0, done.output
     assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["leak-0.2", "leak-0.1", "leak-0.4"]
     table = pd.read_csv(out / "comparison.csv")
-    assert set(table["effect"]) == {"cr", "ln_cr", "specificity", "displacement"}
+    assert set(table["effect"]) == {"cr_mean", "ln_cr", "specificity", "displacement"}
     rows = {leak: pd.read_csv(runs / f"leak-{leak}" / "rows.csv").iloc[:40] for leak in LEAKS}
-    said = table[(table["model"] == "leak-0.4") & (table["effect"] == "cr")]["difference"].item()
+    said = table[(table["model"] == "leak-0.4") & (table["effect"] == "cr_mean")]["difference"].item()
     assert said == pytest.approx((rows["0.4"]["cr"] - rows["0.2"]["cr"]).mean())
     groups = pd.read_csv(out / "groups.csv")
     assert set(groups["grouping"]) == {"direction", "size", "pair"}
@@ -244,18 +257,6 @@ def test_the_report_escapes_what_users_name(runs, measured):
         found, measurements=(replace(found.measurements[0], name="<script>x</script>"), *found.measurements[1:])
     )
     assert "<script>x" not in report_page([evil], {})
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    executable = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if executable is None:
-        pytest.skip("no browser is installed")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture

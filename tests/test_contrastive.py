@@ -15,13 +15,13 @@ from couplingkit.features.sources.timm_convnets import last_map
 from couplingkit.pixels import normalize
 from couplingkit.streams import Stream
 from couplingkit.training.decoupling import Decoupled
-from couplingkit.training.method import Batch, Cutting, Progress
+from couplingkit.training.method import Batch, Masking, Progress
 from couplingkit.training.methods.densecl import DenseCL, DenseCLSettings, correspondence
 from couplingkit.training.methods.moco import MoCo, MoCoSettings, Queue, info_nce, without_cells
 
 SMALL_RESNET = {"layers": (1, 1, 1, 1), "channels": (4, 4, 4, 8), "output_stride": 8}
 SMALL = {"architecture": "resnet26", "options": SMALL_RESNET, "hidden": 16, "dimensions": 12, "queue": 10}
-RCC = Cutting("rcc", 0.2, 0.6, spared=0.0)
+RCC = Masking("rcc", 0.2, 0.6, spared=0.0)
 PROGRESS = Progress(0, 10, 5)
 
 
@@ -135,7 +135,7 @@ def slow_densecl(method, views):
 
 @pytest.mark.parametrize(("spared", "share"), [(1.0, 0.5), (0.0, 0.3)])
 def test_densecl_against_loops(spared, share):
-    method = densecl(cutting=Cutting("rcc", 0.3, 0.6, spared=spared), dense_share=share)
+    method = densecl(masking=Masking("rcc", 0.3, 0.6, spared=spared), dense_share=share)
     with torch.no_grad():  # or both branches would be one network
         for p in method.teacher.parameters():
             p.add_(0.05 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
@@ -184,7 +184,7 @@ def test_the_key_encoder_is_the_average_of_the_query_encoder():
 
 
 def test_keys_enter_the_queues_behind_the_step_and_composites_do_not():
-    method = Decoupled(densecl(queue=12, cutting=Cutting("rcc", 0.2, 0.6, spared=0.5)), cutting=RCC, share=0.5)
+    method = Decoupled(densecl(queue=12, masking=Masking("rcc", 0.2, 0.6, spared=0.5)), masking=RCC, share=0.5)
     views = method.views(batch_of(4))
     first = method.inner.queue.keys.clone(), method.inner.dense_queue.keys.clone()
     sum(method.losses(views).values()).backward()
@@ -199,7 +199,7 @@ def test_keys_enter_the_queues_behind_the_step_and_composites_do_not():
 
 
 def test_no_gradient_reaches_keys_and_composites_use_the_clean_view_of_the_key():
-    method = Decoupled(densecl(), cutting=RCC, share=0.5)
+    method = Decoupled(densecl(), masking=RCC, share=0.5)
     batch = batch_of(4)
     views = method.views(batch)
     assert views.composed == (1,)
@@ -261,10 +261,10 @@ def test_the_weights_are_those_of_timm_torchvision_and_the_released_layout(tmp_p
     plain.fc = nn.Identity()
     plain.load_state_dict(weights, strict=True)
     image = torch.rand(1, 3, 64, 64)
-    ck.save_backbone(
-        tmp_path / "own.safetensors", weights, architecture="resnet18", mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225), branch="student", method="moco",
-    )  # fmt: skip
+    header = ck.BackboneHeader(
+        architecture="resnet18", mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), branch="student", method="moco"
+    )
+    ck.save_backbone(tmp_path / "own.safetensors", weights, header)
     # As DenseCL releases its networks: the bare backbone under `state_dict`.
     torch.save({"state_dict": weights, "author": "couplingkit"}, tmp_path / "released.pth")
     own, released = (

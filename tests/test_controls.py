@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference
 import torch
-from test_reference import exported
+from networks import exported
 
 import couplingkit as ck
 from couplingkit.errors import BackboneError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from couplingkit.metrics.bootstrap import FEWEST_IMAGES, intervals, sharing_variance
+from couplingkit.metrics.bootstrap import FEWEST_IMAGES, Statistic, intervals, sharing_variance
 from couplingkit.metrics.coupling import CouplingRates
 from couplingkit.metrics.summary import paired_difference, summarize
 from couplingkit.streams import Stream
@@ -36,7 +36,7 @@ def test_intervals_cover_the_truth(images, probes, effects):
     covered = 0
     for number in range(EXPERIMENTS):
         rates, photos = experiment(generator, images, probes, effects)
-        (estimate,) = intervals(rates[:, None], photos, Stream(number), resamples=400)
+        (estimate,) = intervals([Statistic(rates)], photos, Stream(number), resamples=400)
         covered += estimate.low <= 1 <= estimate.high
     assert 0.93 <= covered / EXPERIMENTS <= 0.98
 

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
-from couplingkit.cli.main import main
+from command import run
 
 from couplingkit.data.coco import read_instances
 from couplingkit.errors import ArgumentError
@@ -192,10 +191,7 @@ def test_survival_is_the_share_of_each_object_that_is_left(scenes):
 
 def test_masks_writes_rows_and_a_figure(scenes, tmp_path):
     out = tmp_path / "run"
-    done = CliRunner().invoke(
-        main,
-        ["masks", "--annotations", str(scenes[0]), "--ratio", ".3,.5", "--draws", "4", "--out", str(out)],
-    )
+    done = run("masks", "--annotations", scenes[0], "--ratio", ".3,.5", "--draws", 4, "--out", out)
     assert done.exit_code == 0, done.output
     for word in ("blockwise", "random", "rcc", "erased"):
         assert word in done.stdout
@@ -219,7 +215,7 @@ def test_masks_writes_rows_and_a_figure(scenes, tmp_path):
     ],
 )
 def test_bad_words_are_one_sentence(scenes, tmp_path, words, sentence):
-    done = CliRunner().invoke(main, ["masks", "--annotations", str(scenes[0]), "--out", str(tmp_path / "x"), *words])
+    done = run("masks", "--annotations", str(scenes[0]), "--out", str(tmp_path / "x"), *words)
     assert done.exit_code == 2
     assert sentence in done.stderr
     assert not (tmp_path / "x").exists()

@@ -97,9 +97,9 @@ def test_every_rule_counts_what_it_dropped(tmp_path, disc):
     index = read_instances(path)
     assert index.dropped == {"crowd": 1, "no mask": 2, "small": 1, "border": 2}
     assert [record.annotation_id for record in index.objects] == [7, 8]
-    assert "--min-area" in index.what_was_dropped()
-    assert "--allow-border" in index.what_was_dropped()
-    loose = read_instances(path, ck.Eligibility(min_area=100, border=True))
+    assert "`min_area`" in index.what_was_dropped()
+    assert "`allow_border`" in index.what_was_dropped()
+    loose = read_instances(path, ck.Eligibility(min_area=100, allow_border=True))
     assert [record.annotation_id for record in loose.objects] == [4, 5, 6, 7, 8]
 
 

@@ -12,14 +12,14 @@ from torch import nn
 from couplingkit.errors import ArgumentError
 from couplingkit.streams import Stream
 from couplingkit.training.decoupling import Decoupled, chosen_rows, composites
-from couplingkit.training.method import Batch, Cutting, Progress, Views
+from couplingkit.training.method import Batch, Masking, Progress, Views
 from couplingkit.training.methods.densecl import DenseCL, DenseCLSettings
 from couplingkit.training.methods.ibot import IBOT, IBOTSettings, cross_entropy
 from couplingkit.training.methods.maskalign import MaskAlign, MaskAlignSettings
 from couplingkit.training.methods.soco import SoCo, SoCoSettings
-from couplingkit.training.teacher import cosine, follow, warmed_up
+from couplingkit.training.teacher import cosine, ema_update, warmed_up
 
-RCC = Cutting("rcc", 0.2, 0.6, spared=0.0)
+RCC = Masking("rcc", 0.2, 0.6, spared=0.0)
 TINY = IBOTSettings(
     architecture="vit_tiny_patch16_224",
     options={"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2},
@@ -29,7 +29,7 @@ TINY = IBOTSettings(
     drop_path=0.1,
     frozen_epochs=0,
     warm_epochs=2,
-    cutting=Cutting("blockwise", 0.1, 0.5),
+    masking=Masking("blockwise", 0.1, 0.5),
 )
 PROGRESS = Progress(step=3, steps=10, steps_per_epoch=5)
 
@@ -47,17 +47,17 @@ def batch_of(count, sizes=((32, 32), (32, 32)), *, seed=0, first=0, total=None):
 class Toy(nn.Module):
     """The smallest X: one convolution per branch, mean squared disagreement."""
 
-    def __init__(self, cutting=RCC):
+    def __init__(self, masking=RCC):
         super().__init__()
         torch.manual_seed(0)
         self.student = nn.Conv2d(3, 5, 8, 8)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        self.cutting = cutting
+        self.masking = masking
         self.shown = []
 
     def views(self, batch):
         grids = [(crop.shape[-2] // 8, crop.shape[-1] // 8) for crop in batch.crops]
-        keep = tuple(self.cutting.draw(batch, grid, "view", v) for v, grid in enumerate(grids))
+        keep = tuple(self.masking.draw(batch, grid, "view", v) for v, grid in enumerate(grids))
         return Views(batch, keep, composed=tuple(range(len(keep))))
 
     def losses(self, views):
@@ -87,7 +87,7 @@ class Toy(nn.Module):
         pass
 
     def after_step(self, progress):
-        follow(self.teacher, self.student, 0.9)
+        ema_update(self.teacher, self.student, 0.9)
 
 
 def toy():
@@ -107,13 +107,13 @@ DENSECL = DenseCLSettings(
 
 def densecl():
     # Half of the queries cut, as within X-D.
-    return DenseCL(replace(DENSECL, cutting=Cutting("rcc", 0.2, 0.6, spared=0.5)), seed=0).train()
+    return DenseCL(replace(DENSECL, masking=Masking("rcc", 0.2, 0.6, spared=0.5)), seed=0).train()
 
 
 SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 2}
 OTHER_VIT = "random:vit_tiny_patch16_224,img_size=32,patch_size=8,embed_dim=16,depth=2,num_heads=4"
 MASKALIGN = MaskAlignSettings(
-    architecture="vit_tiny_patch16_224", options=SMALL_VIT, teacher=OTHER_VIT, levels=2, cutting=RCC
+    architecture="vit_tiny_patch16_224", options=SMALL_VIT, teacher=OTHER_VIT, levels=2, masking=RCC
 )
 
 
@@ -133,7 +133,7 @@ SOCO = SoCoSettings(
 
 
 def soco():
-    return SoCo(replace(SOCO, cutting=Cutting("rcc", 0.2, 0.6, spared=0.5)), seed=0).train()
+    return SoCo(replace(SOCO, masking=Masking("rcc", 0.2, 0.6, spared=0.5)), seed=0).train()
 
 
 def shown_to(method, count, *, seed=0):
@@ -168,10 +168,10 @@ def train(method, steps=4, count=6):
 
 @METHODS
 def test_weight_0_is_x_bit_for_bit(make):
-    plain, wrapped = train(make()), train(Decoupled(make(), cutting=RCC, weight=0))
+    plain, wrapped = train(make()), train(Decoupled(make(), masking=RCC, weight=0))
     assert plain[0] == wrapped[0]
     assert all(torch.equal(one, other) for one, other in zip(plain[1], wrapped[1], strict=True))
-    changed = train(Decoupled(make(), cutting=RCC))
+    changed = train(Decoupled(make(), masking=RCC))
     assert changed[0][0].items() >= plain[0][0].items(), "X's own losses of the first step are X's"
     assert any(not torch.equal(one, other) for one, other in zip(plain[1], changed[1], strict=True))
 
@@ -179,13 +179,13 @@ def test_weight_0_is_x_bit_for_bit(make):
 @METHODS
 def test_the_wrapper_has_no_parameters_of_its_own(make):
     inner = make()
-    assert {id(p) for p in Decoupled(inner, cutting=RCC).parameters()} == {id(p) for p in inner.parameters()}
+    assert {id(p) for p in Decoupled(inner, masking=RCC).parameters()} == {id(p) for p in inner.parameters()}
 
 
 @METHODS
 @pytest.mark.parametrize("share", [0.0, 0.01])
 def test_no_composites_is_no_crash(make, share):
-    method = Decoupled(make(), cutting=RCC, share=share)
+    method = Decoupled(make(), masking=RCC, share=share)
     found = method.losses(method.views(shown_to(method, 6)))
     assert found["decoupling"] == 0
     sum(found.values()).backward()
@@ -193,7 +193,7 @@ def test_no_composites_is_no_crash(make, share):
 
 @METHODS
 def test_a_batch_of_one_has_no_donor(make):
-    method = Decoupled(make(), cutting=RCC, share=1.0)
+    method = Decoupled(make(), masking=RCC, share=1.0)
     assert method.losses(method.views(shown_to(method, 1)))["decoupling"] == 0
 
 
@@ -227,13 +227,13 @@ def test_local_crops_get_donors_of_their_own_size():
     batch = batch_of(4, ((32, 32), (32, 32), (16, 16)))
     made = composites(batch, 2, torch.arange(4), torch.zeros(4, 2, 2, dtype=torch.bool))
     assert torch.equal(made, batch.recoloured[2][[1, 0, 3, 2]])
-    method = Decoupled(ibot(), cutting=RCC, share=1.0)
+    method = Decoupled(ibot(), masking=RCC, share=1.0)
     assert method.losses(method.views(batch))["decoupling"] > 0
 
 
 def test_every_other_composite_shows_the_complement_and_only_the_student_sees_composites():
     inner = toy()
-    method = Decoupled(inner, cutting=RCC, share=0.5)
+    method = Decoupled(inner, masking=RCC, share=0.5)
     batch = batch_of(8)
     views = method.views(batch)
     method.losses(views)
@@ -251,7 +251,7 @@ def test_a_cutout_that_keeps_everything_is_the_ordinary_loss_of_the_same_view():
     inner = toy()
     batch = batch_of(4)
     same = Batch(batch.crops, batch.crops, batch.stream, 0, 4)
-    method = Decoupled(inner, cutting=Cutting("rcc", 0, 0, spared=1.0), weight=1.0, share=0.5)
+    method = Decoupled(inner, masking=Masking("rcc", 0, 0, spared=1.0), weight=1.0, share=0.5)
     whole = torch.ones(2, 4, 4, dtype=torch.bool)
     views = method.views(same)
     found = method.losses(views)
@@ -268,7 +268,7 @@ def test_a_cutout_that_keeps_everything_is_the_ordinary_loss_of_the_same_view():
 @METHODS
 def test_the_teacher_gets_no_gradient_and_shares_no_storage(make):
     inner = make()
-    method = Decoupled(inner, cutting=RCC, share=0.5)
+    method = Decoupled(inner, masking=RCC, share=0.5)
     sum(method.losses(method.views(shown_to(method, 6))).values()).backward()
     assert all(p.grad is None for p in inner.teacher.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in inner.student.parameters())
@@ -314,7 +314,7 @@ def test_views_do_not_depend_on_the_number_of_processes():
 
 
 def test_two_processes_lose_what_one_loses_with_twice_the_batch():
-    method = Decoupled(ibot(), cutting=RCC).eval()
+    method = Decoupled(ibot(), masking=RCC).eval()
     whole = method.losses(method.views(batch_of(8)))
     parts = [method.losses(method.views(batch_of(4, first=first, total=8))) for first in (0, 4)]
     for name, value in whole.items():
@@ -421,9 +421,9 @@ def test_schedules_and_bad_settings():
     with pytest.raises(ArgumentError, match="multiple of 8"):
         ibot().views(batch_of(2, ((30, 32), (30, 32))))
     with pytest.raises(ArgumentError, match="low must be"):
-        Cutting("rcc", 0.5, 0.2)
+        Masking("rcc", 0.5, 0.2)
     with pytest.raises(ArgumentError, match="share must be"):
-        Decoupled(toy(), cutting=RCC, share=1.5)
+        Decoupled(toy(), masking=RCC, share=1.5)
     assert cross_entropy(torch.zeros(3), torch.full((3,), 1 / 3), 1.0).item() == pytest.approx(math.log(3))
 
 

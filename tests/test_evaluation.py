@@ -64,13 +64,13 @@ def test_accuracy_is_the_mean_of_its_rows_and_hue_tells_kinds_apart(scenes):
         assert by_id.loc[row.neighbour, "category"] == row.predicted
     # Kinds of this data differ by hue: their mean colours say more than the commonest kind does.
     assert found.accuracy.value > found.chance + 0.1
-    again = ck.object_knn(colours(), index, images, batch_size=3)
+    again = ck.object_knn(colours(), index, images, ck.KnnSettings(batch_size=3))
     assert again.rows.equals(found.rows)
 
 
 def test_small_objects_are_left_out_and_counted(scenes):
     index, images = scenes
-    found = ck.object_knn(colours(), index, images, min_cells=6.0)
+    found = ck.object_knn(colours(), index, images, ck.KnnSettings(min_cells=6.0))
     left_out = ~found.rows["measured"].to_numpy()
     assert 0 < left_out.sum() < len(left_out)
     assert (found.rows["cells"].to_numpy()[left_out] < 6).all()
@@ -79,10 +79,10 @@ def test_small_objects_are_left_out_and_counted(scenes):
 
 def test_a_draw_of_objects_and_what_cannot_be_measured(scenes):
     index, images = scenes
-    one, other = (ck.object_knn(colours(), index, images, count=15, seed=seed, k=3) for seed in (0, 1))
+    one, other = (ck.object_knn(colours(), index, images, ck.KnnSettings(count=15, seed=seed, k=3)) for seed in (0, 1))
     assert len(one.rows) == len(other.rows) == 15
     assert set(one.rows["annotation"]) != set(other.rows["annotation"])
     with pytest.raises(MeasurementError, match="0 photos have an object"):
-        ck.object_knn(colours(), index, images, min_cells=1000.0)
+        ck.object_knn(colours(), index, images, ck.KnnSettings(min_cells=1000.0))
     with pytest.raises(ArgumentError, match="k must be at least 1"):
-        ck.object_knn(colours(), index, images, k=0)
+        ck.object_knn(colours(), index, images, ck.KnnSettings(k=0))

@@ -10,17 +10,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
-from couplingkit.cli.choices import check_choices, read_zoo
+from command import run
 from couplingkit.cli.main import main
 
+from couplingkit.features.names import BackboneOptions
+from couplingkit.runs.models import check_models, read_zoo
+
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-RECIPES = (ROOT / "data_manifests" / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RECIPES = (ROOT / "data_manifests" / "README.md").read_text(encoding="utf-8")
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in sorted((ROOT / "couplingkit").rglob("*.py"))
-    if ">>>" in path.read_text()
+    if ">>>" in path.read_text(encoding="utf-8")
 ]
 COMMANDS = (*main.commands, "preview", "make", "sets")
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
@@ -42,6 +44,29 @@ def test_readme_python(tmp_path, monkeypatch):
     assert (tmp_path / "coupling.png").exists()
 
 
+PAGES = [ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages(page, tmp_path, monkeypatch):
+    """Their Python runs, and the files that they name are there."""
+    monkeypatch.chdir(tmp_path)
+    text = page.read_text(encoding="utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, page.name, "exec"), {})
+    named = re.findall(r"`((?:couplingkit|cli|tests|docs|data_manifests)/[\w./-]*\w)`", text)
+    named += re.findall(r"\]\(([^)#:]+)\)", text)
+    assert named
+    for name in named:
+        place = (
+            name
+            if name.startswith(("couplingkit", "cli", "tests", "docs", "data_manifests"))
+            else f"{page.parent.relative_to(ROOT)}/{name}"
+        )
+        if "NAME" not in name:
+            assert (ROOT / place).exists(), f"{page.name} names {name}"
+
+
 def test_readme_commands_are_commands():
     """Every `couplingkit` line of README parses: the command exists and takes these options."""
     pattern = rf"^.*couplingkit (?:{'|'.join(COMMANDS)}) .*$"
@@ -53,7 +78,7 @@ def test_readme_commands_are_commands():
         words = shlex.split(command, comments=True)
         options = [word for word in words if word.startswith("--")]
         path = [word for word in words[:2] if word in COMMANDS]
-        told = CliRunner().invoke(main, [*path, "--help"])
+        told = run(*path, "--help")
         assert told.exit_code == 0
         for option in options:
             assert option in told.output, f"{command}: {option}"
@@ -65,19 +90,20 @@ def test_readme_models_file_is_one(tmp_path, monkeypatch):
         Path(name).touch()
     (text,) = re.findall(r"```toml\n(.*?)```", README, flags=re.DOTALL)
     (tmp_path / "zoo.toml").write_text(text)
-    choices = read_zoo(tmp_path / "zoo.toml", {"layer": "last"})
+    choices = read_zoo(tmp_path / "zoo.toml", BackboneOptions())
     assert [choice.title for choice in choices] == ["iBOT", "vit_tiny_patch16_224@weights.pth"]
-    check_choices(choices)
+    check_models(choices, lenient=False)
 
 
 def test_readme_test_command_is_the_one_of_ci():
     assert README.count("python -m pytest") == 1
-    assert "grep -m 1 'python -m pytest' README.md" in (ROOT / ".ci" / "run").read_text()
+    assert "grep -m 1 'python -m pytest' README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_examples_print_what_they_state(path, tmp_path):
-    stated = ast.get_docstring(ast.parse(path.read_text()))
+    stated = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     done = subprocess.run(
         [sys.executable, str(path), str(tmp_path / "figure.png")], capture_output=True, text=True, check=True
     )

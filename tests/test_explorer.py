@@ -1,7 +1,6 @@
 """The explorer page: what packing costs, that the page is whole, and that a real browser shows what Python computes."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -10,13 +9,11 @@ import torch
 import couplingkit as ck
 from couplingkit.data.photos import open_photo
 from couplingkit.errors import ArgumentError
+from couplingkit.evaluation.photo_features import PhotoFeatures, read_photos
 from couplingkit.features.loading import load_layers
 from couplingkit.figures.explorer import ExplorerPhoto, explorer_page
 from couplingkit.figures.packing import pack, pack_exactly
 from couplingkit.pixels import Frame
-from couplingkit.study import PhotoFeatures, read_photos
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 def smooth_features(seed, shape=(96, 14, 14), common=3.0):
@@ -118,19 +115,6 @@ def test_a_page_of_the_usual_size_is_below_8_mb():
     photos = [ExplorerPhoto(str(n), generator.integers(0, 255, (480, 640, 3), dtype=np.uint8)) for n in range(6)]
     models = [(str(m), [PhotoFeatures(noise[6 * m + n], frame, 16) for n in range(6)]) for m in range(3)]
     assert len(explorer_page(photos, models)) < 8e6
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: pip install -e '.[test]'"
-    )
-    path = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed: on Debian, apt-get install chromium")
-    with sync_api.sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        yield playwright.chromium.launch(executable_path=path, args=arguments)
 
 
 @pytest.fixture
@@ -308,8 +292,7 @@ def test_features_that_cancel_between_cells_are_found_and_not_promised_away():
 def test_masks_belong_to_the_picture_of_the_same_folder(tmp_path):
     import json
 
-    from click.testing import CliRunner
-    from couplingkit.cli.main import main
+    from command import run as run_command
     from PIL import Image
 
     for folder in ("a", "b", "c"):
@@ -328,7 +311,7 @@ def test_masks_belong_to_the_picture_of_the_same_folder(tmp_path):
     def explore(folder):
         words = ["--image", tmp_path / folder / "1.png", "--annotations", tmp_path / "j.json"]
         words = ["explore", "control:cell", *words, "--out", tmp_path / f"{folder}.html"]
-        return CliRunner().invoke(main, [str(word) for word in words])
+        return run_command(*words)
 
     assert explore("a").exit_code == explore("b").exit_code == 0
     assert '"bench"' in (tmp_path / "a.html").read_text()

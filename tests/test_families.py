@@ -1,5 +1,6 @@
 """The contract over one small model of every family in timm's registry, with random weights."""
 
+import datetime
 import functools
 import gc
 
@@ -14,6 +15,8 @@ from couplingkit.features.catalogue import catalogue
 PLAIN = {"device": "cpu", "precision": "float32"}
 # Parameters (thousands) times pixels beyond which a family takes longer than all others together.
 MOST = 1.3845e9
+# And beyond which it waits for the slow ones.
+HEAVY = 4e8
 # At random weights what these answer to an object lies anywhere: attention or many layers over the whole map drown it.
 WAYS = ("plain call", "img_size")
 SPREAD = {"coat", "convmixer", "efficientvim", "gemma4_vit", "levit", "mobilenetv5", "tiny_vit"}
@@ -86,7 +89,15 @@ def check_map(backbone, entry):
     return grid
 
 
-@pytest.mark.parametrize("family", timm.list_modules())
+def quarters():
+    """All families; those of the quarter whose turn it is today are run every time, the others are slow."""
+    turn = datetime.date.today().toordinal() % 4
+    for place, family in enumerate(timm.list_modules()):
+        heavy = family in smallest() and smallest()[family][1] > HEAVY
+        yield pytest.param(family, marks=[pytest.mark.slow] if heavy or place % 4 != turn else [])
+
+
+@pytest.mark.parametrize("family", quarters())
 def test_a_family_keeps_the_contract(family):
     if family not in smallest():
         pytest.skip("newer than the table of architectures; run tests/benchmarks/registry.py --write")

@@ -43,7 +43,7 @@ def test_no_label_is_cut_and_none_overlap(measurements, tmp_path, count, width):
 
 
 def test_plot_is_one_row(measurements):
-    figure = measurements[0].plot()
+    figure = ck.coupling_figure(measurements[:1])
     assert "control:leak:0.2" in [text.get_text() for text in figure.axes[0].texts]
 
 
@@ -68,6 +68,6 @@ def test_labels_keep_models_apart():
 
 
 def test_latex_escapes_and_unknown_formats_are_refused(measurements):
-    assert "random:test\\_vit" in render(measurements, "latex")
+    assert "random:test\\_vit" in render(ck.Run(measurements), "latex")
     with pytest.raises(ck.CouplingKitError, match="format"):
-        render(measurements, "yaml")
+        render(ck.Run(measurements), "yaml")

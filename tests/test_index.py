@@ -1,9 +1,9 @@
 """The index of a large annotation file: columns, its cache, and photos in archives."""
 
+import hashlib
 import json
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -13,37 +13,41 @@ import numpy as np
 import pytest
 
 import couplingkit as ck
-from couplingkit.data import instances_cache
 from couplingkit.data.coco import Eligibility, read_instances, read_objects
 from couplingkit.data.photo_files import photo_files
 from couplingkit.data.segmentation import rle_mask, tight_box
 from couplingkit.errors import DataError
 
+PADDING = " " * 2**20  # smaller files are not worth a cache
+
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    """An empty cache that takes files of any size."""
+    """An empty cache."""
     monkeypatch.setenv("COUPLINGKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(instances_cache, "SMALLEST_BYTES", 1)
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def copy(scenes, tmp_path):
-    """A copy of the annotations, written long ago."""
+    """A copy of the annotations that is worth a cache."""
     path = tmp_path / "instances.json"
-    shutil.copy(scenes[0], path)
-    os.utime(path, (1e9, 1e9))
+    path.write_text(scenes[0].read_text() + PADDING)
     return path
 
 
-@pytest.fixture
-def parsed(monkeypatch):
-    """How often a file was parsed."""
-    paths = []
-    parse = instances_cache.parse_instances
-    monkeypatch.setattr(instances_cache, "parse_instances", lambda path: (paths.append(path), parse(path))[1])
-    return paths
+def plant(kept):
+    """Change the first letter of the first category in the one cache there is, by which readers of it are known."""
+    (path,) = kept.iterdir()
+    with np.load(path) as arrays:
+        columns = dict(arrays)
+    columns["categories"][0] = ord("Q")
+    np.savez(path, **columns)
+
+
+def from_cache(index):
+    """Whether an index was read from a cache that was planted."""
+    return any(record.category.startswith("Q") for record in index.objects)
 
 
 def contents(index):
@@ -53,24 +57,27 @@ def contents(index):
     ]
 
 
-def test_a_second_reading_takes_the_cache_and_says_the_same(copy, kept, parsed):
+def test_a_second_reading_takes_the_cache_and_says_the_same(copy, kept):
     first, second = read_instances(copy), read_instances(copy)
-    assert len(parsed) == 1
     assert contents(first) == contents(second)
     assert first.sha256 == second.sha256
     assert first.dropped == second.dropped
     assert dict(first.images) == dict(second.images)
-    # Rules are not part of the cache.
-    assert len(read_instances(copy, Eligibility(min_area=1)).objects) > len(first.objects)
-    assert len(parsed) == 1
     assert [path.suffix for path in kept.iterdir()] == [".npz"]
+    assert not from_cache(second)
+    plant(kept)
+    assert from_cache(read_instances(copy))
+    # Rules are not part of the cache.
+    loose = read_instances(copy, Eligibility(min_area=1))
+    assert len(loose.objects) > len(first.objects)
+    assert from_cache(loose)
 
 
-def test_a_file_that_was_only_touched_is_believed_by_its_hash(copy, kept, parsed):
+def test_a_file_that_was_only_touched_is_believed_by_its_hash(copy, kept):
     read_instances(copy)
+    plant(kept)
     os.utime(copy, (1.1e9, 1.1e9))
-    read_instances(copy)
-    assert len(parsed) == 1
+    assert from_cache(read_instances(copy))
 
 
 def one_digit_changed(text):
@@ -79,44 +86,59 @@ def one_digit_changed(text):
     return text[:start] + ("1" if text[start] != "1" else "2") + text[start + 1 :]
 
 
-def test_a_changed_file_is_read_anew(copy, kept, parsed):
+@pytest.mark.parametrize("same_time", [False, True])
+def test_a_changed_file_is_read_anew(copy, kept, same_time):
+    """Of the same size, at another time or at the same, as many ways of copying leave it."""
+    os.utime(copy, (1e9, 1e9))
     before = read_instances(copy)
+    plant(kept)
+    stamp = copy.stat().st_mtime_ns
     copy.write_text(one_digit_changed(copy.read_text()))
-    os.utime(copy, (1e9 + 1, 1e9 + 1))
-    assert read_instances(copy).sha256 != before.sha256
-    assert len(parsed) == 2
+    os.utime(copy, ns=(stamp, stamp) if same_time else (stamp + 10**9, stamp + 10**9))
+    again = read_instances(copy)
+    assert again.sha256 != before.sha256
+    assert again.sha256 == hashlib.sha256(copy.read_bytes()).hexdigest()
+    assert not from_cache(again)
 
 
-def test_a_file_written_a_moment_ago_is_held_to_its_hash(scenes, tmp_path, kept, parsed):
-    """Its time may stand still while it is written again."""
-    path = tmp_path / "fresh.json"
-    path.write_text(scenes[0].read_text())
-    stamp = path.stat().st_mtime_ns
-    before = read_instances(path)
-    path.write_text(one_digit_changed(path.read_text()))
-    os.utime(path, ns=(stamp, stamp))
-    assert read_instances(path).sha256 != before.sha256
-    assert len(parsed) == 2
+def test_another_file_in_its_place_is_read_anew(copy, kept, tmp_path):
+    """Renamed into place with size and time of the old one."""
+    read_instances(copy)
+    plant(kept)
+    other = tmp_path / "other.json"
+    other.write_text(one_digit_changed(copy.read_text()))
+    os.utime(other, ns=(copy.stat().st_mtime_ns,) * 2)
+    other.replace(copy)
+    assert not from_cache(read_instances(copy))
 
 
-@pytest.mark.parametrize("spoil", ["cut", "empty", "other", "folder"])
-def test_a_broken_cache_is_made_again(copy, kept, parsed, spoil):
+@pytest.mark.parametrize("spoil", ["cut", "empty", "other", "folder", "rows", "ends", "numbers"])
+def test_a_broken_cache_is_made_again(copy, kept, spoil):
     expected = contents(read_instances(copy))
+    plant(kept)
     (path,) = kept.iterdir()
+    with np.load(path) as arrays:
+        columns = dict(arrays)
     if spoil == "cut":
         path.write_bytes(path.read_bytes()[:-2000])
     elif spoil == "empty":
         path.write_bytes(b"")
     elif spoil == "other":
         np.savez(path, nothing=np.zeros(3))
-    else:
+    elif spoil == "folder":
         path.unlink()
         path.mkdir()
+    elif spoil == "rows":
+        np.savez(path, **{**columns, "area": columns["area"][:-3]})
+    elif spoil == "ends":
+        np.savez(path, **{**columns, "category_ends": columns["category_ends"] + 1000})
+    else:
+        np.savez(path, **{**columns, "category": columns["category"] + 10**6})
     assert contents(read_instances(copy)) == expected
-    assert len(parsed) == 2
+    assert contents(read_instances(copy)) == expected
 
 
-def test_no_cache_is_no_error(copy, tmp_path, monkeypatch, kept):
+def test_no_cache_is_no_error(copy, tmp_path, monkeypatch):
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("COUPLINGKIT_CACHE", str(tmp_path / "a file" / "below"))
     assert len(read_instances(copy).objects) > 10
@@ -138,7 +160,7 @@ def test_two_processes_make_the_cache_at_once(copy, kept):
 
 def test_records_are_what_the_file_says(scenes):
     content = json.loads(scenes[0].read_text())
-    index = read_instances(scenes[0], Eligibility(min_area=1, border=True))
+    index = read_instances(scenes[0], Eligibility(min_area=1, allow_border=True))
     listed = {annotation["id"]: annotation for annotation in content["annotations"]}
     names = {category["id"]: category["name"] for category in content["categories"]}
     assert len(index.objects) == len(listed)
@@ -206,6 +228,7 @@ def grown(work, path, cache):
     return int(done.stdout.split()[-1]) / 2**10
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is read from /proc")
 def test_memory_of_a_large_file(tmp_path):
     """A tenth of COCO train2017; `benchmarks/index_size.py` makes the whole and takes the time, too."""

@@ -7,14 +7,14 @@ import pytest
 import timm
 import torch
 from checkpoint_files import ibot, maskalign, moco, network, state
-from test_cli import run
+from command import run
 
 from couplingkit.features.catalogue import catalogue, catalogue_text
 
 
 @pytest.fixture
 def data(scenes):
-    return ["--annotations", scenes[0], "--images", scenes[1], "--probes", 10]
+    return ["--annotations", scenes[0], "--images", scenes[1], "--probes", 3]
 
 
 def told(output, label):
@@ -32,11 +32,12 @@ def test_inspect_says_how_a_file_is_read(tmp_path):
     assert told(done.stdout, "map") == "stride 16 px, 192 channels"
     assert told(done.stdout, "mean, std").startswith("0.485 0.456 0.406, 0.229 0.224 0.225 (by the file's layout")
     assert "student.module.backbone (151 tensors, 21.1 MiB)" in told(done.stdout, "left out")
-    (record,) = json.loads((tmp_path / "record.json").read_text())
+    written = json.loads((tmp_path / "record.json").read_text())
+    (record,) = written["models"]
     assert record["weights_sha256"] in done.stdout
     refused = run("inspect", file, "--out", tmp_path / "record.json")
     assert refused.exit_code == 2
-    assert json.loads((tmp_path / "record.json").read_text()) == [record]
+    assert json.loads((tmp_path / "record.json").read_text()) == written
 
 
 def test_inspect_of_layers_sizes_and_branches(tmp_path):
@@ -96,7 +97,7 @@ def measured_without(scenes, tmp_path_factory):
         if maker not in found:
             folder = tmp_path_factory.mktemp("without")
             file = maker().write(folder)
-            words = ("--annotations", scenes[0], "--images", scenes[1], "--probes", 10)
+            words = ("--annotations", scenes[0], "--images", scenes[1], "--probes", 3)
             assert run("measure", file, *words, "--out", folder / "run").exit_code == 0
             found[maker] = file, json.loads((folder / "run" / "summary.json").read_text())["models"][0]
         return found[maker]
@@ -108,7 +109,7 @@ def measured_without(scenes, tmp_path_factory):
     ("words", "key", "value"),
     [
         (["--branch", "student"], "branch", "student"),
-        (["--key", "student.module.backbone", "--mean", ".4", "--std", ".2"], "format", "given by --key"),
+        (["--key", "student.module.backbone", "--mean", ".4", "--std", ".2"], "format", "given by key"),
         (["--image-size", "224x288"], "image_size", [224, 288]),
         (["--output-stride", 16], "stride_px", 16),
         (["--mean", "0.3"], "normalisation", "as chosen, the rest by the file's layout: iBOT"),

@@ -118,7 +118,9 @@ def test_streams_are_uniform_and_apart():
 def test_batch_size_changes_nothing(scenes, name):
     probes = ck.ProbeSet.from_coco(*scenes, count=10)
     backbone = ck.load_backbone(name, precision="float32", device="cpu")
-    one, seven, all_at_once = (ck.measure(backbone, probes, batch_size=size).cr for size in (1, 7, 64))
+    one, seven, all_at_once = (
+        ck.measure(backbone, probes, ck.MeasureSettings(batch_size=size)).cr for size in (1, 7, 64)
+    )
     assert np.nanmax(np.abs(one - seven)) < 1e-5
     assert np.nanmax(np.abs(one - all_at_once)) < 1e-5
 
@@ -149,6 +151,7 @@ def test_bfloat16_agrees_and_says_so(probes):
     assert not any("bfloat16" in warning for warning in measured["float32"].warnings)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_device_changes_nothing(probes):
     rates = [

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import couplingkit as ck
 from couplingkit.data.coco import Eligibility, read_instances, read_objects
 from couplingkit.errors import ArgumentError, MeasurementError
+from couplingkit.evaluation.localization import compare_localization, draw_queries, localize
 from couplingkit.figures.score_tables import render_scores
 from couplingkit.metrics.localization import (
     SCORES,
@@ -23,7 +24,6 @@ from couplingkit.metrics.localization import (
     region_scores,
     summarize_scores,
 )
-from couplingkit.study import compare_localization, draw_queries, localize
 
 
 @given(
@@ -156,7 +156,7 @@ def by_colour(reach):
 
 def test_a_planted_leak_shows_as_less_contrast(scenes, queries):
     sharp, blurred = (
-        localize(ck.load_backbone(name, precision="float32"), queries, scenes[1], fit="pad")[0]
+        localize(ck.load_backbone(name, precision="float32"), queries, scenes[1], ck.LocalizeSettings(fit="pad"))[0]
         for name in ("control:cell", "control:leak:0.4")
     )
     differences = compare_localization(sharp, blurred)
@@ -180,15 +180,15 @@ def test_a_planted_leak_shows_as_less_contrast(scenes, queries):
 
 
 def test_batches_and_company_change_no_row(scenes, queries):
-    one = localize(by_colour(3), queries[:12], scenes[1], batch_size=1)[0].rows
-    many = localize(by_colour(3), queries[:20], scenes[1], batch_size=16)[0].rows
+    one = localize(by_colour(3), queries[:12], scenes[1], ck.LocalizeSettings(batch_size=1))[0].rows
+    many = localize(by_colour(3), queries[:20], scenes[1], ck.LocalizeSettings(batch_size=16))[0].rows
     scores = [*SCORES, "inside", "outside"]
     assert np.allclose(one[scores].astype(float), many[scores][:12].astype(float), atol=1e-5, equal_nan=True)
     assert one["annotation"].tolist() == [query.target.annotation_id for query in queries[:12]]
 
 
 def test_objects_smaller_than_a_cell_are_left_out_and_counted(scenes):
-    index = read_instances(scenes[0], Eligibility(min_area=1, border=True))
+    index = read_instances(scenes[0], Eligibility(min_area=1, allow_border=True))
     drawn = sorted(draw_queries(index, count=60, seed=0), key=lambda query: query.target.area)
     small, large = drawn[:4], drawn[-4:]
     coarse = ck.NetworkBackbone(

@@ -18,7 +18,7 @@ from couplingkit.features.sources.timm_training import (
 )
 from couplingkit.streams import Stream
 from couplingkit.training.decoupling import Decoupled
-from couplingkit.training.method import Batch, Cutting, Progress
+from couplingkit.training.method import Batch, Masking, Progress
 from couplingkit.training.methods.maskalign import MaskAlign, MaskAlignSettings, chosen_cells, whitened
 from couplingkit.training.optimizers import build_optimizer
 from couplingkit.training.recipe import Optimizer
@@ -26,7 +26,7 @@ from couplingkit.training.recipe import Optimizer
 SMALL_VIT = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 3, "num_heads": 2}
 TEACHER = "random:vit_tiny_patch16_224,img_size=32,patch_size=8,embed_dim=16,depth=3,num_heads=4"
 SMALL = MaskAlignSettings(architecture="vit_tiny_patch16_224", options=SMALL_VIT, teacher=TEACHER, levels=2)
-RCC = Cutting("rcc", 0.7, 0.7, spared=0.0)
+RCC = Masking("rcc", 0.7, 0.7, spared=0.0)
 
 
 def maskalign(**changes):
@@ -129,7 +129,7 @@ def test_rcc_chooses_first_and_chance_fills_up():
 
 @pytest.mark.parametrize("cutting", [None, RCC])
 def test_choices_do_not_depend_on_the_number_of_processes(cutting):
-    method = maskalign(cutting=cutting)
+    method = maskalign(masking=cutting)
     whole = method.views(batch_of(6)).keep[0]
     parts = [method.views(batch_of(3, first=first, total=6)).keep[0] for first in (0, 3)]
     assert torch.equal(whole, torch.cat(parts))
@@ -149,7 +149,7 @@ def test_a_student_that_sees_a_third_costs_less_than_half():
 
 
 def test_no_gradient_reaches_the_teacher_or_the_final_norm_and_the_mixing_has_no_decay():
-    method = Decoupled(maskalign(cutting=RCC), cutting=Cutting("rcc", 0.2, 0.6, spared=0.0), share=0.5)
+    method = Decoupled(maskalign(masking=RCC), masking=Masking("rcc", 0.2, 0.6, spared=0.0), share=0.5)
     found = method.losses(method.views(batch_of(4)))
     assert set(found) == {"tokens", "decoupling"}
     sum(found.values()).backward()

@@ -5,17 +5,16 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from click.testing import CliRunner
-from couplingkit.cli.main import main
+from command import run
 from safetensors import safe_open
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError
-from couplingkit.evaluation.pairs import pair_differences, run_table
 from couplingkit.features.names import BUNDLED, bundled_names
 from couplingkit.features.own_format import FORMAT
 from couplingkit.figures.pair_plots import pair_figure
 from couplingkit.figures.training_plots import coupling_curves
+from couplingkit.runs.pairs import pair_differences, run_table
 from couplingkit.training.recipe import read_recipe
 
 RECIPE = """
@@ -65,7 +64,7 @@ def pair(tmp_path_factory):
         "--out",
         str(folder / "out"),
     ]
-    done = CliRunner().invoke(main, words)
+    done = run(*words)
     assert done.exit_code == 0, done.output
     return words, folder / "out", done
 
@@ -109,15 +108,15 @@ def test_differences_are_those_of_the_rows(pair):
 def test_the_same_command_again_trains_nothing_and_another_recipe_is_refused(pair):
     words, out, first = pair
     stamp = (out / "ibot" / "seed-0" / "metrics.jsonl").stat().st_mtime_ns
-    again = CliRunner().invoke(main, words)
+    again = run(*words)
     assert again.exit_code == 0, again.output
     assert (out / "ibot" / "seed-0" / "metrics.jsonl").stat().st_mtime_ns == stamp
     numbers = [part.stdout.split("| X-D minus X")[1] for part in (first, again)]
     assert numbers[0] == numbers[1]
-    other = CliRunner().invoke(main, [*words, "--set", "optimizer.lr=1e-4"])
+    other = run(*words, "--set", "optimizer.lr=1e-4")
     assert other.exit_code == 2
-    assert "another recipe" in other.stderr
-    images = CliRunner().invoke(main, [word.replace("scenes:24", "scenes:25") for word in words])
+    assert "another recipe (optimizer.lr)" in other.stderr
+    images = run(*(word.replace("scenes:24", "scenes:25") for word in words))
     assert images.exit_code == 2
     assert "was begun on" in images.stderr
 
@@ -127,7 +126,7 @@ def test_the_same_command_again_trains_nothing_and_another_recipe_is_refused(pai
     [("ibot-d", "name the plain one"), ("moco", "no decoupled version"), ("dino", "no decoupled version")],
 )
 def test_what_is_no_pair(method, sentence, tmp_path):
-    done = CliRunner().invoke(main, ["train-pair", method, "--out", str(tmp_path / "x")])
+    done = run("train-pair", method, "--out", str(tmp_path / "x"))
     assert done.exit_code == 2
     assert sentence in done.stderr
     assert not (tmp_path / "x").exists()
@@ -135,7 +134,7 @@ def test_what_is_no_pair(method, sentence, tmp_path):
 
 def test_many_processes_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    done = CliRunner().invoke(main, ["train-pair", "ibot", "--out", str(tmp_path / "x")])
+    done = run("train-pair", "ibot", "--out", str(tmp_path / "x"))
     assert done.exit_code == 2
     assert "one process" in done.stderr
 

@@ -233,7 +233,7 @@ def test_specs_out_of_range_are_refused():
 
 def test_data_without_partners_says_what_would_help(tmp_path):
     annotations, images = ck.write_scenes(tmp_path / "few", count=3, seed=2)
-    with pytest.raises(DataError, match="--no-control"):
+    with pytest.raises(DataError, match="`control=False`"):
         ck.ProbeSet.from_coco(annotations, images, count=5, spec=ck.ProbeSpec(object_size=112, gap=0, pairing="same"))
 
 

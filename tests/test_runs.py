@@ -11,31 +11,32 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from couplingkit.cli.study_session import described
+from command import run, start
 from filelock import FileLock
-from test_cli import run
+from networks import Counting, counted_hub
 
 import couplingkit as ck
 from couplingkit.errors import DataError, OutputError
-from couplingkit.study import Parts, measuring, open_run, read_run
+from couplingkit.runs.measuring import described
+from couplingkit.runs.workspace import open_workspace
+from couplingkit.study.rows import Parts
 
 KILLED = """
 import os, signal, sys, time
 import torch
 import couplingkit as ck
-from couplingkit.study import Parts, measuring
+from couplingkit.study.rows import Parts
 torch.set_num_threads(1)
-measuring.CHUNK = 4
 annotations, images, folder, kills = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
 probes = ck.ProbeSet.from_coco(annotations, images, count=88)
 probes.fingerprint()
 backbone = ck.load_layers("control:leak:0.3", device="cpu")
-parts = Parts(ck.__spec__ and __import__("pathlib").Path(folder))
+parts = Parts(__import__("pathlib").Path(folder), size=4)
 draw = torch.Generator().manual_seed(3)
 for kill in range(kills + 1):
     child = os.fork()  # the libraries are imported once
     if child == 0:
-        (found,) = measuring.measure_layers(backbone, probes, batch_size=4, parts=parts)
+        (found,) = ck.measure_layers(backbone, probes, ck.MeasureSettings(batch_size=4), parts=parts)
         found.rows.to_csv(folder + ".csv", index=False)
         os._exit(0)
     if kill < kills:
@@ -51,7 +52,7 @@ for kill in range(kills + 1):
 
 def test_ten_kills_in_a_row_end_with_the_same_rows(scenes, tmp_path):
     probes = ck.ProbeSet.from_coco(*scenes, count=88)
-    whole = ck.measure(ck.load_backbone("control:leak:0.3", device="cpu"), probes, batch_size=4)
+    whole = ck.measure(ck.load_backbone("control:leak:0.3", device="cpu"), probes, ck.MeasureSettings(batch_size=4))
     whole.rows.to_csv(tmp_path / "whole.csv", index=False)
     words = [scenes[0], scenes[1], tmp_path / "parts", 10]
     done = subprocess.run(
@@ -66,92 +67,101 @@ def test_ten_kills_in_a_row_end_with_the_same_rows(scenes, tmp_path):
     assert (tmp_path / "parts.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
-    monkeypatch.setattr(measuring, "CHUNK", 4)
-
-
-def counting(monkeypatch):
-    """How many probes were read by a network, in this process."""
-    read = []
-    inner = measuring.read_batch
-    monkeypatch.setattr(
-        measuring,
-        "read_batch",
-        lambda backbone, probe, *rest: (read.append(len(probe.alone)), inner(backbone, probe, *rest))[1],
-    )
-    return read
-
-
-def test_what_is_there_is_not_measured_again_and_what_is_broken_is(probes, tmp_path, small_chunks, monkeypatch):
-    backbone = ck.load_layers("control:leak:0.3", device="cpu")
-    parts = Parts(tmp_path / "parts")
-    options = {"batch_size": 4, "parts": parts}
+def test_what_is_there_is_not_measured_again_and_what_is_broken_is(probes, tmp_path):
+    counting = Counting()
+    backbone = ck.LayeredBackbone([counting])
+    options = {"settings": ck.MeasureSettings(batch_size=4), "parts": Parts(tmp_path / "parts", size=4)}
     (whole,) = ck.measure_layers(backbone, probes, **options)
-    assert parts.done() == list(range(6))
-    names = sorted((tmp_path / "parts").iterdir())
-    names[1].unlink()
-    names[3].write_text("\n".join(names[3].read_text().splitlines()[:-1]) + "\n")
-    names[4].write_text(names[4].read_text()[:40])
-    read = counting(monkeypatch)
-    (again,) = ck.measure_layers(backbone, probes, **options)
-    assert sum(read) == 12
-    pd.testing.assert_frame_equal(again.rows, whole.rows)
-    read.clear()
-    ck.measure_layers(backbone, probes, **options)
-    assert read == []
+    assert options["parts"].done() == list(range(6))
+    files = sorted((tmp_path / "parts").iterdir())
+    files[1].unlink()
+    files[3].write_text("\n".join(files[3].read_text().splitlines()[:-1]) + "\n")
+    files[4].write_text(files[4].read_text()[:40])
+    for broken in (3, 0):  # three chunks of four probes; then none
+        counting.shown.clear()
+        (again,) = ck.measure_layers(backbone, probes, **options)
+        # Four images a probe, and A alone once more for the zero control of the first batch.
+        assert len(counting.shown) == broken * 4 * 4 + 4 * bool(broken)
+        pd.testing.assert_frame_equal(again.rows, whole.rows)
+
+
+@pytest.fixture
+def counted(tmp_path, monkeypatch):
+    """Words that measure a network that counts its images, and how many it was shown so far."""
+    note = tmp_path / "shown" / "count"
+    note.parent.mkdir()
+    monkeypatch.setenv("COUNTED", str(note))
+    return counted_hub(tmp_path / "hub"), lambda: int(note.read_text()) if note.exists() else 0
+
+
+def kept(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name not in ("hub", "shown"))
 
 
 def words_of(scenes, out, *more):
     return ["measure", "control:leak:0.2", "--annotations", scenes[0], "--images", scenes[1], "--out", out, *more]
 
 
-def test_a_finished_run_does_nothing_and_says_so(scenes, tmp_path, monkeypatch):
-    words = words_of(scenes, tmp_path / "run", "--probes", 8)
+def test_a_finished_run_does_nothing_and_says_so(scenes, tmp_path, counted):
+    model, shown = counted
+    words = ["measure", *model, *words_of(scenes, tmp_path / "run", "--probes", 8)[2:]]
     assert run(*words).exit_code == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
-    read = counting(monkeypatch)
+    passes = shown()
+    assert passes >= 8 * 4
     again = run(*words)
     assert again.exit_code == 0
     assert "nothing to do" in again.stdout
-    assert read == []
+    assert shown() - passes <= 2  # the network is not even looked at closely
     assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
     other = run(*words, "--eps", 0.02)
     assert other.exit_code == 2
     assert "exists" in other.stderr
+    passes = shown()
     assert run(*words, "--overwrite").exit_code == 0
-    assert read
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+    assert shown() - passes >= 8 * 4
+    assert kept(tmp_path) == ["run"]
 
 
-def test_a_stopped_run_goes_on_and_only_its_own_command_does(scenes, tmp_path, small_chunks, monkeypatch):
-    words = words_of(scenes, tmp_path / "run", "--probes", 24, "--batch-size", 4)
-    assert run(*words_of(scenes, tmp_path / "whole", "--probes", 24, "--batch-size", 4)).exit_code == 0
-    inner = measuring.read_batch
-    calls = []
+def test_a_finished_run_that_was_damaged_is_measured_anew(scenes, tmp_path):
+    words = words_of(scenes, tmp_path / "run", "--probes", 8)
+    assert run(*words).exit_code == 0
+    rows = (tmp_path / "run" / "rows.csv").read_bytes()
+    for damage in (lambda path: path.unlink(), lambda path: path.write_bytes(rows[:200])):
+        damage(tmp_path / "run" / "rows.csv")
+        again = run(*words)
+        assert again.exit_code == 0
+        assert "measured anew" in again.stderr
+        assert (tmp_path / "run" / "rows.csv").read_bytes() == rows
+    (tmp_path / "run" / "rows.csv").unlink()
+    other = run(*words, "--eps", 0.02)
+    assert other.exit_code == 2
+    assert not (tmp_path / "run" / "rows.csv").exists()
 
-    def interrupted(*args):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return inner(*args)
 
-    monkeypatch.setattr(measuring, "read_batch", interrupted)
+def test_a_stopped_run_goes_on_and_only_its_own_command_does(scenes, tmp_path, counted, monkeypatch):
+    model, shown = counted
+    words = ["measure", *model, *words_of(scenes, tmp_path / "run", "--probes", 150)[2:]]
+    whole = ["measure", *model, *words_of(scenes, tmp_path / "whole", "--probes", 150)[2:]]
+    assert run(*whole).exit_code == 0
+    passes = shown()
+    monkeypatch.setenv("STOP_AT", str(passes + 400))
     stopped = run(*words)
     assert stopped.exit_code == 1
     assert "the same command goes on" in stopped.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run.unfinished", "whole"]
+    assert kept(tmp_path) == ["run.unfinished", "whole"]
     with pytest.raises(DataError, match="not finished"):
-        read_run(tmp_path / "run")
+        ck.read_run(tmp_path / "run")
     other = run(*words, "--eps", 0.02)
     assert other.exit_code == 2
     assert "another command (other settings)" in other.stderr
-    monkeypatch.setattr(measuring, "read_batch", inner)
-    read = counting(monkeypatch)
+    monkeypatch.delenv("STOP_AT")
+    before = shown()
     assert run(*words).exit_code == 0
-    assert sum(read) == 24 - 12 + 24  # what was left, and the control row
+    # 64 of the 150 probes were there.
+    assert (150 - 64) * 4 <= shown() - before <= (150 - 64) * 4 + 64
     assert (tmp_path / "run" / "rows.csv").read_bytes() == (tmp_path / "whole" / "rows.csv").read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "whole"]
+    assert kept(tmp_path) == ["run", "whole"]
 
 
 def test_changed_weights_are_not_taken_for_the_same(scenes, tmp_path):
@@ -195,7 +205,7 @@ def test_what_lies_in_the_way_is_left_alone(scenes, tmp_path):
     assert refused.exit_code == 2
     assert "holds what couplingkit did not write (notes.txt)" in refused.stderr
     assert (mine / "notes.txt").read_text() == "mine"
-    with open_run(tmp_path / "other", {"a": 1}, overwrite=False) as opened:
+    with open_workspace(tmp_path / "other", {"a": 1}, overwrite=False) as opened:
         (opened.work / "log.txt").write_text("mine")
         opened.close()
     assert [path.name for path in (tmp_path / "other.unfinished").iterdir()] == ["log.txt"]
@@ -232,8 +242,6 @@ def test_rows_are_kept_for_a_kind_of_device_not_for_one_of_several_gpus():
 FULL = """
 import resource, signal, sys
 from couplingkit.cli.main import main
-from couplingkit.study import measuring
-measuring.CHUNK = 4
 # Writing past the limit is refused, as on a full disk; files of photos and weights are not written.
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
@@ -242,7 +250,7 @@ main(sys.argv[2:])
 
 
 def test_a_disk_that_fills_is_one_sentence_and_loses_nothing(scenes, tmp_path):
-    words = words_of(scenes, "run", "--probes", 24, "--batch-size", 4)
+    words = words_of(scenes, "run", "--probes", 70)
     for limit, left in ((1000, []), (30_000, ["run.unfinished"])):
         done = subprocess.run(
             [sys.executable, "-c", FULL, str(limit), *map(str, words)],
@@ -264,7 +272,7 @@ def test_a_disk_that_fills_is_one_sentence_and_loses_nothing(scenes, tmp_path):
 
 def test_an_unwritable_place_is_refused_before_the_work(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError), open_run(tmp_path / "file" / "run", {}, overwrite=False):
+    with pytest.raises(OutputError), open_workspace(tmp_path / "file" / "run", {}, overwrite=False):
         pass
 
 
@@ -289,37 +297,38 @@ name = "control:leak:0.2"
 """
 
 
-def test_a_zoo_goes_on_when_a_model_fails_and_tries_it_again(scenes, tmp_path, monkeypatch):
+def test_a_zoo_goes_on_when_a_model_fails_and_tries_it_again(scenes, tmp_path):
     (tmp_path / "zoo.toml").write_text(ZOO)
     data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 6]
     words = ["measure", "--models", tmp_path / "zoo.toml", *data, "--out", tmp_path / "run"]
     done = run(*words)
     assert done.exit_code == 2
     assert "1 of 4 models failed: no_such_file.pth" in done.stderr
-    found = {one.name: one for one in read_run(tmp_path / "run").measurements}
+    found = {one.name: one for one in ck.read_run(tmp_path / "run").measurements}
     assert list(found) == ["small", "raw", "control:leak:0.2", "control:cell"]
     assert found["small"].provenance["model"]["layer"] == "2 of 0..5"
     raw = found["raw"].provenance["model"]
     assert (raw["norm"], raw["image_size"], raw["mean"]) == ("raw", [192, 224], [0.4] * 3)
     rows = (tmp_path / "run" / "rows.csv").read_bytes()
-    read = counting(monkeypatch)
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "run.unfinished" / "parts").glob("*/*")}
+    assert parts
     again = run(*words)
     assert again.exit_code == 2
     assert "1 of 4 models failed" in again.stderr
-    assert read == []
+    assert all(path.stat().st_mtime_ns == time for path, time in parts.items())
     assert (tmp_path / "run" / "rows.csv").read_bytes() == rows
 
 
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("[[model]\n", "cannot be read"),
+        ("[[model]\n", "no valid TOML"),
         ("", "[[model]] table"),
         ("[models]\na = 1\n", "knows no models"),
-        ('[[model]]\nlabel = "x"\n', "needs a name"),
+        ('[[model]]\nlabel = "x"\n', "required field `name`"),
         ('[[model]]\nname = "resnet18"\nlayers = "3"\n', "near: layer"),
-        ('[[model]]\nname = "resnet18"\nmean = [1, 2]\n', "mean cannot be"),
-        ('[[model]]\nname = "resnet18"\nimage_size = "big"\n', "image_size cannot be"),
+        ('[[model]]\nname = "resnet18"\nmean = [1, 2]\n', "length 3, got 2"),
+        ('[[model]]\nname = "resnet18"\nimage_size = "big"\n', "must be a side like 224"),
         ('[[model]]\nname = "resnet18"\n[[model]]\nname = "resnet18"\n', "named 2 times"),
     ],
 )
@@ -349,7 +358,7 @@ def test_neither_models_nor_data(tmp_path, scenes):
 def test_a_run_is_read_as_it_was(scenes, tmp_path, probes):
     done = run(*words_of(scenes, tmp_path / "run", "--probes", 24))
     assert done.exit_code == 0, done.output
-    (found, cell) = read_run(tmp_path / "run").measurements
+    (found, cell) = ck.read_run(tmp_path / "run").measurements
     direct = ck.measure(ck.load_backbone("control:leak:0.2"), probes)
     pd.testing.assert_frame_equal(found.rows, direct.rows, check_dtype=False)
     assert found.summary.estimates == direct.summary.estimates
@@ -357,31 +366,18 @@ def test_a_run_is_read_as_it_was(scenes, tmp_path, probes):
     document = json.loads((tmp_path / "run" / "summary.json").read_text())
     (tmp_path / "run" / "rows.csv").write_text("model\nx\n")
     with pytest.raises(DataError, match="older couplingkit"):
-        read_run(tmp_path / "run")
+        ck.read_run(tmp_path / "run")
     del document["models"]
     (tmp_path / "run" / "summary.json").write_text(json.dumps(document))
-    with pytest.raises(DataError, match="not of `measure`"):
-        read_run(tmp_path / "run")
-
-
-def launch(cwd, *words, processes=2, port=29531):
-    """Several processes, as torchrun starts them."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", processes, "--master_port", port]
-    return subprocess.Popen(
-        [str(word) for word in (*command, "-m", "couplingkit", *words)],
-        cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        text=True,
-    )
+    with pytest.raises(DataError, match="required field `models`"):
+        ck.read_run(tmp_path / "run")
 
 
 def test_two_processes_write_the_rows_of_one(scenes, tmp_path):
-    """Three models and more than two chunks; one of the models fails in both."""
-    words = ["measure", "random:test_vit", "no_such_model", "control:leak:0.3", "--probes", 150]
+    """Three models and two chunks; one of the models fails in both."""
+    words = ["measure", "random:test_vit", "no_such_model", "control:leak:0.3", "--probes", 70]
     data = ["--annotations", scenes[0], "--images", scenes[1]]
-    process = launch(tmp_path, *words, *data, "--out", "two")
+    process = start(*words, *data, "--out", "two", processes=2, cwd=tmp_path)
     said, errors = process.communicate(timeout=300)
     assert process.returncode != 0
     assert "1 of 3 models failed: no_such_model" in errors
@@ -393,10 +389,11 @@ def test_two_processes_write_the_rows_of_one(scenes, tmp_path):
     assert (tmp_path / "one/probes.json").read_bytes() == (tmp_path / "two/probes.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_ends_all_and_what_was_measured_stays(scenes, tmp_path):
     words = ["measure", "random:vit_tiny_patch16_224", "--annotations", scenes[0], "--images", scenes[1]]
     words += ["--probes", 320, "--batch-size", 8, "--out", "run"]
-    process = launch(tmp_path, *words, port=29533)
+    process = start(*words, processes=2, port=29533, cwd=tmp_path)
     parts = tmp_path / "run.unfinished" / "parts"
     begin = time.time()
     while not list(parts.glob("*/chunk-*.csv")) and time.time() - begin < 240 and process.poll() is None:

@@ -8,11 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
-from couplingkit.cli.main import main
+from command import run
 
-from couplingkit.data.corpus import open_corpus
-from couplingkit.data.proposals import (
+from couplingkit.errors import ArgumentError, DataError
+from couplingkit.features.sources.timm_convnets import convnet_to_train, stage_channels, stage_maps
+from couplingkit.streams import Stream
+from couplingkit.training.box_cells import box_shares, cells_of_boxes
+from couplingkit.training.corpus import open_corpus
+from couplingkit.training.decoupling import Decoupled
+from couplingkit.training.method import Batch, Masking, Progress
+from couplingkit.training.methods.soco import KEPT_SHARE, SoCo, SoCoSettings, agreement
+from couplingkit.training.proposals import (
     ProposalRules,
     Proposals,
     find_proposals,
@@ -20,13 +26,6 @@ from couplingkit.data.proposals import (
     read_proposals,
     write_proposals,
 )
-from couplingkit.errors import ArgumentError, DataError
-from couplingkit.features.sources.timm_convnets import convnet_to_train, stage_channels, stage_maps
-from couplingkit.streams import Stream
-from couplingkit.training.cutting_shapes import box_shares, cells_of_boxes
-from couplingkit.training.decoupling import Decoupled
-from couplingkit.training.method import Batch, Cutting, Progress
-from couplingkit.training.methods.soco import KEPT_SHARE, SoCo, SoCoSettings, agreement
 from couplingkit.training.recipe import read_recipe
 from couplingkit.training.region_features import RegionHead, levels_of
 from couplingkit.training.views import Augmentation, CropDataset, View
@@ -40,7 +39,7 @@ SMALL = SoCoSettings(
     hidden=16,
     dimensions=12,
 )
-RCC = Cutting("rcc", 0.2, 0.6, spared=0.0)
+RCC = Masking("rcc", 0.2, 0.6, spared=0.0)
 PLAIN = View(size=64, scale=(0.3, 1.0), jitter=0.0, gray=0.0)
 
 
@@ -170,7 +169,7 @@ def test_selective_search_is_found_once_kept_in_a_file_and_said(tmp_path):
     pytest.importorskip("cv2.ximgproc", reason="OpenCV's contributed modules are not installed")
     out = tmp_path / "boxes.npz"
     words = ["proposals", "--data", "scenes:6", "--out", str(out), "--workers", "2"]
-    done = CliRunner().invoke(main, words)
+    done = run(*words)
     assert done.exit_code == 0, done.output
     corpus = open_corpus("scenes:6")
     found = read_proposals(out, corpus)
@@ -181,7 +180,7 @@ def test_selective_search_is_found_once_kept_in_a_file_and_said(tmp_path):
     assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
     with pytest.raises(DataError, match="of another corpus"):
         read_proposals(out, open_corpus("scenes:6", seed=1))
-    again = CliRunner().invoke(main, words)
+    again = run(*words)
     assert again.exit_code == 2
     assert "exists" in again.stderr
 
@@ -215,7 +214,7 @@ def test_equal_vectors_have_minus_two():
 
 
 def test_the_loss_against_loops():
-    method = soco(cutting=Cutting("rcc", 0.3, 0.6, spared=0.5))
+    method = soco(masking=Masking("rcc", 0.3, 0.6, spared=0.5))
     batch = batch_of(4)
     tiny = batch.boxes[1].clone()
     tiny[2, 1, 2:] = tiny[2, 1, :2] + 3.0  # nothing left of it in the second view
@@ -246,7 +245,7 @@ def test_the_loss_against_loops():
 
 
 def test_the_branch_counts_boxes_of_which_enough_is_kept():
-    method = Decoupled(soco(), cutting=RCC, share=0.5)
+    method = Decoupled(soco(), masking=RCC, share=0.5)
     views = method.views(batch_of(8))
     assert views.composed == (1, 2)
     rows = torch.tensor([1, 3, 5, 7])
@@ -288,14 +287,14 @@ def test_training_says_where_the_boxes_come_from(tmp_path):
         + '[optimizer]\nkind = "lars"\nlr = 0.1\n[run]\nbatch_size = 4\nsteps = 2\nworkers = 0\n'
     )  # fmt: skip
     words = ["train", "soco", "--data", "scenes:8", "--recipe", str(recipe), "--device", "cpu"]
-    done = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "grid")])
+    done = run(*words, "--out", str(tmp_path / "grid"))
     assert done.exit_code == 0, done.output
     assert "RCC's boxes" in done.stderr
     corpus = open_corpus("scenes:8")
     boxes = Proposals(np.tile(Painted.boxes[:1], (8, 1)), np.arange(9), {"version": 1, "corpus": corpus.describe()})
     write_proposals(tmp_path / "boxes.npz", boxes)
     given = ["--proposals", str(tmp_path / "boxes.npz"), "--out", str(tmp_path / "given")]
-    done = CliRunner().invoke(main, [*words, *given])
+    done = run(*words, *given)
     assert done.exit_code == 0, done.output
     assert "RCC's boxes" not in done.stderr
     losses = [
@@ -305,13 +304,13 @@ def test_training_says_where_the_boxes_come_from(tmp_path):
     assert losses[0] != losses[1]
     for method, sentence in (("soco-d", "are RCC's"), ("ibot", "has no boxes")):
         here = ["ibot-tiny" if word == str(recipe) and method == "ibot" else word for word in words[2:]]
-        wrong = CliRunner().invoke(main, ["train", method, *here, *given[:2], "--out", str(tmp_path / "x")])
+        wrong = run("train", method, *here, *given[:2], "--out", str(tmp_path / "x"))
         assert wrong.exit_code == 2
         assert sentence in wrong.stderr
     # Other boxes than it was begun with.
     shutil.rmtree(tmp_path / "given" / "checkpoints" / "step-00000002", ignore_errors=True)
     write_proposals(tmp_path / "boxes.npz", replace(boxes, boxes=boxes.boxes * 0.9), overwrite=True)
-    other = CliRunner().invoke(main, ["train", "--resume", str(tmp_path / "given"), "--device", "cpu"])
+    other = run("train", "--resume", str(tmp_path / "given"), "--device", "cpu")
     assert other.exit_code == 2
     assert "other proposals" in other.stderr
 

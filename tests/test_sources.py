@@ -114,7 +114,7 @@ def clone(tmp_path):
 
 
 def test_an_entry_of_a_local_clone(clone, tmp_path):
-    with pytest.raises(BackboneError, match=r"normalisation.*--mean and --std"):
+    with pytest.raises(BackboneError, match=r"normalisation.*`mean` and `std`"):
         ck.load_backbone(f"random:hub:{clone}:tiny")
     backbone = ck.load_backbone(f"random:hub:{clone}:tiny,width=12", **HALF, **PLAIN)
     assert (backbone.channels, backbone.stride_px) == (12, 16)
@@ -155,9 +155,9 @@ def test_entries_that_give_no_network(clone, entry, hint):
 def test_official_names_stay_for_the_projects_own_code(tmp_path):
     """A DINOv2 file keeps the names of its file for a clone, and gets timm's for timm."""
     from couplingkit.features.checkpoints import open_checkpoint
-    from couplingkit.features.found_weights import find_weights
+    from couplingkit.features.state_dict_matching import match_weights
 
-    found = find_weights(open_checkpoint(dinov2_registers().write(tmp_path)))
+    found = match_weights(open_checkpoint(dinov2_registers().write(tmp_path)))
     assert "register_tokens" in found.raw
     assert "reg_token" not in found.raw
     assert "reg_token" in found.tensors
@@ -233,7 +233,7 @@ def test_what_transformers_cannot_give(tmp_path):
     with pytest.raises(BackboneError, match="leaves tokens out or shuffles them"):
         ck.load_backbone(str(tmp_path / "mae"))
     saved(tmp_path / "bare", TRANSFORMERS["vit"][0]())
-    with pytest.raises(BackboneError, match="--mean and --std"):
+    with pytest.raises(BackboneError, match="`mean` and `std`"):
         ck.load_backbone(str(tmp_path / "bare"))
     from safetensors.torch import load_file
 
@@ -293,13 +293,17 @@ def test_several_layers_are_one_forward_pass_and_the_same_maps():
 
 def test_a_sweep_over_layers_measures_what_each_layer_measures(probes):
     layers = ck.load_layers("random:test_vit", layer="1,last", norm="raw", **PLAIN)
-    together = ck.measure_layers(layers, probes, batch_size=8)
+    together = ck.measure_layers(layers, probes, ck.MeasureSettings(batch_size=8))
     for layer, measurement in zip(("1", "last"), together, strict=True):
-        alone = ck.measure(ck.load_backbone("random:test_vit", layer=layer, norm="raw", **PLAIN), probes, batch_size=8)
+        alone = ck.measure(
+            ck.load_backbone("random:test_vit", layer=layer, norm="raw", **PLAIN),
+            probes,
+            ck.MeasureSettings(batch_size=8),
+        )
         assert measurement.name == f"random:test_vit (layer {layer})"
         assert (abs(measurement.cr - alone.cr) < 1e-6).all()
         assert measurement.summary.cr_mean == pytest.approx(alone.summary.cr_mean, abs=1e-6)
-    centered = ck.measure_layers(layers, probes, batch_size=8, center=True)
+    centered = ck.measure_layers(layers, probes, ck.MeasureSettings(batch_size=8, center=True))
     assert centered[0].summary.cr_mean != together[0].summary.cr_mean
 
 

@@ -7,35 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import Counting
 
 import couplingkit as ck
 from couplingkit.errors import MeasurementError
 from couplingkit.figures.tables import render
-from couplingkit.study import ROW_COLUMNS
-from couplingkit.study.readings import outlier_share
+from couplingkit.study.region_features import outlier_share
+from couplingkit.study.rows import ROW_COLUMNS
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text())
-
-
-class Counting:
-    """A control network that counts the images it is shown."""
-
-    def __init__(self, name="control:leak:0.3"):
-        self.inner = ck.load_backbone(name, device="cpu")
-        self.shown = []
-        for key in ("name", "channels", "stride_px", "size_px", "mean", "device", "provenance"):
-            setattr(self, key, getattr(self.inner, key))
-
-    def __call__(self, images):
-        self.shown += [hash(image.numpy().tobytes()) for image in images]
-        return self.inner(images)
 
 
 @pytest.mark.parametrize(("control", "passes"), [(True, 4), (False, 3)])
 def test_each_image_runs_once_and_the_zero_control_once_more(scenes, control, passes):
     probes = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(control=control))
     backbone = Counting()
-    measurement = ck.measure(backbone, probes, batch_size=8)
+    measurement = ck.measure(backbone, probes, ck.MeasureSettings(batch_size=8))
     assert len(backbone.shown) == passes * 20 + 8
     assert measurement.provenance["zero_control"] == {"probes": 8, "cr": 1.0}
     assert ("specificity" in measurement.summary.estimates) == control
@@ -61,7 +48,7 @@ def test_one_bad_cell_anywhere_stops_the_measurement(probes, value):
         return features
 
     with pytest.raises(MeasurementError, match=r"NaN or infinite features for probe \d+"):
-        ck.measure(network(read), probes, batch_size=5)
+        ck.measure(network(read), probes, ck.MeasureSettings(batch_size=5))
 
 
 def test_rows_have_the_published_columns_and_empty_values_where_unmeasured(scenes, tmp_path):
@@ -72,7 +59,7 @@ def test_rows_have_the_published_columns_and_empty_values_where_unmeasured(scene
     lost = ~rows["measured"]
     assert 0 < lost.sum() < 30
     assert measurement.summary.probes - measurement.summary.measured == lost.sum()
-    assert any("--image-size" in warning for warning in measurement.warnings)
+    assert any("`image_size`" in warning for warning in measurement.warnings)
     values = [
         "numerator",
         "denominator",
@@ -117,13 +104,16 @@ def test_a_feature_without_direction_is_not_measured(probes):
 
 def test_centering_changes_the_rates_and_warns_of_clipped_denominators(probes):
     backbone = ck.load_backbone("control:leak:0.5")
-    plain, centered = ck.measure(backbone, probes), ck.measure(backbone, probes, center=True, batch_size=5)
-    again = ck.measure(backbone, probes, center=True, batch_size=64)
+    plain, centered = (
+        ck.measure(backbone, probes),
+        ck.measure(backbone, probes, ck.MeasureSettings(center=True, batch_size=5)),
+    )
+    again = ck.measure(backbone, probes, ck.MeasureSettings(center=True, batch_size=64))
     assert np.nanmax(np.abs(centered.cr - again.cr)) < 1e-5
     assert centered.summary.clipped_denominator > 0.05 > plain.summary.clipped_denominator
     assert any("clipped" in warning for warning in centered.warnings)
-    assert "(!) no measurement" in render([centered], "table")
-    assert "(!)" not in render([plain], "table")
+    assert "(!) no measurement" in render(ck.Run([centered]), "table")
+    assert "(!)" not in render(ck.Run([plain]), "table")
     assert centered.provenance["settings"]["center"] is True
 
 

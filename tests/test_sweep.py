@@ -6,15 +6,17 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from couplingkit.cli.probe_sets import shipped_sets
+from command import run
+from networks import Counting, counted_hub
 from PIL import Image
-from test_cli import run
-from test_study import Counting
 
 import couplingkit as ck
-from couplingkit.data.manifest import read_manifest
 from couplingkit.errors import ArgumentError, MeasurementError
-from couplingkit.study import drawing_spec, measure_variants, measuring, read_run, sweep, sweep_variants
+from couplingkit.probes.manifest import read_manifest
+from couplingkit.runs.probe_sets import shipped_sets
+from couplingkit.runs.reading import read_run
+from couplingkit.study.measuring import measure_variants
+from couplingkit.study.sweeping import drawing_spec, sweep, sweep_variants
 
 GAPS = (0, 16, 32, 64)
 BASE = ck.ProbeSpec()
@@ -32,7 +34,11 @@ def shown(backbone, probes, axis, values):
     counting = Counting()
     counting.name = "control:leak:0.3"
     points, failures = sweep(
-        ck.LayeredBackbone([counting]), sweep_variants(probes, BASE, axis, values), axis, values, batch_size=8
+        ck.LayeredBackbone([counting]),
+        sweep_variants(probes, BASE, axis, values),
+        axis,
+        values,
+        ck.MeasureSettings(batch_size=8),
     )
     assert failures == []
     assert [point.value for point in points] == list(values)
@@ -68,7 +74,9 @@ def test_what_does_not_depend_on_the_value_is_run_once(wide, axis, values, passe
 )
 def test_each_value_is_what_it_is_alone(wide, axis, values):
     backbone = ck.load_layers("control:leak:0.3", device="cpu")
-    points, _ = sweep(backbone, sweep_variants(wide, BASE, axis, values), axis, values, batch_size=8)
+    points, _ = sweep(
+        backbone, sweep_variants(wide, BASE, axis, values), axis, values, ck.MeasureSettings(batch_size=8)
+    )
     rates = []
     for point, variant in zip(points, sweep_variants(wide, BASE, axis, values), strict=True):
         alone = ck.measure(backbone.layers[0], variant)
@@ -122,7 +130,7 @@ def test_variants_are_of_the_same_pairs(scenes, probes):
 
 
 def test_sweep_writes_everything_it_says(scenes, tmp_path):
-    data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 12]
+    data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 6]
     axes = ["--gap", "0,16,64", "--visible", "1,.6", "--layer", "1,5", "--canvas", "mean,noise"]
     words = [
         "sweep",
@@ -194,10 +202,11 @@ def test_values_that_cannot_be_swept(scenes, tmp_path, words, word):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_shipped_set_serves_gaps_up_to_64(tmp_path):
     path = shipped_sets()["scenes_500"]
     made = read_manifest(path).annotations
-    files = ck.write_scenes(tmp_path / "scenes", count=made["scenes"], seed=made["scenes_seed"])
+    files = ck.write_scenes(tmp_path / "scenes", count=made.scenes, seed=made.scenes_seed)
     probes = ck.ProbeSet.from_manifest(path, *files)
     for variant in sweep_variants(probes, probes.spec, "gap", (0, 64)):
         variant.digests(range(0, 500, 10))  # a third object that has no room would be refused
@@ -225,7 +234,7 @@ def test_along_several_axes_the_run_is_read_and_reported(scenes, tmp_path):
     axes = ["--gap", "0,16", "--visible", "1,.8", "--layer", "1,2"]
     assert run("sweep", "random:test_vit", *data, *axes, "--out", tmp_path / "run").exit_code == 0
     found = read_run(tmp_path / "run")
-    assert [tuple(place.values()) for place in found.places] == [
+    assert list(found.places) == [
         *(("gap", 0), ("gap", 16), ("visible", 1.0), ("visible", 0.8), ("layer", "1"), ("layer", "2"))
     ]
     assert len({measurement.summary.cr_mean for measurement in found.measurements}) >= 5
@@ -255,14 +264,12 @@ def test_other_photos_than_promised_are_noticed_before_any_forward_pass(scenes, 
 
 def test_a_value_that_cannot_be_had_is_refused_before_the_other_axes(scenes, tmp_path, monkeypatch):
     data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 8]
-    read = []
-    monkeypatch.setattr(measuring, "read_batch", lambda *args: read.append(args))
-    done = run(
-        "sweep", "control:leak:0.2", *data, "--visible", "1,.8", "--canvas", "mean,foo", "--out", tmp_path / "run"
-    )
+    monkeypatch.setenv("COUNTED", str(tmp_path / "count"))
+    axes = ["--visible", "1,.8", "--canvas", "mean,foo"]
+    done = run("sweep", *counted_hub(tmp_path / "hub"), *data, *axes, "--out", tmp_path / "run")
     assert done.exit_code == 2
     assert "canvas must be" in done.stderr
-    assert read == []
+    assert not (tmp_path / "count").exists()
 
 
 def test_a_curve_over_other_probes_says_so(scenes, tmp_path):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, check_range
+from ..words import as_path
 from .instances import InstanceTable
 from .instances_cache import read_table
 from .objects import ImageRecord, ObjectRecord, Objects, Photos, described
@@ -27,12 +28,12 @@ class Eligibility:
 
     Attributes:
         min_area: pixels of the object's mask, at least (default 64 x 64).
-        border: also take objects whose mask touches the border of their photo (comes within 2 px of it); they are
+        allow_border: also take objects whose mask touches the border of their photo (comes within 2 px of it); they are
             cut off there, which makes another shape of them.
     """
 
     min_area: int = 64 * 64
-    border: bool = False
+    allow_border: bool = False
 
     def __post_init__(self) -> None:
         check_range("min_area", self.min_area, 1)
@@ -86,8 +87,8 @@ class CocoIndex:
         ways = {
             "crowd": "crowds are never used",
             "no mask": "boxes without masks cannot be cut out",
-            "small": f"below {self.eligibility.min_area} px of mask: --min-area loosens it",
-            "border": "cut off by the photo's border: --allow-border loosens it",
+            "small": f"below {self.eligibility.min_area} px of mask: `min_area` loosens it",
+            "border": "cut off by the photo's border: `allow_border` loosens it",
         }
         parts = [f"{count} {rule} ({ways[rule]})" for rule, count in self.dropped.items() if count]
         return f"of {self.annotations} annotations dropped: {', '.join(parts) or 'none'}"
@@ -107,7 +108,7 @@ def read_instances(path: str | Path, eligibility: Eligibility = Eligibility()) -
             that are used: a polygon with an odd number of coordinates or outside its photo, an RLE of another size
             than its photo).
     """
-    path = Path(path)
+    path = as_path(path)
     table, sha256 = read_table(path)
     rule = _first_failed(table, eligibility)
     names = ("crowd", "no mask", "small", "border")
@@ -134,7 +135,7 @@ def _first_failed(table: InstanceTable, rules: Eligibility) -> NDArray[np.int64]
             table.crowd,
             (table.length == 0) | (table.area <= 0),
             table.area < rules.min_area,
-            (margin <= BORDER_PX) & (not rules.border),
+            (margin <= BORDER_PX) & (not rules.allow_border),
         ],
         [1, 2, 3, 4],
         0,
@@ -152,7 +153,7 @@ class PhotoObjects:
 
 def read_objects(path: str | Path, image_ids: Iterable[int]) -> dict[int, PhotoObjects]:
     """Read all that an instances JSON says of some photos, eligible or not; errors as in `read_instances`."""
-    path = Path(path)
+    path = as_path(path)
     table, _ = read_table(path)
     photos = Photos(table)
     order = np.argsort(table.image, kind="stable")

@@ -70,7 +70,7 @@ def read_photo(photos: PhotoFiles, record: ImageRecord) -> NDArray[np.uint8]:
                 raise DataError(f"image {place} has mode {image.mode}; images of 8 bits a channel can be read.")
             return np.array(image.convert("RGB"))
     except FileNotFoundError as error:
-        raise DataError(f"image {place} is missing; is --images the folder that file_name starts from?") from error
+        raise DataError(f"image {place} is missing; is `images` the folder that file_name starts from?") from error
     except (*READ_ERRORS, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"image {place} cannot be read ({error}); it is truncated or no image.") from error
 

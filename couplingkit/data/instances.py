@@ -6,42 +6,46 @@ read once, without its polygons becoming numbers, and what is kept of an annotat
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, listed
+from ..errors import DataError, first_line, listed
 from .segmentation import polygon_extent, segmentation_rle, tight_box
 
-__all__ = ["InstanceTable", "file_sha256", "object_mask", "parse_instances", "read_segmentation"]
+__all__ = ["InstanceTable", "object_mask", "parse_instances", "read_segmentation"]
 
 Ints = NDArray[np.int64]
 
 
+# Ids are kept as int64, and no photo has a longer side.
+Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+Side = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+
+
 class _Image(msgspec.Struct, gc=False):
-    id: int
-    file_name: str
-    width: int
-    height: int
+    id: Id
+    file_name: Annotated[str, msgspec.Meta(min_length=1)]
+    width: Side
+    height: Side
 
 
 class _Category(msgspec.Struct, gc=False):
-    id: int
+    id: Id
     name: str | None = None
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    id: int
-    image_id: int
-    category_id: int
+    id: Id
+    image_id: Id
+    category_id: Id
     segmentation: msgspec.Raw = msgspec.Raw(b"")
     iscrowd: int | bool | None = 0
     area: float | None = None
@@ -63,7 +67,8 @@ class InstanceTable:
         sizes: int64 (I, 2), width and height in px.
         file_names: uint8, the names in UTF-8, one after another.
         name_ends: int64 (I,), where each name ends.
-        categories: uint8, the names of the categories in UTF-8, separated by 0.
+        categories: uint8, the names of the categories in UTF-8, one after another.
+        category_ends: int64 (C,), where each name ends.
         ids: int64 (A,), the annotations', ascending.
         image: int64 (A,), row of the photo.
         category: int64 (A,), place in `categories`.
@@ -78,6 +83,7 @@ class InstanceTable:
     file_names: NDArray[np.uint8]
     name_ends: Ints
     categories: NDArray[np.uint8]
+    category_ends: Ints
     ids: Ints
     image: Ints
     category: Ints
@@ -89,18 +95,41 @@ class InstanceTable:
 
     def file_name(self, row: int) -> str:
         """Return the file name of a photo."""
-        begin = int(self.name_ends[row - 1]) if row else 0
-        return self.file_names[begin : int(self.name_ends[row])].tobytes().decode()
+        return _text(self.file_names, self.name_ends, row)
 
     def category_names(self) -> list[str]:
         """Return the names of the categories."""
-        return self.categories.tobytes().decode().split("\0")
+        return [_text(self.categories, self.category_ends, row) for row in range(len(self.category_ends))]
+
+    def is_sound(self) -> bool:
+        """Return whether the columns belong together, as those of a file that was not damaged do."""
+        images, annotations = len(self.image_ids), len(self.ids)
+        shapes = {
+            "sizes": (images, 2), "name_ends": (images,), "box": (annotations, 4),
+            **dict.fromkeys(("image", "category", "crowd", "area", "start", "length"), (annotations,)),
+        }  # fmt: skip
+        if any(getattr(self, name).shape != shape for name, shape in shapes.items()):
+            return False
+        texts = ((self.file_names, self.name_ends), (self.categories, self.category_ends))
+        places = ((self.image, images), (self.category, len(self.category_ends)))
+        return (
+            all(int(ends[-1]) == len(letters) if ends.size else not letters.size for letters, ends in texts)
+            and all(not rows.size or (rows.min() >= 0 and rows.max() < count) for rows, count in places)
+            and bool((np.diff(self.ids) > 0).all() and (np.diff(self.image_ids) > 0).all())
+        )
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _text(letters: NDArray[np.uint8], ends: Ints, row: int) -> str:
+    """Return one of several texts that stand one after another."""
+    begin = int(ends[row - 1]) if row else 0
+    return letters[begin : int(ends[row])].tobytes().decode()
+
+
+def _texts(words: Sequence[str]) -> tuple[NDArray[np.uint8], Ints]:
+    """Return texts as the bytes of all of them and where each ends."""
+    encoded = [word.encode() for word in words]
+    ends = np.cumsum([len(word) for word in encoded], dtype=np.int64)
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), ends
 
 
 def parse_instances(path: Path) -> InstanceTable:
@@ -108,8 +137,8 @@ def parse_instances(path: Path) -> InstanceTable:
     with path.open("rb") as stream:
         try:
             mapped = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise DataError(f"annotations {path} is empty; an instances JSON was expected.") from None
+        except (ValueError, OSError):
+            raise DataError(f"annotations {path} is empty, or no file; an instances JSON was expected.") from None
         # The pages are the file's own: nothing of it is copied, and the system may drop them again.
         return _columns(_decoded(mapped, path), mapped, path)
 
@@ -122,23 +151,23 @@ def _decoded(raw: Any, path: Path) -> _Content:
             f"annotations {path} is no instances JSON (COCO's instances_*.json has images, annotations, categories): "
             f"{error}."
         ) from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"annotations {path} is not valid JSON ({error}); was it cut short?") from error
+    except RecursionError as error:
+        raise DataError(f"annotations {path} is no instances JSON: it is nested too deeply.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"annotations {path} is not valid JSON ({first_line(error)}); was it cut short?") from error
 
 
 def _columns(content: _Content, raw: Any, path: Path) -> InstanceTable:
     images = sorted(content.images, key=lambda image: image.id)
     image_ids = _unique([image.id for image in images], "image", path)
-    for image in images:
-        if not (image.file_name and image.width > 0 and image.height > 0):
-            raise DataError(f"{path}: image {image.id} needs a file_name and a positive integer width and height.")
     categories = {category.id: category.name or str(category.id) for category in content.categories}
     _unique(sorted(category.id for category in content.categories), "category", path)
     doubles = [name for name, count in Counter(categories.values()).items() if count > 1]
     if doubles:
         # Pairing goes by name; two ids of one name would pass for two categories.
         raise DataError(f"{path}: categories of the same name: {listed(doubles)}; names must be unique.")
-    names = [image.file_name.encode() for image in images]
+    file_names, name_ends = _texts([image.file_name for image in images])
+    category_names, category_ends = _texts(list(categories.values()))
     annotations = sorted(content.annotations, key=lambda annotation: annotation.id)
     ids = _unique([annotation.id for annotation in annotations], "annotation", path)
     starts = _starts([annotation.segmentation for annotation in annotations], raw)
@@ -146,9 +175,10 @@ def _columns(content: _Content, raw: Any, path: Path) -> InstanceTable:
     table = InstanceTable(
         image_ids=image_ids,
         sizes=np.array([(image.width, image.height) for image in images], dtype=np.int64).reshape(-1, 2),
-        file_names=np.frombuffer(b"".join(names), dtype=np.uint8),
-        name_ends=np.cumsum([len(name) for name in names], dtype=np.int64),
-        categories=np.frombuffer("\0".join(categories.values()).encode(), dtype=np.uint8),
+        file_names=file_names,
+        name_ends=name_ends,
+        categories=category_names,
+        category_ends=category_ends,
         ids=ids,
         image=_rows(image_ids, [one.image_id for one in annotations], ids, "image", path),
         category=_rows(np.array(list(categories)), [one.category_id for one in annotations], ids, "category", path),

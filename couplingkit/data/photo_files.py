@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from ..errors import DataError, listed
+from ..words import as_path
 
 __all__ = ["PhotoFiles", "photo_files"]
 
@@ -49,13 +50,17 @@ class PhotoFiles(ABC):
         if missing:
             raise DataError(
                 f"images missing in {self.path}: {len(missing)} of {len(wanted)} needed ({listed(missing, most=3)}); "
-                "is --images the folder that file_name starts from?"
+                "is `images` the folder that file_name starts from?"
             )
 
 
 class _Folder(PhotoFiles):
     def holds(self, name: str) -> bool:
-        return (self.path / name).is_file()
+        try:
+            return (self.path / name).is_file()
+        except (OSError, ValueError):
+            # A name that no file can have.
+            return False
 
     def open(self, name: str) -> BinaryIO:
         return (self.path / name).open("rb")
@@ -136,7 +141,7 @@ def photo_files(path: str | Path) -> PhotoFiles:
     Raises:
         DataError: it is none of these.
     """
-    path = Path(path)
+    path = as_path(path)
     if path.is_dir():
         return _Folder(path)
     if not path.exists():

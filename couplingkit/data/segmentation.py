@@ -66,7 +66,7 @@ def segmentation_rle(segmentation: Any, width: int, height: int, where: str) -> 
     counts = segmentation.get("counts")
     if isinstance(counts, str):
         counts = counts.encode()
-    lengths = counts if isinstance(counts, list) else _run_lengths(counts) if counts else []
+    lengths = counts if isinstance(counts, list) else _run_lengths(counts) if isinstance(counts, bytes) else []
     valid = all(isinstance(length, int) and length >= 0 for length in lengths)
     if not valid or sum(lengths) != width * height:
         raise DataError(

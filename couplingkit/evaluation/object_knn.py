@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from ..data.segmentation import rle_mask
 from ..errors import MeasurementError, check_range
 from ..features.backbone import DenseBackbone, LayeredBackbone
 from ..features.regions import covered_shares, masked_mean
-from ..metrics.bootstrap import Estimate, intervals
+from ..metrics.bootstrap import Estimate, Statistic, intervals
 from ..streams import Stream
-from ..study.photo_features import PhotoFeatures, read_photos
+from .photo_features import PhotoFeatures, read_photos
 
-__all__ = ["ObjectKnn", "nearest_neighbours", "object_knn"]
+__all__ = ["KnnSettings", "ObjectKnn", "nearest_neighbours", "object_knn"]
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,39 @@ class ObjectKnn:
     provenance: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class KnnSettings:
+    """How objects are classified by their neighbours.
+
+    Attributes:
+        count: of objects, drawn from `seed`; all by default.
+        k: neighbours that vote; the nearest decides a tie.
+        min_cells: smaller objects (sum of covered shares) are left out and counted.
+        fit: `stretch` or `pad`; see `read_photos`.
+        batch_size: photos per forward pass; changes speed and memory only.
+        seed: of the draw and of the bootstrap.
+        level: of the interval.
+    """
+
+    count: int | None = None
+    k: int = 1
+    min_cells: float = 1.0
+    fit: str = "stretch"
+    batch_size: int = 32
+    seed: int = 0
+    level: float = 0.95
+
+    def __post_init__(self) -> None:
+        check_range("k", self.k, 1)
+        check_range("min_cells", self.min_cells, 0)
+
+
 def object_knn(
     backbone: DenseBackbone,
     index: CocoIndex,
     images: str | Path,
+    settings: KnnSettings = KnnSettings(),
     *,
-    count: int | None = None,
-    k: int = 1,
-    min_cells: float = 1.0,
-    fit: str = "stretch",
-    batch_size: int = 32,
-    seed: int = 0,
-    level: float = 0.95,
     progress: bool = False,
 ) -> ObjectKnn:
     """Classify each object by its nearest neighbours among the objects of all other photos.
@@ -72,24 +93,17 @@ def object_knn(
         backbone: the network.
         index: the eligible objects.
         images: folder of their photos.
-        count: of objects, drawn from `seed`; all by default.
-        k: neighbours that vote; the nearest decides a tie.
-        min_cells: smaller objects (sum of covered shares) are left out and counted.
-        fit: `stretch` or `pad`; see `read_photos`.
-        batch_size: photos per forward pass; changes speed and memory only.
-        seed: of the draw and of the bootstrap.
-        level: of the interval.
+        settings: how many objects, how many neighbours, ...
         progress: whether to show a bar.
 
     Raises:
         MeasurementError: fewer than two photos have an object that can be measured, or features are not finite.
         DataError: a photo cannot be read.
     """
-    check_range("k", k, 1)
     places = list(range(len(index.objects)))
-    if count is not None and count < len(places):
-        order = Stream(seed).child("object knn").generator().permutation(len(places))
-        places = sorted(order[:count].tolist())
+    if settings.count is not None and settings.count < len(places):
+        order = Stream(settings.seed).child("object knn").generator().permutation(len(places))
+        places = sorted(order[: settings.count].tolist())
     chosen = [index.objects[place] for place in places]
     by_photo: dict[int, list[ObjectRecord]] = {}
     for record in chosen:
@@ -98,7 +112,7 @@ def object_knn(
     photos = (read_photo(files, index.images[identity]) for identity in by_photo)
     vectors, cells = [], []
     with tqdm(total=len(chosen), desc=backbone.name, unit="object", disable=not progress) as bar:
-        shown = read_photos(LayeredBackbone([backbone]), photos, fit=fit, batch_size=batch_size)
+        shown = read_photos(LayeredBackbone([backbone]), photos, fit=settings.fit, batch_size=settings.batch_size)
         for group, (features,) in zip(by_photo.values(), shown, strict=True):
             of_photo = _vectors(features, group)
             vectors.append(of_photo[0])
@@ -113,8 +127,7 @@ def object_knn(
             "cells": torch.cat(cells).numpy(),
         }
     )
-    settings = {"k": k, "min_cells": min_cells, "fit": fit, "seed": seed, "level": level, "sha256": index.sha256}
-    return _record(backbone, table, torch.cat(vectors), settings)
+    return _record(backbone, table, torch.cat(vectors), settings, index.sha256)
 
 
 def nearest_neighbours(
@@ -142,18 +155,20 @@ def _vectors(features: PhotoFeatures, group: Sequence[ObjectRecord]) -> tuple[Te
     return masked_mean(features.cells.expand(len(group), -1, -1, -1), shares), shares.sum(dim=(1, 2))
 
 
-def _record(backbone: DenseBackbone, table: pd.DataFrame, vectors: Tensor, settings: dict[str, Any]) -> ObjectKnn:
-    measured = (table["cells"].to_numpy() >= settings["min_cells"]) & (vectors.norm(dim=1) > 0).numpy()
+def _record(
+    backbone: DenseBackbone, table: pd.DataFrame, vectors: Tensor, settings: KnnSettings, annotations_sha256: str
+) -> ObjectKnn:
+    measured = (table["cells"].to_numpy() >= settings.min_cells) & (vectors.norm(dim=1) > 0).numpy()
     table["measured"] = measured
     places = np.flatnonzero(measured)
     photos = table["image"].to_numpy()[places]
     if len(np.unique(photos)) < 2:
         raise MeasurementError(
             f"{len(np.unique(photos))} photos have an object that {backbone.name} can be measured on, but neighbours "
-            "come from other photos; a larger --image-size, more photos or larger objects would do."
+            "come from other photos; a larger `image_size`, more photos or larger objects would do."
         )
     # No more neighbours than the photo with most objects leaves to the others.
-    k = min(settings["k"], len(photos) - int(np.unique(photos, return_counts=True)[1].max()))
+    k = min(settings.k, len(photos) - int(np.unique(photos, return_counts=True)[1].max()))
     nearest, cosines = nearest_neighbours(vectors[places], photos, k)
     categories = table["category"].to_numpy()[places]
     predicted = np.array([_vote(categories[row]) for row in nearest])
@@ -165,10 +180,12 @@ def _record(backbone: DenseBackbone, table: pd.DataFrame, vectors: Tensor, setti
         "correct": correct,
     }.items():
         table[name] = pd.Series(values, index=places).reindex(table.index)
-    stream = Stream(settings["seed"]).child("bootstrap", "object knn")
-    (accuracy,) = intervals(correct[:, None].astype(np.float64), photos[:, None], stream, level=settings["level"])
+    stream = Stream(settings.seed).child("bootstrap", "object knn")
+    shares = Statistic(correct.astype(np.float64))
+    (accuracy,) = intervals([shares], photos[:, None], stream, level=settings.level)
     chance = float(np.unique(categories, return_counts=True)[1].max() / len(categories))
-    return ObjectKnn(backbone.name, table, accuracy, chance, {"model": backbone.provenance(), "settings": settings})
+    made = {**asdict(settings), "sha256": annotations_sha256}
+    return ObjectKnn(backbone.name, table, accuracy, chance, {"model": backbone.provenance(), "settings": made})
 
 
 def _vote(categories: NDArray[np.object_]) -> str:

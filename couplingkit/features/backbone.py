@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,10 +13,11 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError, BackboneError
 from ..pixels import normalize
-from .hardware import resolve_device, resolve_precision
+from ..words import rgb_numbers
+from .hardware import resolve_precision
 from .names import IMAGENET_MEAN, IMAGENET_STD, RGB
 
-__all__ = ["RUN_ERRORS", "DenseBackbone", "LayeredBackbone", "NetworkBackbone", "tiles"]
+__all__ = ["RUN_ERRORS", "Declaration", "DenseBackbone", "LayeredBackbone", "NetworkBackbone", "evaluating", "tiles"]
 
 # What torch and the networks raise on an input that they cannot take.
 RUN_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, IndexError)
@@ -31,7 +35,6 @@ class DenseBackbone(Protocol):
         stride_px: px per cell.
         size_px: height and width of the images it is shown, px.
         mean: sRGB colour in [0, 1] that its normalisation sends to 0.
-        device: where the images must be.
     """
 
     name: str
@@ -39,7 +42,11 @@ class DenseBackbone(Protocol):
     stride_px: int
     size_px: tuple[int, int]
     mean: RGB
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images must be."""
+        ...
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map float32 (B, 3, H, W) in [0, 1] to float32 (B, D, h, w)."""
@@ -50,20 +57,50 @@ class DenseBackbone(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Declaration:
+    """What is known of a network besides what it gives out.
+
+    Attributes:
+        stride_px: px per cell; it is checked against the map, and measured where it is not known.
+        facts: what else `provenance` is to say, as JSON values.
+    """
+
+    stride_px: int | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """Let a network be read as it is evaluated, and put every module back into the mode that it was in.
+
+    Nothing else of it changes: no gradient is made, no running statistic moves, and it stays on its device.
+    """
+    trained = [module for module in network.modules() if module.training]
+    for module in trained:
+        module.training = False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in trained:
+            module.training = True
+
+
 class NetworkBackbone:
     """Any torch network as a `DenseBackbone`: normalises, runs without gradient, and measures what comes out.
 
+    The network stays as it is: on its own device, in its own mode, with its gradients and running statistics.
+
     Args:
-        network: put into evaluation mode and moved to `device`.
+        network: may be one that is being trained; it is read as it is evaluated.
         read: (network, normalised images (B, 3, H, W)) -> features (B, D, h, w).
         name: what tables call it.
         size_px: of its input, px: one side, or (height, width).
         mean: of its normalisation, sRGB in [0, 1].
         std: of its normalisation.
-        stride_px: px per cell, if known; it is checked against the map, and measured where it is not given.
         precision: of the forward pass; the features are float32 in any case.
-        device: where it runs.
-        facts: what else `provenance` is to say.
+        declared: what is known of it besides.
 
     Raises:
         BackboneError: what comes out is no map of feature vectors whose cells tile the input.
@@ -83,27 +120,30 @@ class NetworkBackbone:
         size_px: int | tuple[int, int] = 224,
         mean: RGB = IMAGENET_MEAN,
         std: RGB = IMAGENET_STD,
-        stride_px: int | None = None,
         precision: str = "float32",
-        device: torch.device | str = "cpu",
-        facts: Mapping[str, Any] | None = None,
+        declared: Declaration = Declaration(),
     ):
         self.name = name
         self.size_px = (size_px, size_px) if isinstance(size_px, int) else size_px
-        self.mean = mean
-        self.std = std
-        self.device = resolve_device(device)
+        self.mean = rgb_numbers(mean, "mean", 0.0, 1.0)
+        self.std = rgb_numbers(std, "std", 1e-3, 10.0)
+        self.network = network
         self.precision = resolve_precision(precision, self.device)
-        self.network = network.eval().requires_grad_(False).to(self.device)
         self.read = read
-        self.facts = dict(facts or {})
+        self.facts = dict(declared.facts)
         height, width = self.size_px
         try:
             features = self(torch.full((1, 3, height, width), 0.5, device=self.device))
         except RUN_ERRORS as error:
             raise BackboneError(f"{name} cannot read an image of {height} x {width} px: {error}") from error
         self.channels = features.shape[1]
-        self.stride_px = self._stride((features.shape[-2], features.shape[-1]), stride_px)
+        self.stride_px = self._stride((features.shape[-2], features.shape[-1]), declared.stride_px)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is, which may be moved; images must be there."""
+        held = next(chain(self.network.parameters(), self.network.buffers()), None)
+        return torch.device("cpu") if held is None else held.device
 
     def _stride(self, grid: tuple[int, int], declared: int | None) -> int:
         """Return px per cell: the declared one where the map agrees with it, else as measured."""
@@ -115,8 +155,8 @@ class NetworkBackbone:
         (rows, columns), (height, width) = grid, self.size_px
         raise BackboneError(
             f"{self.name} gives a map of {rows} x {columns} cells for an image of {height} x {width} px, which are no "
-            "whole px per cell, the same along both sides; choose an --image-size that its stride divides, or another "
-            "--layer."
+            "whole px per cell, the same along both sides; choose an `image_size` that its stride divides, or another "
+            "`layer`."
         )
 
     def _measured_stride(self, grid: tuple[int, int]) -> int | None:
@@ -133,7 +173,7 @@ class NetworkBackbone:
     def run(self, read: Callable[[Any, Tensor], Any], images: Tensor) -> Any:
         """Return what `read` gives of the normalised images, in this backbone's precision and without gradient."""
         lower = self.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower):
+        with evaluating(self.network), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower):
             return read(self.network, normalize(images, self.mean, self.std))
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -200,7 +240,11 @@ class LayeredBackbone:
         self.name = first.name
         self.size_px = first.size_px
         self.mean = first.mean
-        self.device = first.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where images must be."""
+        return self.layers[0].device
 
     def rename(self, label: str) -> None:
         """Let tables call the network `label`; layers keep what tells them apart."""

@@ -26,7 +26,7 @@ class CatalogueEntry:
         input: height x width that it is built for, px.
         stride: px per cell of the last layer's map, as measured; 0 where there is none.
         channels: of that map.
-        layers: how many `--layer` can choose from; 0 where they are named.
+        layers: how many `layer` can choose from; 0 where they are named.
         other_sizes: how it takes a larger, non-square input: plain call or img_size, perhaps `(square only)`; or no.
         problem: why it cannot be measured; '' where it can.
     """

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import BackboneError, first_line, listed
 
-__all__ = ["Checkpoint", "file_sha256", "open_checkpoint", "tensors_sha256"]
+__all__ = ["Checkpoint", "open_checkpoint", "tensors_sha256"]
 
 # Where the pickles of NumPy's versions say that an array's parts come from.
 _NUMPY = ("numpy", "numpy._core.multiarray", "numpy.core.multiarray", "numpy._core.numeric", "numpy.core.numeric")
@@ -41,12 +41,6 @@ class Checkpoint:
     groups: dict[str, dict[str, Tensor]]
     other: tuple[str, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
@@ -144,7 +138,7 @@ def _unpickle_safely(path: Path, mapped: bool) -> Any:
 def _refusal(path: Path) -> BackboneError:
     return BackboneError(
         f"weights file {path} holds Python objects besides tensors, and unpickling those could run any code, so it was "
-        "not opened; save its state_dict alone, or add --trust-checkpoint if you trust who made it."
+        "not opened; save its state_dict alone, or set `trust_checkpoint` if you trust who made it."
     )
 
 

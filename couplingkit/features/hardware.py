@@ -1,4 +1,4 @@
-"""The words of --device and --precision in, what torch is told out."""
+"""The words for device and precision in, what torch is told out."""
 
 from __future__ import annotations
 

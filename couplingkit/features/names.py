@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from ..errors import ArgumentError, BackboneError, check_range, listed
+from ..words import as_path, existing_path, rgb_numbers, whole_number
 from .hardware import Precision
 
 __all__ = [
@@ -36,6 +38,8 @@ FORMS = (
     "transformers:NAME, bundled:NAME, control:cell or control:leak:AMOUNT"
 )
 BUNDLED = Path(__file__).parent / "bundled"
+# Commas that stand within no bracket.
+_SEPARATOR = re.compile(r",(?![^(\[]*[)\]])")
 WEIGHT_SUFFIXES = (".pth", ".pt", ".tar", ".pkl", ".ckpt", ".bin", ".safetensors")
 
 
@@ -74,7 +78,7 @@ class BackboneOptions:
         std: of the normalisation.
         branch: of a checkpoint that holds several networks: query, key, online, momentum, teacher or student.
         key: where in a checkpoint the weights are, with dots: an outer key, then a prefix of the names.
-        trust: whether a checkpoint may be unpickled without limits, which runs whatever code it holds.
+        trust_checkpoint: whether a checkpoint may be unpickled without limits, which runs whatever code it holds.
         precision: of the forward passes.
         device: where it runs.
         seed: of random weights.
@@ -88,7 +92,7 @@ class BackboneOptions:
     std: RGB | None = None
     branch: str | None = None
     key: str | None = None
-    trust: bool = False
+    trust_checkpoint: bool = False
     precision: Precision = "auto"
     device: str = "auto"
     seed: int = 0
@@ -102,10 +106,8 @@ class BackboneOptions:
             check_range("output_stride", self.output_stride, 1, 64)
         for name, low, high in (("mean", 0.0, 1.0), ("std", 1e-3, 10.0)):
             values = getattr(self, name)
-            if values is not None and len(values) != 3:
-                raise ArgumentError(f"{name} must be three numbers, one per channel, not {values!r}.")
-            for value in values or ():
-                check_range(name, value, low, high)
+            if values is not None:
+                rgb_numbers(values, name, low, high)
         if self.branch is not None and self.key is not None:
             raise ArgumentError("branch and key both say which weights to read; give one of them.")
 
@@ -137,9 +139,12 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     parts = text.lower().split("x")
     try:
-        height, width = (int(part) for part in (parts * 2 if len(parts) == 1 else parts))
+        height, width = (whole_number(part, "image_size") for part in (parts * 2 if len(parts) == 1 else parts))
     except ValueError:
-        raise ArgumentError(f"image size {text!r} must be a side like 224, or HEIGHTxWIDTH like 336x224.") from None
+        # Of the number, or of how many there are.
+        raise ArgumentError(
+            f"image_size {text[:40]!r} must be a side like 224, or HEIGHTxWIDTH like 336x224."
+        ) from None
     return height, width
 
 
@@ -169,11 +174,10 @@ def parse_model_name(text: str) -> ModelName:
     Raises:
         BackboneError: the name is not of a known form, or names a file that is not there.
     """
-    path = Path(text).expanduser()
-    if text and "@" not in text and path.is_file():
-        return ModelName(text, "file", "", weights=path)
-    if text and path.is_dir():
-        return ModelName(text, "folder", str(path))
+    whole = existing_path(text)
+    if whole is not None:
+        # What exists is meant, whatever separators its name holds.
+        return ModelName(text, "folder", str(whole)) if whole.is_dir() else ModelName(text, "file", "", weights=whole)
     rest, _, file = text.partition("@")
     is_random = rest.startswith("random:")
     source, behind = _source(rest.removeprefix("random:"), text)
@@ -186,7 +190,8 @@ def parse_model_name(text: str) -> ModelName:
         raise BackboneError(f"model {text!r} is not of a known form; write {FORMS}.")
     if not file and architecture.endswith(WEIGHT_SUFFIXES):
         raise BackboneError(f"model {text!r} reads like a weights file, and there is none of that name.")
-    return ModelName(text, source, architecture, options, Path(file).expanduser() if file else None, is_random)
+    weights = (existing_path(file) or as_path(file)) if file else None
+    return ModelName(text, source, architecture, options, weights, is_random)
 
 
 def bundled_names() -> list[str]:
@@ -211,7 +216,13 @@ def _source(text: str, whole: str) -> tuple[str, str]:
 
 
 def _with_options(text: str, whole: str) -> tuple[str, dict[str, Any]]:
-    architecture, *settings = text.split(",")
+    place = text.removeprefix("local-dir:").removeprefix("hf-hub:")
+    if existing_path(place) is not None:
+        # A folder's name may hold commas.
+        return text, {}
+    # The path of a clone may hold some, too; its entry stands behind the last colon.
+    head, colon, entry = text.rpartition(":")
+    first, *settings = _SEPARATOR.split(entry)
     options: dict[str, Any] = {}
     for setting in settings:
         key, equals, value = setting.partition("=")
@@ -219,6 +230,6 @@ def _with_options(text: str, whole: str) -> tuple[str, dict[str, Any]]:
             raise BackboneError(f"model {whole!r}: {setting!r} is no KEY=VALUE; write ARCH,KEY=VALUE@FILE.")
         try:
             options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             options[key] = value
-    return architecture, options
+    return head + colon + first, options

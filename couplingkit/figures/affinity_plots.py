@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,16 +11,33 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..study import AffinityMaps, CellMap, ProbeMaps, Query
+from ..evaluation.affinity import AffinityMaps, ProbeMaps, Query
+from ..evaluation.photo_features import CellMap
+from ..runs.affinity import AffinityRun
 from .map_grid import GridRow, Panel, Scale, map_grid
 from .plots import PAGE_IN
 from .tables import short_labels
 
-__all__ = ["ColourRange", "affinity_figure", "probe_figure"]
+__all__ = ["ColourRange", "MapLook", "affinity_figure", "probe_figure", "run_figure"]
 
 ColourRange = str | tuple[float, float]
 # The longest side at which maps are compared for their common range; finer steps would not show.
 RANGE_PX = 200
+
+
+@dataclass(frozen=True)
+class MapLook:
+    """How maps are drawn.
+
+    Attributes:
+        width_in: of the figure, inches; `COLUMN_IN` or `PAGE_IN`.
+        how: `bicubic` or `nearest`; see `upsample`.
+        colour_range: `shared` (of all maps of the figure), `per-panel` (then each says its own), or two limits.
+    """
+
+    width_in: float = PAGE_IN
+    how: str = "bicubic"
+    colour_range: ColourRange = "shared"
 
 
 def affinity_figure(
@@ -30,9 +48,7 @@ def affinity_figure(
     captions: Sequence[str] | None = None,
     outlines: Sequence[NDArray[np.bool_]] | None = None,
     labels: Sequence[str] | None = None,
-    width_in: float = PAGE_IN,
-    how: str = "bicubic",
-    colour_range: ColourRange = "shared",
+    look: MapLook = MapLook(),
 ) -> Figure:
     """Draw affinity maps: a row per query, a column per model, the photo on the left.
 
@@ -43,15 +59,14 @@ def affinity_figure(
         captions: of the rows; the point's coordinates by default.
         outlines: masks (H, W) whose outline each row shows.
         labels: above the columns; the models' names without their folders by default.
-        width_in: inches; `COLUMN_IN` or `PAGE_IN`.
-        how: `bicubic` or `nearest`; see `upsample`.
-        colour_range: `shared` (of all maps of the figure), `per-panel` (then each says its own), or two limits.
+        look: how the maps are drawn.
 
     Raises:
         ArgumentError: no query or no model, or a range that is none.
     """
     if not queries or not models:
         raise ArgumentError("models and queries must not be empty; a figure needs one of each.")
+    how, colour_range = look.how, look.colour_range
     every = [cell_map for model in models for cell_map in model.maps]
     scale = Scale("inferno", _limits(every, how, colour_range), _label(every, colour_range))
     rows = [
@@ -65,7 +80,7 @@ def affinity_figure(
         )
         for place, query in enumerate(queries)
     ]
-    return map_grid(rows, labels or short_labels([model.name for model in models]), width_in=width_in)
+    return map_grid(rows, labels or short_labels([model.name for model in models]), width_in=look.width_in)
 
 
 def probe_figure(
@@ -76,9 +91,7 @@ def probe_figure(
     *,
     captions: tuple[str, str],
     labels: Sequence[str] | None = None,
-    width_in: float = PAGE_IN,
-    how: str = "bicubic",
-    colour_range: ColourRange = "shared",
+    look: MapLook = MapLook(),
 ) -> Figure:
     """Draw what B changes: the maps of a query on A alone, of the same query beside B, and their difference.
 
@@ -89,10 +102,9 @@ def probe_figure(
         models: their maps.
         captions: of the two pictures.
         labels: above the columns.
-        width_in: inches.
-        how: `bicubic` or `nearest`.
-        colour_range: of the first two rows; as in `affinity_figure`.
+        look: how the maps are drawn; the range of colours is that of the first two rows.
     """
+    how, colour_range = look.how, look.colour_range
     every = [cell_map for model in models for cell_map in (model.alone, model.together)]
     scale = Scale("inferno", _limits(every, how, colour_range), _label(every, colour_range))
     ends = [end for model in models if (end := _extremes(model.difference, how)) is not None]
@@ -114,7 +126,24 @@ def probe_figure(
         for picture, text, maps in content
     ]
     headings = labels or short_labels([model.name for model in models])
-    return map_grid(rows, headings, width_in=width_in, first="probe")
+    return map_grid(rows, headings, width_in=look.width_in, first="probe")
+
+
+def run_figure(run: AffinityRun, *, labels: Sequence[str] | None = None, look: MapLook = MapLook()) -> Figure:
+    """Draw what `couplingkit affinity` found: maps of queries, or what B changes in a probe."""
+    if run.probe:
+        alone, together = run.photos
+        point, captions = (int(run.queries[0].x), int(run.queries[0].y)), (run.captions[0], run.captions[1])
+        return probe_figure(alone, together, point, run.probe, captions=captions, labels=labels, look=look)
+    return affinity_figure(
+        run.photos,
+        run.queries,
+        run.maps,
+        captions=run.captions or None,
+        outlines=run.outlines or None,
+        labels=labels,
+        look=look,
+    )
 
 
 def _drawn(cell_map: CellMap, how: str, size: tuple[int, int]) -> NDArray[np.float64]:

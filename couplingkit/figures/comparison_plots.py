@@ -9,38 +9,18 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from ..metrics.summary import CLIPPED_LIMIT
-from ..study import EFFECTS, Comparison, Difference
+from ..metrics.quantities import shown_in
+from ..runs.comparing import difference_table
+from ..study.comparing import Comparison
 from .plots import COLUMN_IN, STYLE, shorten
 from .sweep_plots import COLOURS, LONGEST, MARKS
-from .tables import as_text, estimate_text, short_labels
+from .tables import as_text, estimate_text, marks_line, quantity_text, short_labels
 
-__all__ = ["comparison_figure", "comparison_text", "difference_table"]
+__all__ = ["comparison_figure", "comparison_text"]
 
 # Pairs of categories are too many for a figure; they are in the table of groups.
 SHORT = {"direction": "B {}", "size": "{} quarter of A", "gap": "gap {}"}
 ROW_IN = 0.17
-
-
-def difference_table(differences: list[Difference]) -> pd.DataFrame:
-    """Return one row a difference: every field as a column."""
-    return pd.DataFrame(
-        [
-            {
-                "model": one.model,
-                "effect": one.effect,
-                "grouping": one.grouping,
-                "group": one.group,
-                "difference": one.estimate.value,
-                "low": one.estimate.low,
-                "high": one.estimate.high,
-                "probes": one.probes,
-                "p": one.p,
-                "p_holm": one.p_holm,
-            }
-            for one in differences
-        ]
-    )
 
 
 def comparison_text(comparison: Comparison, form: str) -> str:
@@ -50,26 +30,29 @@ def comparison_text(comparison: Comparison, form: str) -> str:
     if form == "json":
         return str(difference_table(list(comparison.differences)).to_json(orient="records", indent=1))
     labels = dict(zip(comparison.models, short_labels(list(comparison.models)), strict=True))
+    effects = [quantity.difference for quantity in shown_in("compared")]
+    main = shown_in("compared")[0]
     rows = []
     for name, model in comparison.models.items():
         summary = model.summary
-        mark = " (!)" if summary.clipped_denominator > CLIPPED_LIMIT else ""
+        mark = " (!)" if summary.marks(main.name) else ""
         row: dict[str, Any] = {
             "model": labels[name],
-            "cr_mean (its probes)": estimate_text(summary.estimates["cr_mean"]) + mark,
+            f"{main.name} (its probes)": quantity_text(main, summary.estimates[main.name]) + mark,
         }
-        for effect in EFFECTS:
+        for effect in effects:
             found = [one for one in comparison.overall(effect) if one.model == name]
             row[f"difference of {effect}"] = estimate_text(found[0].estimate) if found else "-"
-            if effect == "cr":
+            if effect == main.difference:
                 row["p"] = _p_text(found[0].p) if found else "-"
                 row["p (Holm)"] = _p_text(found[0].p_holm) if found else "-"
                 row["common probes"] = str(found[0].probes) if found else str(summary.measured)
         rows.append(row)
     table = as_text(pd.DataFrame(rows), form)
-    marked = any(model.summary.clipped_denominator > CLIPPED_LIMIT for model in comparison.models.values())
-    foot = f"\n(!) no measurement: over {CLIPPED_LIMIT:.0%} of the denominators are clipped" if marked else ""
-    return f"{table}{foot if form == 'table' else ''}"
+    foot = marks_line([model.summary for model in comparison.models.values()])
+    if comparison.across:
+        foot.append(f"Not alike, as was meant: {'; '.join(comparison.across.values())}")
+    return "\n".join([table, *foot]) if form == "table" else table
 
 
 def _p_text(p: float) -> str:
@@ -80,9 +63,10 @@ def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) ->
     """Draw each model's difference of the coupling rate with its interval: over all probes, and by group."""
     models = [one.model for one in comparison.overall()]
     labels = [shorten(label, LONGEST) for label in short_labels(models)]
-    first = [one for one in comparison.differences if one.effect == "cr" and one.model == models[0]]
+    effect = shown_in("compared")[0].difference
+    first = [one for one in comparison.differences if one.effect == effect and one.model == models[0]]
     rows = [("all", "all"), *((one.grouping, one.group) for one in first if one.grouping in SHORT)]
-    found = {(one.model, one.grouping, one.group): one for one in comparison.differences if one.effect == "cr"}
+    found = {(one.model, one.grouping, one.group): one for one in comparison.differences if one.effect == effect}
     heading = 0.16 * len(models) + 0.1
     height = ROW_IN * len(rows) * max(1.0, 0.55 * len(models)) + 0.55 + heading
     with rc_context(STYLE):
@@ -114,7 +98,7 @@ def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) ->
                 axes.axhline(row - 0.5, color="#cccccc", linewidth=0.5, zorder=0)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         note = "\n(open: too few photos for an interval)" if unsure else ""
-        figure.supxlabel(f"coupling rate minus that of {short_labels([comparison.baseline])[0]}{note}", fontsize=7)
+        figure.supxlabel(f"{effect} minus that of {short_labels([comparison.baseline])[0]}{note}", fontsize=7)
         figure.legend(loc="outside upper left", ncols=1, frameon=False)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)

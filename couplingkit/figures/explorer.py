@@ -19,9 +19,9 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
+from ..evaluation.photo_features import PhotoFeatures
 from ..metrics.localization import inner_point
 from ..pixels import Frame
-from ..study import PhotoFeatures
 from .packing import pack, pack_exactly
 from .tables import short_labels
 
@@ -100,9 +100,9 @@ def _template() -> Any:
     page = files(__package__) / "page"
     # The program, the style and the data are ours; names in the data are escaped by tojson and set as text.
     environment = Environment(autoescape=True, undefined=StrictUndefined)
-    environment.globals["style"] = Markup((page / "explorer.css").read_text())
-    environment.globals["program"] = Markup((page / "explorer.js").read_text())
-    return environment.from_string((page / "explorer.html").read_text())
+    environment.globals["style"] = Markup((page / "explorer.css").read_text(encoding="utf-8"))
+    environment.globals["program"] = Markup((page / "explorer.js").read_text(encoding="utf-8"))
+    return environment.from_string((page / "explorer.html").read_text(encoding="utf-8"))
 
 
 def _error_sentence(worst: float, exact: bool) -> str:

@@ -123,10 +123,10 @@ def _write_names(figure: Figure, layout: Layout, first: str) -> None:
         for above, line in enumerate(reversed(lines)):
             # On one baseline, whether or not a name has letters that reach below it.
             place_y = bottom - DESCENT - LINE * above
-            _write(figure, layout, middle, place_y, line, size=HEADING_PT, ha="center", va="baseline")
+            _write(figure, layout, (middle, place_y), line, size=HEADING_PT, ha="center", va="baseline")
     if layout.key:
         text = "\n".join(layout.key)
-        _write(figure, layout, MARGIN, layout.height - MARGIN, text, size=HEADING_PT, ha="left", va="bottom")
+        _write(figure, layout, (MARGIN, layout.height - MARGIN), text, size=HEADING_PT, ha="left", va="bottom")
 
 
 def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
@@ -137,13 +137,16 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
     left = layout.column(0)
     if row.picture is None:
         lines = "\n".join(wrapped(row.caption, layout.panel, CAPTION_PT))
-        _write(figure, layout, left + layout.panel / 2, top + height / 2, lines, ha="center", va="center")
+        _write(figure, layout, (left + layout.panel / 2, top + height / 2), lines, ha="center", va="center")
     else:
         axes = figure.add_axes(layout.box(left + inset, top, width, height))
         axes.imshow(row.picture, extent=_extent(row), interpolation="antialiased", aspect="auto")
         _mark(axes, row, min(width, height))
         _write(
-            figure, layout, left + inset, top + height + 0.02, shortened(row.caption, layout.panel - inset, CAPTION_PT)
+            figure,
+            layout,
+            (left + inset, top + height + 0.02),
+            shortened(row.caption, layout.panel - inset, CAPTION_PT),
         )
     for place, panel in enumerate(row.panels, 1):
         left = layout.column(place) + inset
@@ -166,7 +169,7 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
         if panel.scale.limits is None:
             text = f"{low:.2f} to {high:.2f}" if own else "undefined"
             lines = "\n".join(wrapped(text, layout.panel, CAPTION_PT))
-            _write(figure, layout, left + width / 2, top + height + 0.02, lines, ha="center")
+            _write(figure, layout, (left + width / 2, top + height + 0.02), lines, ha="center")
 
 
 def _extent(row: GridRow) -> tuple[float, float, float, float]:
@@ -192,8 +195,7 @@ def _mark(axes: Axes, row: GridRow, side_in: float) -> None:
 def _write(
     figure: Figure,
     layout: Layout,
-    left: float,
-    top: float,
+    at: tuple[float, float],
     text: str,
     *,
     size: float = CAPTION_PT,
@@ -201,7 +203,7 @@ def _write(
     va: Literal["top", "center", "bottom", "baseline"] = "top",
     rotation: float = 0,
 ) -> None:
-    x, y, _, _ = layout.box(left, top, 0, 0)
+    x, y, _, _ = layout.box(*at, 0, 0)
     spacing = LINE_SPACING
     # Names of files are no mathematics, whatever dollars they hold.
     figure.text(x, y, text, ha=ha, va=va, fontsize=size, linespacing=spacing, rotation=rotation, parse_math=False)
@@ -224,4 +226,4 @@ def _draw_bar(figure: Figure, layout: Layout, scale: Scale, top: float, bottom: 
         axes.set_yticks([low, high], [f"{low:.2f}", f"{high:.2f}"])
     lines = "\n".join(wrapped(scale.label, max(bottom - top, 0.4), CAPTION_PT))
     middle = top + (bottom - top) / 2
-    _write(figure, layout, left + BAR_ROOM - GAP - 0.01, middle, lines, ha="right", va="center", rotation=90)
+    _write(figure, layout, (left + BAR_ROOM - GAP - 0.01, middle), lines, ha="right", va="center", rotation=90)

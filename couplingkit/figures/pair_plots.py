@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
@@ -9,10 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..errors import ArgumentError
-from ..metrics.summary import CLIPPED_LIMIT
+from ..metrics.quantities import CLIPPED_LIMIT
+from ..runs.pairs import PairDifference, TrainedModel
 from .plots import COLUMN_IN, INK, LEVEL_ONE, MARK, STYLE
+from .tables import as_text, estimate_text, quantity_columns
 
-__all__ = ["pair_figure"]
+__all__ = ["pair_figure", "pair_text"]
 
 HEIGHT_IN = 3.4
 # Of the names of the decoupled ones.
@@ -64,3 +68,25 @@ def _draw_runs(axes: Axes, part: pd.DataFrame, column: str, centre: float, colou
         clipped = column == "cr_mean" and row["clipped_denominator"] > CLIPPED_LIMIT
         face = "white" if clipped else colour
         axes.plot(x, row[column], "o", color=colour, markerfacecolor=face, markersize=3.5, markeredgewidth=0.8)
+
+
+def pair_text(models: Sequence[TrainedModel], differences: Sequence[PairDifference]) -> str:
+    """Return the numbers of the runs and their differences as two tables in markdown."""
+    runs = pd.DataFrame([_run_words(model) for model in models])
+    gaps = pd.DataFrame(
+        [
+            {"X-D minus X": one.quantity, "seed": one.seeds, "[95%]": estimate_text(one.estimate), "n": str(one.count)}
+            for one in differences
+        ]
+    )
+    return f"{as_text(runs, 'markdown')}\n\n{as_text(gaps, 'markdown')}"
+
+
+def _run_words(model: TrainedModel) -> dict[str, str]:
+    return {
+        "method": model.method,
+        "seed": str(model.seed),
+        **quantity_columns(model.measurement.summary, "pairs"),
+        "1-NN accuracy": estimate_text(model.objects.accuracy),
+        "steps/s": f"{model.steps_per_s:.2f}",
+    }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,19 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..streams import Stream
-from ..study import Measurement
+from ..study.measurement import Measurement
 from .tables import short_labels
 
-__all__ = ["COLUMN_IN", "PAGE_IN", "coupling_figure", "draw_coupling", "probe_sheet", "save_figure", "shorten"]
+__all__ = [
+    "COLUMN_IN",
+    "PAGE_IN",
+    "coupling_figure",
+    "draw_coupling",
+    "figure_files",
+    "probe_sheet",
+    "save_figure",
+    "shorten",
+]
 
 COLUMN_IN = 3.35
 PAGE_IN = 6.9
@@ -34,6 +44,8 @@ STYLE: Any = {
 INK, MARK, LEVEL_ONE = "#33567a", "#c03a2b", "#555555"
 LETTERS_PER_IN = 17
 PNG_LEVEL = 2
+# Says in the file whose it is, so that it may be replaced.
+MAKER = "couplingkit"
 
 
 def coupling_figure(measurements: Sequence[Measurement], *, width_in: float = COLUMN_IN) -> Figure:
@@ -151,13 +163,22 @@ def probe_sheet(
     return figure
 
 
+def figure_files(figures: Mapping[str, Figure]) -> dict[str, Callable[[Path], None]]:
+    """Return what writes figures as PNG and PDF: name of a file -> the function that writes it to a path."""
+    return {
+        f"{name}.{suffix}": partial(save_figure, figure)
+        for name, figure in figures.items()
+        for suffix in ("png", "pdf")
+    }
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format of its suffix: 300 dpi, and nothing of the day it was drawn on."""
+    """Write a figure in the format of its suffix: 300 dpi, who made it, and nothing of the day it was drawn on."""
     settings: dict[str, Any] = {
         # Photos hardly get smaller at higher levels, which take longer than everything else here.
-        ".png": {"pil_kwargs": {"compress_level": PNG_LEVEL}},
-        ".pdf": {"metadata": {"CreationDate": None}},
-        ".svg": {"metadata": {"Date": None}},
+        ".png": {"pil_kwargs": {"compress_level": PNG_LEVEL}, "metadata": {"Software": MAKER}},
+        ".pdf": {"metadata": {"CreationDate": None, "Creator": MAKER}},
+        ".svg": {"metadata": {"Date": None, "Creator": MAKER}},
     }
     with rc_context(STYLE):
         figure.savefig(path, dpi=300, **settings.get(path.suffix, {}))

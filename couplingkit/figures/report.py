@@ -20,16 +20,18 @@ from matplotlib.image import imsave
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
-from ..metrics.summary import CLIPPED_LIMIT, STATISTICS
-from ..study import CONTROL_ROW, Extreme, Measurement, Run, SweepPoint
+from ..metrics.quantities import shown_in
+from ..runs.extremes import Extreme
+from ..runs.models import CONTROL_ROW
+from ..runs.records import Run
+from ..runs.sweeping import points_of
+from ..study.measurement import Measurement
 from .plots import STYLE, coupling_figure
 from .sweep_plots import sweep_figure, sweep_text, uneven
-from .tables import estimate_text, short_labels
+from .tables import difference_lines, marks_line, quantity_text, short_labels
 
 __all__ = ["report_page"]
 
-COLUMNS = ("cr_mean", "cr_median", "cr_geomean", "cr_of_means", "specificity", "displacement")
-SHARES = ("clipped_numerator", "clipped_denominator")
 SETTINGS = ("eps", "min_cells", "center")
 FIGURE_IN = 4.6
 MOST_IN_A_FIGURE = 40
@@ -51,18 +53,20 @@ def report_page(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]], 
     page = files(__package__) / "page"
     names = ("style", "program")
     parts = {
-        name: Markup((page / f"report.{suffix}").read_text()) for name, suffix in zip(names, ("css", "js"), strict=True)
+        name: Markup((page / f"report.{suffix}").read_text(encoding="utf-8"))
+        for name, suffix in zip(names, ("css", "js"), strict=True)
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string((page / "report.html").read_text())
+    template = environment.from_string((page / "report.html").read_text(encoding="utf-8"))
     return template.render(
         title=title,
         sets=[_probe_set(number, group) for number, group in enumerate(_by_probes(runs), 1)],
         sweeps=[_swept(run) for run in runs if run.swept],
         galleries=_galleries(runs, extremes),
         runs=[_run(run) for run in runs],
-        limit=f"{CLIPPED_LIMIT:.0%}",
-        meanings=[(name, STATISTICS[name]) for name in (*COLUMNS, *SHARES)],
+        headings=[quantity.name for quantity in shown_in("report")],
+        marks=marks_line([one.summary for run in runs for one in run.measurements]),
+        meanings=[(quantity.name, quantity.meaning) for quantity in shown_in("report")],
         **parts,
     )
 
@@ -89,7 +93,7 @@ def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, A
     names = [one.name for _, one in models]
     # A model that was measured in two ways is told apart by its runs, which its user named.
     labels = [
-        f"{run.folder.name}: {label}" if names.count(one.name) > 1 else label
+        f"{run.title}: {label}" if names.count(one.name) > 1 else label
         for (run, one), label in zip(models, short_labels(names), strict=True)
     ]
     named = [replace(one, name=label) for (_, one), label in zip(models, labels, strict=True)]
@@ -108,27 +112,22 @@ def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, A
 
 def _row(run: Run, one: Measurement, label: str) -> dict[str, Any]:
     summary = one.summary
-    clipped = summary.clipped_denominator > CLIPPED_LIMIT
     cells = [
         {"text": label, "sort": label.lower(), "title": one.name},
-        {"text": run.folder.name, "sort": run.folder.name},
+        {"text": run.title, "sort": run.title},
     ]
-    for name in COLUMNS:
-        estimate = summary.estimates.get(name)
+    for quantity in shown_in("report"):
+        estimate = summary.estimates.get(quantity.name)
         value = math.nan if estimate is None else estimate.value
-        mark = " (!)" if clipped and name == "cr_mean" else ""
-        cells.append({"text": estimate_text(estimate) + mark, "sort": "" if math.isnan(value) else repr(value)})
-    for name in SHARES:
-        value = summary.estimates[name].value
-        cells.append({"text": f"{value:.1%}", "sort": repr(value)})
+        mark = " (!)" if summary.marks(quantity.name) else ""
+        shown = quantity_text(quantity, estimate) if quantity.unit != "share" else quantity.text(value)
+        cells.append({"text": shown + mark, "sort": "" if math.isnan(value) else repr(value)})
     cells.append({"text": f"{summary.measured} of {summary.probes}", "sort": str(summary.measured)})
-    return {"cells": cells, "clipped": clipped, "control": one.name == CONTROL_ROW}
+    return {"cells": cells, "clipped": bool(summary.marks("cr_mean")), "control": one.name == CONTROL_ROW}
 
 
 def _swept(run: Run) -> dict[str, Any]:
-    points = [
-        SweepPoint(place["axis"], place["value"], one) for one, place in zip(run.measurements, run.places, strict=True)
-    ]
+    points = points_of(run)
     axes = list(dict.fromkeys(point.axis for point in points))
     figures = [
         {"axis": axis, "figure": _vector(sweep_figure([point for point in points if point.axis == axis]))}
@@ -137,7 +136,7 @@ def _swept(run: Run) -> dict[str, Any]:
     table = [line.split(" | ") for line in sweep_text(points, "markdown").replace("| ", "", 1).splitlines()]
     cells = [[cell.strip("| ") for cell in line] for line in table]
     return {
-        "name": run.folder.name,
+        "name": run.title,
         "held": run.held,
         "figures": figures,
         "head": cells[0],
@@ -158,7 +157,7 @@ def _galleries(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]]) -
                 continue
             shown.add(same)
             cards = [_card(one) for one in picked]
-            found.append({"run": run.folder.name, "model": short_labels([model])[0], "cards": cards})
+            found.append({"run": run.title, "model": short_labels([model])[0], "cards": cards})
     return found
 
 
@@ -186,7 +185,7 @@ def _coloured(values: NDArray[np.float32], low: float, high: float) -> NDArray[n
 def _run(run: Run) -> dict[str, Any]:
     models = [
         {
-            "name": f"{one.name}, {place['axis']} {place['value']}" if place else one.name,
+            "name": f"{one.name}, {place[0]} {place[1]}" if place else one.name,
             "warnings": one.warnings,
             "zero": one.provenance["zero_control"]["probes"],
             "provenance": json.dumps(one.provenance, indent=1),
@@ -195,22 +194,13 @@ def _run(run: Run) -> dict[str, Any]:
     ]
     control = [one.summary.cr_mean for one in run.measurements if one.name == CONTROL_ROW]
     return {
-        "name": run.folder.name,
+        "name": run.title,
         "command": run.command,
         "failures": run.failures,
         "models": models,
         "control": f"{control[0]:.6f}" if control else None,
-        "differences": [
-            f"cr_mean({short_labels([told['first']])[0]}) - cr_mean({short_labels([told['second']])[0]}) = "
-            f"{_interval(told)} on the {told['probes']} probes of both"
-            for told in run.differences
-        ],
+        "differences": difference_lines(run.differences)[1:],
     }
-
-
-def _interval(told: Mapping[str, Any]) -> str:
-    value = f"{told['value']:.3f}"
-    return value if told["low"] is None else f"{value} [{told['low']:.3f}, {told['high']:.3f}]"
 
 
 def _vector(figure: Figure) -> str:

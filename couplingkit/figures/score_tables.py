@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from ..metrics.bootstrap import Estimate
+from ..evaluation.localization import Localization
 from ..metrics.localization import SCORES
-from ..study import Localization
-from .tables import as_text, estimate_text, number, short_labels
+from ..runs.affinity import ScoreDifference, score_document
+from ..typed_files import json_text
+from .tables import as_text, estimate_text, short_labels
 
-__all__ = ["ScoreDifference", "render_scores", "score_document"]
-
-# (first, second, score -> estimate and objects in common)
-ScoreDifference = tuple[str, str, Mapping[str, tuple[Estimate, int]]]
+__all__ = ["render_scores"]
 
 
 def render_scores(
@@ -35,7 +32,7 @@ def render_scores(
         document: what `json` gives instead, where there is more to say than the scores.
     """
     if form == "json":
-        return json.dumps(document or score_document(models, differences=differences), indent=1)
+        return json_text(document or score_document(models, differences)).rstrip()
     if form == "csv":
         return _numbers(models).to_csv(index=False).rstrip()
     text = as_text(_for_reading(models), form)
@@ -84,35 +81,3 @@ def _difference_lines(differences: Sequence[ScoreDifference]) -> list[str]:
         lines += ["", f"{left} minus {right}, on the objects of both:"]
         lines += [f"  {name:<12} {estimate_text(estimate)} ({count})" for name, (estimate, count) in scores.items()]
     return lines
-
-
-def score_document(models: Sequence[Localization], *, differences: Sequence[ScoreDifference] = ()) -> dict[str, Any]:
-    """Return the scores, their intervals and where they come from, as JSON values (undefined numbers are null)."""
-    return {
-        "scores": [
-            {
-                "model": model.name,
-                "statistics": {
-                    name: _bounds(estimate) | {"objects": _objects(model, name)}
-                    for name, estimate in model.estimates.items()
-                },
-                "counts": model.counts,
-                "provenance": model.provenance,
-            }
-            for model in models
-        ],
-        "differences": [
-            {
-                "first": first,
-                "second": second,
-                "statistics": {
-                    name: _bounds(estimate) | {"objects": count} for name, (estimate, count) in scores.items()
-                },
-            }
-            for first, second, scores in differences
-        ],
-    }
-
-
-def _bounds(estimate: Estimate) -> dict[str, float | None]:
-    return {key: number(value) for key, value in vars(estimate).items()}

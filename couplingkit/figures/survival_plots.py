@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
+from ..metrics.bootstrap import Estimate
 from .plots import PAGE_IN, STYLE
+from .tables import as_text, estimate_text
 
-__all__ = ["survival_figure"]
+__all__ = ["survival_figure", "survival_text"]
 
 COLOURS = ("#33567a", "#4f8a5b", "#c03a2b", "#d99a2b")
 DASHES = ("--", ":", "-", "-.")
@@ -65,3 +69,27 @@ def survival_figure(
         handles, labels = row[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False, fontsize=7)
     return figure
+
+
+def survival_text(records: Sequence[Mapping[str, Any]], form: str) -> str:
+    """Return the numbers of all settings as text; see `as_text`, and csv."""
+    if form == "csv":
+        return pd.json_normalize([dict(record) for record in records]).to_csv(index=False).rstrip()
+
+    def text(part: Mapping[str, float | None]) -> str:
+        bounds = (float("nan") if part[key] is None else part[key] for key in ("value", "low", "high"))
+        return estimate_text(Estimate(*bounds))  # type: ignore[arg-type]
+
+    rows = [
+        {
+            "ratio": f"{record['ratio']:g}",
+            "strategy": record["strategy"],
+            "grid cut": f"{record['cut']:.3f}",
+            "visible [95%]": text(record["visible"]),
+            "5 % of objects below": f"{record['quantiles']['0.05']:.3f}",
+            "median": f"{record['quantiles']['0.5']:.3f}",
+            "erased [95%]": text(record["erased"]),
+        }
+        for record in records
+    ]
+    return as_text(pd.DataFrame(rows), form)

@@ -12,12 +12,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..metrics.summary import CLIPPED_LIMIT
-from ..study import SweepPoint
+from ..errors import listed
+from ..metrics.quantities import Quantity, shown_in
+from ..runs.records import Run
+from ..runs.sweeping import points_of
+from ..runs.writing import summary_file
+from ..study.sweeping import SweepPoint
+from ..typed_files import json_text
 from .plots import COLUMN_IN, STYLE, shorten
-from .tables import as_text, estimate_text, short_labels
+from .tables import as_text, bounds_columns, quantity_columns, short_labels
 
-__all__ = ["sweep_figure", "sweep_numbers", "sweep_text", "uneven"]
+__all__ = ["sweep_figure", "sweep_notes", "sweep_numbers", "sweep_render", "sweep_text", "uneven"]
 
 NAMES = {
     "gap": "gap between A and B (1/224 of the canvas)",
@@ -41,9 +46,11 @@ def sweep_figure(points: Sequence[SweepPoint], *, width_in: float = COLUMN_IN) -
         points: of one axis.
         width_in: inches.
     """
-    statistics = ["cr_mean"]
-    if all("specificity" in point.measurement.summary.estimates for point in points):
-        statistics.append("specificity")
+    statistics = [
+        quantity
+        for quantity in shown_in("curve")
+        if all(quantity.name in point.measurement.summary.estimates for point in points)
+    ]
     models = list(dict.fromkeys(point.measurement.name for point in points))
     with rc_context(STYLE):
         figure = Figure(figsize=(width_in, PANEL_IN * len(statistics) + 0.35), layout="constrained")
@@ -62,12 +69,13 @@ def _caption(points: Sequence[SweepPoint]) -> str:
     counts = {point.measurement.summary.measured for point in points}
     made = points[0].measurement.summary.probes
     told.append(f"{made} probes" if counts == {made} else f"{min(counts)} to {max(counts)} of {made} probes measured")
-    if any(point.measurement.summary.clipped_denominator > CLIPPED_LIMIT for point in points):
-        told.append(f"open: over {CLIPPED_LIMIT:.0%} of denominators clipped")
+    reasons = [why for point in points for why in point.measurement.summary.marks("cr_mean")]
+    if reasons:
+        told.append(f"open: {'; '.join(dict.fromkeys(reasons))}")
     return f"\n({'; '.join(told)})"
 
 
-def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], statistic: str) -> None:
+def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], quantity: Quantity) -> None:
     values = list(dict.fromkeys(point.value for point in points))
     numeric = all(isinstance(value, int | float) for value in values)
     shift = 0.012 * ((max(values) - min(values)) if numeric else len(values) - 1)
@@ -76,7 +84,7 @@ def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], stati
         own = [point for point in points if point.measurement.name == model]
         at = np.array([point.value if numeric else values.index(point.value) for point in own], dtype=np.float64)
         at += shift * (row - (len(models) - 1) / 2)
-        found = [point.measurement.summary.estimates[statistic] for point in own]
+        found = [point.measurement.summary.estimates[quantity.name] for point in own]
         middle = np.array([one.value for one in found])
         colour, mark = COLOURS[row % len(COLOURS)], MARKS[row % len(MARKS)]
         low, high = (np.array([getattr(one, end) for one in found]) for end in ("low", "high"))
@@ -84,14 +92,14 @@ def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], stati
         line = "none" if points[0].axis == "canvas" else "-"
         axes.plot(at, middle, color=colour, linewidth=1.0, linestyle=line, marker=mark, markersize=3.5, label=label)
         axes.vlines(at, low, high, color=colour, linewidth=1.0)
-        clipped = np.array([point.measurement.summary.clipped_denominator > CLIPPED_LIMIT for point in own])
-        axes.plot(at[clipped], middle[clipped], mark, markersize=3.5, markerfacecolor="white", markeredgecolor=colour)
+        marked = np.array([bool(point.measurement.summary.marks(quantity.name)) for point in own])
+        axes.plot(at[marked], middle[marked], mark, markersize=3.5, markerfacecolor="white", markeredgecolor=colour)
     if numeric:
         axes.set_xticks(values, [f"{value:g}" for value in values])
     else:
         axes.set_xticks(range(len(values)), [str(value) for value in values])
-    axes.axhline(1 if statistic == "cr_mean" else 0, color="#555555", linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
-    axes.set_ylabel("coupling rate (mean)" if statistic == "cr_mean" else statistic)
+    axes.axhline(quantity.neutral, color="#555555", linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
+    axes.set_ylabel(f"{quantity.name}, rad" if quantity.unit == "rad" else quantity.name)
     for side in ("right", "top"):
         axes.spines[side].set_visible(False)
 
@@ -131,8 +139,7 @@ def sweep_numbers(points: Sequence[SweepPoint]) -> pd.DataFrame:
     for point, (mean, count) in zip(points, common_means(points), strict=True):
         summary = point.measurement.summary
         row: dict[str, Any] = {"axis": point.axis, "value": point.value, "model": point.measurement.name}
-        for name, estimate in summary.estimates.items():
-            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        row |= bounds_columns(summary)
         counts = {"made": summary.probes, "measured": summary.measured}
         rows.append(row | counts | {"cr_mean_common": mean, "common": count})
     return pd.DataFrame(rows)
@@ -146,19 +153,31 @@ def sweep_text(points: Sequence[SweepPoint], form: str) -> str:
     rows = []
     for label, point in zip(labels, points, strict=True):
         summary = point.measurement.summary
-        mark = " (!)" if summary.clipped_denominator > CLIPPED_LIMIT else ""
         rows.append(
             {
                 "axis": point.axis,
                 "value": f"{point.value:g}" if isinstance(point.value, int | float) else str(point.value),
                 "model": label,
-                f"cr_mean [{summary.level:.0%}]": estimate_text(summary.estimates["cr_mean"]) + mark,
-                "cr_geomean": f"{summary.cr_geomean:.3f}",
-                "cr_of_means": f"{summary.cr_of_means:.3f}",
-                f"specificity [{summary.level:.0%}]": estimate_text(summary.estimates.get("specificity")),
-                "displacement": f"{summary.displacement:.3f}",
-                "clipped den": f"{summary.clipped_denominator:.1%}",
+                **quantity_columns(summary, "sweep"),
                 "measured": f"{summary.measured} of {summary.probes}",
             }
         )
     return as_text(pd.DataFrame(rows), form)
+
+
+def sweep_render(run: Run, form: str) -> str:
+    """Return what a sweep found as text in one of the formats of `Format`."""
+    return json_text(summary_file(run)).rstrip() if form == "json" else sweep_text(points_of(run), form)
+
+
+def sweep_notes(run: Run) -> list[str]:
+    """Return what a reader of a sweep must know: curves of different probes, and warnings with their places."""
+    points = points_of(run)
+    noted: dict[str, list[str]] = {}
+    for point in points:
+        for warning in point.measurement.warnings:
+            noted.setdefault(warning, []).append(f"{point.measurement.name} at {point.axis} {point.value}")
+    return [
+        *(f"Note: {sentence}" for sentence in uneven(points)),
+        *(f"Note on {listed(places, most=3)}: {warning}" for warning, places in noted.items()),
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import PurePath
@@ -12,22 +11,29 @@ import pandas as pd
 
 from ..errors import ArgumentError
 from ..metrics.bootstrap import Estimate
-from ..metrics.summary import CLIPPED_LIMIT, RateSummary
-from ..study import Measurement
+from ..metrics.quantities import QUANTITIES, Place, Quantity, shown_in
+from ..metrics.summary import RateSummary
+from ..runs.records import PairedDifference, Run
+from ..runs.writing import summary_file
+from ..study.measurement import Measurement
+from ..typed_files import json_text
 
 __all__ = [
     "Format",
     "as_text",
+    "bounds_columns",
+    "difference_lines",
     "estimate_text",
+    "marks_line",
     "number",
+    "quantity_columns",
+    "quantity_text",
     "render",
     "short_labels",
-    "summary_document",
     "summary_numbers",
 ]
 
 Format = Literal["table", "markdown", "latex", "json", "csv"]
-Difference = tuple[str, str, Estimate, int]
 
 
 def short_labels(names: Sequence[str]) -> list[str]:
@@ -49,46 +55,68 @@ def _cut_path(name: str, depth: int) -> str:
 
 
 def summary_numbers(measurements: Sequence[Measurement]) -> pd.DataFrame:
-    """Return one row a model: every statistic with its bounds (`NAME`, `NAME_low`, `NAME_high`), and the counts."""
+    """Return one row a model: every quantity with its bounds (`NAME`, `NAME_low`, `NAME_high`), and the counts."""
     rows = []
     for measurement in measurements:
         summary = measurement.summary
-        row: dict[str, Any] = {"model": measurement.name}
-        for name, estimate in summary.estimates.items():
-            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        row: dict[str, Any] = {"model": measurement.name, **bounds_columns(summary)}
         lost = summary.probes - summary.measured
         rows.append(row | {"made": summary.probes, "measured": summary.measured, "not_measurable": lost})
     return pd.DataFrame(rows)
 
 
+def bounds_columns(summary: RateSummary) -> dict[str, float]:
+    """Return every quantity with its bounds, as columns of a table of numbers."""
+    row: dict[str, float] = {}
+    for name, estimate in summary.estimates.items():
+        row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+    return row
+
+
+def quantity_columns(summary: RateSummary, place: Place) -> dict[str, str]:
+    """Return the quantities that are shown in a place, as columns of a table for people; marked where they are none."""
+    cells = {}
+    for quantity in shown_in(place):
+        estimate = summary.estimates.get(quantity.name)
+        heading = f"{quantity.name} [{summary.level:.0%}]" if quantity.bounds else quantity.name
+        text = quantity_text(quantity, estimate) if quantity.bounds else _value_text(quantity, estimate)
+        cells[heading] = text + (" (!)" if summary.marks(quantity.name) else "")
+    return cells
+
+
+def quantity_text(quantity: Quantity, estimate: Estimate | None) -> str:
+    """Return a quantity's value with its interval, as it is printed; `-` where there is none."""
+    text = _value_text(quantity, estimate)
+    if estimate is None or math.isnan(estimate.value) or math.isnan(estimate.low):
+        return text
+    return f"{text} [{quantity.text(estimate.low)}, {quantity.text(estimate.high)}]"
+
+
+def _value_text(quantity: Quantity, estimate: Estimate | None) -> str:
+    return "-" if estimate is None or math.isnan(estimate.value) else quantity.text(estimate.value)
+
+
+def marks_line(summaries: Sequence[RateSummary]) -> list[str]:
+    """Return the line below a table that says what `(!)` means there; none where nothing is marked."""
+    reasons = [why for summary in summaries for name in summary.estimates for why in summary.marks(name)]
+    return [f"(!) no measurement: {'; '.join(dict.fromkeys(reasons))}"] if reasons else []
+
+
 def _for_reading(measurements: Sequence[Measurement]) -> pd.DataFrame:
     """Return the table as text, one row a model, intervals behind their values."""
     labels = short_labels([measurement.name for measurement in measurements])
-    rows = []
-    for label, measurement in zip(labels, measurements, strict=True):
-        summary = measurement.summary
-        found = summary.estimates
-        clipped = (found["clipped_numerator"].value, found["clipped_denominator"].value)
-        rows.append(
+    return pd.DataFrame(
+        [
             {
                 "model": label,
-                f"cr_mean [{summary.level:.0%}]": estimate_text(found["cr_mean"]) + _mark(summary),
-                "cr_median": f"{found['cr_median'].value:.3f}",
-                "cr_geomean": f"{found['cr_geomean'].value:.3f}",
-                "cr_of_means": f"{found['cr_of_means'].value:.3f}",
-                f"specificity [{summary.level:.0%}]": estimate_text(found.get("specificity")),
-                "displacement": f"{found['displacement'].value:.3f}",
-                "clipped num/den": " / ".join(f"{share:.1%}" for share in clipped),
-                "made": str(summary.probes),
-                "measured": str(summary.measured),
-                "not measurable": str(summary.probes - summary.measured),
+                **quantity_columns(measurement.summary, "table"),
+                "made": str(measurement.summary.probes),
+                "measured": str(measurement.summary.measured),
+                "not measurable": str(measurement.summary.probes - measurement.summary.measured),
             }
-        )
-    return pd.DataFrame(rows)
-
-
-def _mark(summary: RateSummary) -> str:
-    return " (!)" if summary.clipped_denominator > CLIPPED_LIMIT else ""
+            for label, measurement in zip(labels, measurements, strict=True)
+        ]
+    )
 
 
 def estimate_text(estimate: Estimate | None) -> str:
@@ -116,80 +144,35 @@ def as_text(table: pd.DataFrame, form: str) -> str:
     return table.to_string(index=False)
 
 
-def render(
-    measurements: Sequence[Measurement],
-    form: str,
-    *,
-    differences: Sequence[Difference] = (),
-    command: str = "",
-) -> str:
-    """Return the results as text in one of the formats of `Format`.
+def render(run: Run, form: str) -> str:
+    """Return what a run found as text in one of the formats of `Format`.
 
     Args:
-        measurements: one per model.
+        run: of `measure`.
         form: table, markdown, latex, json or csv.
-        differences: (first, second, estimate, probes in common) of paired models.
-        command: what was run, for the JSON.
 
     Raises:
         ArgumentError: no such format.
     """
     if form == "json":
-        return json.dumps(summary_document(measurements, differences=differences, command=command), indent=1)
+        return json_text(summary_file(run)).rstrip()
     if form == "csv":
-        return summary_numbers(measurements).to_csv(index=False).rstrip()
-    text = as_text(_for_reading(measurements), form)
+        return summary_numbers(run.measurements).to_csv(index=False).rstrip()
+    text = as_text(_for_reading(run.measurements), form)
     if form != "table":
         return text
-    marked = any(_mark(measurement.summary) for measurement in measurements)
-    foot = [f"(!) no measurement: over {CLIPPED_LIMIT:.0%} of the denominators are clipped"] if marked else []
-    return "\n".join([text, *foot, *_difference_lines(differences)])
+    foot = marks_line([measurement.summary for measurement in run.measurements])
+    return "\n".join([text, *foot, *difference_lines(run.differences)])
 
 
-def _difference_lines(differences: Sequence[Difference]) -> list[str]:
+def difference_lines(differences: Sequence[PairedDifference]) -> list[str]:
+    """Return a line for each paired difference, with an empty one before them."""
     lines = []
-    for first, second, estimate, count in differences:
-        left, right = short_labels([first, second])
-        lines.append(f"cr_mean({left}) - cr_mean({right}) = {estimate_text(estimate)} on the {count} probes of both")
+    for one in differences:
+        left, right = short_labels([one.first, one.second])
+        text = quantity_text(QUANTITIES[one.quantity], one.estimate)
+        lines.append(f"{one.quantity}({left}) - {one.quantity}({right}) = {text} on the {one.probes} probes of both")
     return ["", *lines] if lines else []
-
-
-def summary_document(
-    measurements: Sequence[Measurement], *, differences: Sequence[Difference] = (), command: str = ""
-) -> dict[str, Any]:
-    """Return everything that is printed, and where it comes from, as JSON values (undefined numbers are null)."""
-    return {
-        "command": command,
-        "models": [
-            {
-                "name": measurement.name,
-                "statistics": {
-                    name: {key: number(value) for key, value in vars(estimate).items()}
-                    for name, estimate in measurement.summary.estimates.items()
-                },
-                "level": measurement.summary.level,
-                "probes": {
-                    "made": measurement.summary.probes,
-                    "measured": measurement.summary.measured,
-                    "not_measurable": measurement.summary.probes - measurement.summary.measured,
-                },
-                "source_images": measurement.summary.source_images,
-                "warnings": list(measurement.warnings),
-                "provenance": measurement.provenance,
-            }
-            for measurement in measurements
-        ],
-        "differences": [
-            {
-                "statistic": "cr_mean",
-                "first": first,
-                "second": second,
-                **{key: number(value) for key, value in vars(estimate).items()},
-                "probes": count,
-            }
-            for first, second, estimate, count in differences
-        ],
-    }
 
 
 def number(value: float) -> float | None:

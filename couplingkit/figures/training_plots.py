@@ -10,7 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..errors import ArgumentError
-from ..metrics.summary import CLIPPED_LIMIT
+from ..metrics.quantities import CLIPPED_LIMIT
 from .plots import COLUMN_IN, LEVEL_ONE, STYLE
 
 __all__ = ["coupling_curves", "loss_figure"]

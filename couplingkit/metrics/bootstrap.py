@@ -10,7 +10,7 @@ that share a photo. `tests/test_coverage.py` holds the coverage of the two toget
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,7 +20,7 @@ from scipy import stats
 
 from ..streams import Stream
 
-__all__ = ["FEWEST_IMAGES", "Estimate", "intervals", "mean_and_p", "sharing_variance"]
+__all__ = ["FEWEST_IMAGES", "Estimate", "Statistic", "interval_and_p", "intervals", "sharing_variance"]
 
 Array = NDArray[np.float64]
 # Below this many photos there is nothing to resample: an interval would look narrow and mean nothing.
@@ -37,31 +37,71 @@ class Estimate:
     high: float
 
 
+@dataclass(frozen=True)
+class Statistic:
+    """A number that is made of columns of rows: a mean, a ratio of means, a median, or the difference of two such.
+
+    Attributes:
+        top: float64 (N,), finite.
+        bottom: (N,); the statistic is mean(top) / mean(bottom). None stands for 1.
+        median: whether it is the median of `top` instead.
+        minus: another statistic of the same rows that is subtracted.
+    """
+
+    top: Array
+    bottom: Array | None = None
+    median: bool = False
+    minus: Statistic | None = None
+
+    def columns(self) -> list[Array]:
+        """Return the columns that it is a function of, each (N,)."""
+        own = [self.top] if self.bottom is None else [self.top, self.bottom]
+        return own + (self.minus.columns() if self.minus is not None else [])
+
+    def of_means(self, means: Array) -> Array:
+        """Return its value, (...), for (weighted) means of its columns, (..., columns); not of a median."""
+        width = 1 if self.bottom is None else 2
+        own: Array = means[..., 0] if self.bottom is None else means[..., 0] / means[..., 1]
+        return own if self.minus is None else own - self.minus.of_means(means[..., width:])
+
+    def value(self) -> float:
+        """Return its value for the rows as they are."""
+        if self.median:
+            return float(np.median(self.top))
+        return float(self.of_means(np.array([column.mean() for column in self.columns()])))
+
+    def influence(self) -> Array:
+        """Return how much each row moves it, (N,), but for a constant factor; the mean over the rows is 0."""
+        if self.median:
+            sign: Array = np.sign(self.top - np.median(self.top))
+            return sign
+        own: Array
+        if self.bottom is None:
+            own = self.top - self.top.mean()
+        else:
+            below = self.bottom.mean()
+            own = (self.top - self.top.mean() / below * self.bottom) / below
+        return own if self.minus is None else own - self.minus.influence()
+
+
 def intervals(
-    columns: Array,
+    statistics: Sequence[Statistic],
     images: NDArray[np.int64],
     stream: Stream,
     *,
     level: float = 0.95,
     resamples: int = 2000,
-    median_of: int | None = None,
-    ratios: tuple[tuple[int, int], ...] = (),
 ) -> list[Estimate]:
-    """Return an interval for the mean of each column, then for the median of one, then for ratios of means.
+    """Return each statistic with its interval.
 
     Args:
-        columns: float64 (N, M), one row per probe, finite.
+        statistics: of N rows, one row per probe.
         images: int64 (N, K), the photos each probe was made of, different within a row.
         stream: of the resampling.
         level: of the intervals, in (0, 1).
         resamples: how many.
-        median_of: a column whose median is estimated too.
-        ratios: pairs of columns (i, j) whose mean(i) / mean(j) is estimated.
-
-    Returns:
-        M estimates of means, then the median's if asked for, then one per ratio.
     """
-    values, deviations = _deviations(columns, images, stream, level, resamples, median_of, ratios)
+    values, deviations = _deviations(statistics, images, stream, level, resamples)
     if deviations is None:
         return [Estimate(float(value), np.nan, np.nan) for value in values]
     tails = np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -71,49 +111,38 @@ def intervals(
     ]
 
 
-def mean_and_p(
-    column: Array, images: NDArray[np.int64], stream: Stream, *, level: float = 0.95, resamples: int = 2000
+def interval_and_p(
+    statistic: Statistic,
+    images: NDArray[np.int64],
+    stream: Stream,
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
 ) -> tuple[Estimate, float]:
-    """Return an interval for the mean of a column, and the two-sided p-value of its being 0.
+    """Return a statistic with its interval, and the two-sided p-value of its being 0; arguments as in `intervals`.
 
-    The p-value is the share of resamples that deviate at least as far from the mean as 0 does; it is at least
-    1 / (1 + resamples), and NaN where there are too few photos. Arguments as in `intervals`; `column` is float64 (N,).
+    The p-value is the share of resamples that deviate at least as far from the value as 0 does; it is at least
+    1 / (1 + resamples), and NaN where there are too few photos.
     """
-    values, deviations = _deviations(column[:, None], images, stream, level, resamples, None, ())
+    values, deviations = _deviations([statistic], images, stream, level, resamples)
     if deviations is None:
         return Estimate(float(values[0]), np.nan, np.nan), np.nan
     low, high = np.quantile(deviations[:, 0], [(1 - level) / 2, (1 + level) / 2])
     further = int((np.abs(deviations[:, 0]) >= abs(values[0])).sum())
-    return Estimate(float(values[0]), float(values[0] + low), float(values[0] + high)), (1 + further) / (
-        1 + len(deviations)
-    )
+    estimate = Estimate(float(values[0]), float(values[0] + low), float(values[0] + high))
+    return estimate, (1 + further) / (1 + len(deviations))
 
 
 def _deviations(
-    columns: Array,
-    images: NDArray[np.int64],
-    stream: Stream,
-    level: float,
-    resamples: int,
-    median_of: int | None,
-    ratios: tuple[tuple[int, int], ...],
+    statistics: Sequence[Statistic], images: NDArray[np.int64], stream: Stream, level: float, resamples: int
 ) -> tuple[Array, Array | None]:
     """Return the statistics, and how far each resample lies from them (resamples, statistics); None: few photos."""
-    means = columns.mean(axis=0)
-    values = [*means]
-    influence = [*(columns - means).T]
-    if median_of is not None:
-        values.append(np.median(columns[:, median_of]))
-        influence.append(np.sign(columns[:, median_of] - values[-1]))
-    for top, bottom in ratios:
-        values.append(means[top] / means[bottom])
-        influence.append(columns[:, top] - values[-1] * columns[:, bottom])
-    found = np.array(values, dtype=np.float64)
+    values = np.array([one.value() for one in statistics], dtype=np.float64)
     if len(np.unique(images)) < FEWEST_IMAGES:
-        return found, None
-    psi = np.column_stack(influence)
-    draws, linear = _resample(columns, psi, images, stream, resamples, median_of, ratios)
-    return found, (draws - found) * _width_factor(psi, linear, images, level)
+        return values, None
+    psi = np.column_stack([one.influence() for one in statistics])  # (N, statistics)
+    draws, linear = _resample(statistics, psi, images, stream, resamples)
+    return values, (draws - values) * _width_factor(psi, linear, images, level)
 
 
 def sharing_variance(psi: Array, images: NDArray[np.int64]) -> Array:
@@ -161,27 +190,23 @@ def _width_factor(psi: Array, linear: Array, images: NDArray[np.int64], level: f
 
 
 def _resample(
-    columns: Array,
-    psi: Array,
-    images: NDArray[np.int64],
-    stream: Stream,
-    resamples: int,
-    median_of: int | None,
-    ratios: tuple[tuple[int, int], ...],
+    statistics: Sequence[Statistic], psi: Array, images: NDArray[np.int64], stream: Stream, resamples: int
 ) -> tuple[Array, Array]:
     """Return the resampled statistics and the resampled means of their influence, each (resamples, statistics)."""
-    order = None if median_of is None else np.argsort(columns[:, median_of], kind="stable")
-    every = np.hstack([columns, psi])
+    parts = [[] if one.median else one.columns() for one in statistics]
+    ends = np.cumsum([0, *(len(part) for part in parts)])
+    # One product for all columns of all statistics: (resamples, N) @ (N, columns + statistics).
+    every = np.column_stack([*(column for part in parts for column in part), psi])
+    orders = [np.argsort(one.top, kind="stable") if one.median else None for one in statistics]
     draws, linear = [], []
     for weights in _pigeonhole_weights(images, stream, resamples):
-        averages = weights @ every / weights.sum(axis=1, keepdims=True)
-        means = averages[:, : columns.shape[1]]
-        statistics = [means]
-        if order is not None and median_of is not None:
-            statistics.append(_weighted_medians(columns[order, median_of], weights[:, order])[:, None])
-        statistics += [means[:, [top]] / means[:, [bottom]] for top, bottom in ratios]
-        draws.append(np.hstack(statistics))
-        linear.append(averages[:, columns.shape[1] :])
+        means = weights @ every / weights.sum(axis=1, keepdims=True)
+        resampled = [
+            one.of_means(means[:, begin:end]) if order is None else _weighted_medians(one.top[order], weights[:, order])
+            for one, order, begin, end in zip(statistics, orders, ends[:-1], ends[1:], strict=True)
+        ]
+        draws.append(np.column_stack(resampled))
+        linear.append(means[:, ends[-1] :])
     return np.concatenate(draws), np.concatenate(linear)
 
 

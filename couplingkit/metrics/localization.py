@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ..errors import ArgumentError
 from ..streams import Stream
-from .bootstrap import Estimate, intervals
+from .bootstrap import Estimate, Statistic, intervals
 
 __all__ = [
     "SCORES",
@@ -170,7 +170,7 @@ def summarize_scores(
         kept = ~np.isnan(values)
         nothing = Estimate(float("nan"), float("nan"), float("nan"))
         found[name] = (
-            intervals(values[kept, None], images[kept, None], stream.child(name), level=level)[0]
+            intervals([Statistic(values[kept])], images[kept, None], stream.child(name), level=level)[0]
             if kept.any()
             else nothing
         )

@@ -1,37 +1,23 @@
-"""Rates of many probes in, the published numbers with their intervals out; paired differences between models."""
+"""Columns of rows in, the published numbers with their intervals out; paired differences between models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, check_range
 from ..streams import Stream
-from .bootstrap import Estimate, intervals
+from .bootstrap import Estimate, Statistic, interval_and_p, intervals
 from .coupling import CouplingRates
+from .quantities import CLIPPED_LIMIT, QUANTITIES, Columns, Quantity
 
-__all__ = ["CLIPPED_LIMIT", "STATISTICS", "RateSummary", "paired_difference", "summarize"]
+__all__ = ["RateSummary", "paired_difference", "paired_quantity", "summarize"]
 
 Array = NDArray[np.float64]
-
-# Above this share of clipped denominators a mean of ratios is not a measurement.
-CLIPPED_LIMIT = 0.05
-STATISTICS = {
-    "cr_mean": "mean coupling rate, the paper's average",
-    "cr_median": "median coupling rate",
-    "cr_geomean": "geometric mean of the coupling rates",
-    "cr_of_means": "mean numerator / mean denominator",
-    "cr_control": "mean coupling rate towards B with another object C in B's place",
-    "specificity": "cr_mean - cr_control: what is due to B's content",
-    "displacement": "mean angle by which A's feature moved, rad",
-    "similarity_true": "mean denominator: similarity of A and B apart, rad",
-    "similarity_biased": "mean numerator: similarity of A and B together, rad",
-    "clipped_numerator": "share of probes whose numerator is eps",
-    "clipped_denominator": "share of probes whose denominator is eps",
-}
 
 
 @dataclass(frozen=True)
@@ -39,7 +25,7 @@ class RateSummary:
     """The numbers of one model.
 
     Attributes:
-        estimates: name of a statistic (see `STATISTICS`) -> value and interval; those of the control are missing
+        estimates: name of a quantity (see `metrics.quantities`) -> value and interval; those of the control are missing
             where there was none.
         probes: how many were made.
         measured: how many could be measured.
@@ -54,14 +40,23 @@ class RateSummary:
     level: float
 
     def __getattr__(self, name: str) -> float:
-        # Only statistics: a record that is being copied has no `estimates` yet.
-        if name in STATISTICS and name in self.estimates:
+        # Only quantities: a record that is being copied has no `estimates` yet.
+        if name in QUANTITIES and name in self.estimates:
             return self.estimates[name].value
-        raise AttributeError(f"no statistic {name!r} here; there are {', '.join(STATISTICS)}.")
+        raise AttributeError(f"no quantity {name!r} here; there are {', '.join(QUANTITIES)}.")
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *self.estimates]
+
+    def marks(self, name: str) -> tuple[str, ...]:
+        """Return why a quantity is no measurement here; nothing where it is one."""
+        if name == "cr_mean" and self.estimates["clipped_denominator"].value > CLIPPED_LIMIT:
+            return (f"over {CLIPPED_LIMIT:.0%} of the denominators are clipped",)
+        return ()
 
 
 def summarize(
-    rates: CouplingRates,
+    rates: CouplingRates | Columns,
     images: NDArray[np.int64],
     stream: Stream,
     *,
@@ -69,10 +64,10 @@ def summarize(
     level: float = 0.95,
     resamples: int = 2000,
 ) -> RateSummary:
-    """Return the statistics of a model's rates, each with a bootstrap interval over source photos.
+    """Return every quantity of the table for a model's rates, with a bootstrap interval over source photos.
 
     Args:
-        rates: one row per probe, NaN where it could not be measured.
+        rates: one row per probe, NaN where it could not be measured; or the same as columns.
         images: int64 (N, 2), photo of A and of B; (N, 3) with C's.
         stream: of the bootstrap.
         cr_control: (N,), the coupling rates with C in B's place.
@@ -84,41 +79,87 @@ def summarize(
     """
     check_range("level", level, 0.5, 0.999)
     check_range("resamples", resamples, 100)
-    kept = ~np.isnan(rates.cr)
+    given = vars(rates) if isinstance(rates, CouplingRates) else dict(rates)
+    if cr_control is not None:
+        given = {**given, "cr_control": cr_control}
+    columns = {name: np.asarray(values, dtype=np.float64) for name, values in given.items()}
+    kept = ~np.isnan(columns["cr"])
     if not kept.any():
         raise ArgumentError("rates hold no measured probe; there is nothing to summarize.")
-    columns = {
-        "cr_mean": rates.cr,
-        "cr_geomean": np.log(rates.cr),
-        "similarity_biased": rates.numerator,
-        "similarity_true": rates.denominator,
-        "displacement": rates.displacement,
-        "clipped_numerator": rates.clipped_numerator.astype(np.float64),
-        "clipped_denominator": rates.clipped_denominator.astype(np.float64),
-    }
     pair = images[kept, :2]
-    found = intervals(
-        np.column_stack(list(columns.values()))[kept],
-        pair,
-        stream,
-        level=level,
-        resamples=resamples,
-        median_of=0,
-        ratios=((2, 3),),
-    )
-    estimates = dict(zip([*columns, "cr_median", "cr_of_means"], found, strict=True))
-    log_mean = estimates["cr_geomean"]
-    estimates["cr_geomean"] = Estimate(*(float(np.exp(value)) for value in vars(log_mean).values()))
-    if cr_control is not None:
-        both = np.column_stack([cr_control, rates.cr - cr_control])[kept]
-        # C's photo is a third thing that such probes share.
-        parts = intervals(both, images[kept], stream.child("control"), level=level, resamples=resamples)
-        if np.isnan(log_mean.low):
-            # C's photos do not make up for too few of A's and B's.
-            parts = [Estimate(part.value, np.nan, np.nan) for part in parts]
-        estimates["cr_control"], estimates["specificity"] = parts
-    ordered = {name: estimates[name] for name in STATISTICS if name in estimates}
+    how: dict[str, Any] = {"level": level, "resamples": int(resamples)}
+    plain = [one for one in QUANTITIES.values() if not one.control]
+    found = _estimates(plain, columns, kept, pair, stream, **how)
+    if "cr_control" in columns:
+        controlled = [one for one in QUANTITIES.values() if one.control]
+        # C's photo is a third thing that such probes share, but does not make up for too few of A's and B's.
+        parts = _estimates(controlled, columns, kept, images[kept], stream.child("control"), **how)
+        if np.isnan(found["cr_mean"].low):
+            parts = {name: Estimate(part.value, np.nan, np.nan) for name, part in parts.items()}
+        found |= parts
+    ordered = {name: found[name] for name in QUANTITIES if name in found}
     return RateSummary(ordered, len(kept), int(kept.sum()), len(np.unique(pair)), level)
+
+
+def _estimates(
+    quantities: list[Quantity],
+    columns: Columns,
+    kept: NDArray[np.bool_],
+    images: NDArray[np.int64],
+    stream: Stream,
+    *,
+    level: float,
+    resamples: int,
+) -> dict[str, Estimate]:
+    statistics = [one.statistic(columns, kept) for one in quantities]
+    estimates = intervals(statistics, images, stream, level=level, resamples=resamples)
+    return {
+        one.name: Estimate(*np.exp(list(vars(estimate).values())).tolist()) if one.average == "geometric" else estimate
+        for one, estimate in zip(quantities, estimates, strict=True)
+    }
+
+
+def paired_quantity(
+    quantity: Quantity,
+    first: Columns,
+    second: Columns,
+    images: NDArray[np.int64],
+    stream: Stream,
+    *,
+    level: float = 0.95,
+    among: NDArray[np.bool_] | None = None,
+) -> tuple[Estimate, float, int] | None:
+    """Return a quantity of one model minus that of another over the probes that both measured.
+
+    Of a geometric mean, the difference of the logarithms.
+
+    Args:
+        quantity: of the table.
+        first: columns of one model's rows.
+        second: columns of the other's, of the same probes in the same order.
+        images: int64 (N, K), the photos of each probe.
+        stream: of the bootstrap.
+        level: of the interval.
+        among: bool (N,), the probes that count; all by default.
+
+    Returns:
+        The estimate, its p-value and the number of probes; None where both measured none.
+    """
+    values = [quantity.value(columns) for columns in (first, second)]
+    kept = ~(np.isnan(values[0]) | np.isnan(values[1]))
+    if among is not None:
+        kept &= among
+    if not kept.any():
+        return None
+    one, other = (quantity.statistic(columns, kept) for columns in (first, second))
+    if one.bottom is None and not one.median:
+        # One column instead of two: the differences themselves.
+        difference = Statistic(one.top - other.top)
+    else:
+        difference = Statistic(one.top, one.bottom, one.median, minus=other)
+    shared = images[kept] if quantity.control else images[kept, :2]
+    estimate, p = interval_and_p(difference, shared, stream, level=level)
+    return estimate, p, int(kept.sum())
 
 
 def paired_difference(
@@ -151,6 +192,6 @@ def paired_difference(
     kept = ~(np.isnan(first) | np.isnan(second))
     if not kept.any():
         raise ArgumentError("first and second have no measured probe in common; there is no difference to give.")
-    column = (first - second)[kept, None]
-    (estimate,) = intervals(column, images[kept, :2], stream, level=level, resamples=resamples)
+    difference = Statistic((first - second)[kept])
+    (estimate,) = intervals([difference], images[kept, :2], stream, level=level, resamples=resamples)
     return estimate, int(kept.sum())

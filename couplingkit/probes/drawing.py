@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
-from ..data.manifest import Manifest, ObjectPair, object_check
 from ..errors import DataError
-from .placement import ProbeSpec, draw_pairs
+from .manifest import Manifest, Source, object_check
+from .placement import draw_pairs
+from .spec import ObjectPair, ProbeSpec
 
 __all__ = ["bare_manifest", "draw", "draw_manifest"]
 
@@ -59,10 +59,10 @@ def bare_manifest(
     """Return the manifest of a set whose pictures were not drawn yet."""
     return Manifest(
         name=name,
-        annotations={"file": index.path.name, "sha256": index.sha256},
-        eligibility=asdict(index.eligibility),
+        annotations=Source(file=index.path.name, sha256=index.sha256),
+        eligibility=index.eligibility,
         seed=seed,
-        spec=asdict(spec),
+        spec=spec,
         fingerprint=None,
         objects=checks,
         pairs=pairs,

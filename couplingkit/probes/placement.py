@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.manifest import DIRECTIONS, ObjectPair
 from ..data.objects import Objects
 from ..errors import ArgumentError, DataError, check_range
 from ..streams import Stream
+from .spec import DIRECTIONS, UNITS, ObjectPair, ProbeSpec
 
 __all__ = [
-    "UNITS",
     "Box",
-    "Canvas",
-    "Pairing",
-    "ProbeSpec",
     "draw_pairs",
     "place",
     "place_instead",
@@ -28,68 +23,10 @@ __all__ = [
     "to_px",
 ]
 
-UNITS = 224
 # An attempt fails when a drawn A has no partner; 1,000 failures in a row mean that the data has none to give.
 ATTEMPTS = 1000
 # Between the boxes that a file states and masks, and between units and px.
 ROUNDING_PX = 4
-
-Canvas = Literal["mean", "gray", "noise", "image"]
-Pairing = Literal["different", "any", "same"]
-
-
-@dataclass(frozen=True)
-class ProbeSpec:
-    """What a probe looks like; lengths in canvas units, so that it is the same picture at any resolution.
-
-    Attributes:
-        object_size: longer side of each object.
-        gap: between the boxes of A and B.
-        canvas: `mean` (each backbone's own mean colour), `gray`, `noise`, or `image` (another photo).
-        pairing: whether A and B have `different` categories, the `same`, or `any`.
-        visible: share of A's area that is left visible, in (0, 1].
-        control: whether a third object C takes B's place in a fourth image.
-        room: gap that the pair is centred for, where it is more than `gap`: in a sweep over gaps the largest one, so
-            that A stays where it is and B moves. None stands for `gap`.
-    """
-
-    object_size: int = 80
-    gap: int = 16
-    canvas: Canvas = "mean"
-    pairing: Pairing = "different"
-    visible: float = 1.0
-    control: bool = True
-    room: int | None = None
-
-    def __post_init__(self) -> None:
-        check_range("object_size", self.object_size, 1, UNITS)
-        check_range("gap", self.gap, 0, UNITS)
-        check_range("visible", self.visible, 0.05, 1.0)
-        for name, kinds in (("canvas", Canvas), ("pairing", Pairing)):
-            if getattr(self, name) not in get_args(kinds):
-                raise ArgumentError(f"{name} must be one of {', '.join(get_args(kinds))}, not {getattr(self, name)!r}.")
-        check_range("room", self.reach, self.gap, UNITS)
-        needed = 2 * self.object_size + self.reach
-        if needed > UNITS:
-            raise ArgumentError(
-                f"the canvas is too small: two objects of object_size {self.object_size} with gap {self.reach} need "
-                f"{needed} units, and the canvas has {UNITS}; make object_size or gap smaller."
-            )
-
-    @property
-    def reach(self) -> int:
-        """Gap that the pair is centred for."""
-        return self.gap if self.room is None else self.room
-
-    def pictured(self, role: str) -> tuple[Any, ...]:
-        """Return what an image of a probe depends on; two specs that agree in it show the same image.
-
-        Args:
-            role: alone (A), partner (B), together (A and B), control (A and C).
-        """
-        common = (role, self.object_size, self.canvas, self.reach)
-        own = {"alone": (self.visible,), "partner": (self.gap,)}
-        return common + own.get(role, (self.gap, self.visible))
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +112,7 @@ def place_instead(box_a: Box, size: tuple[int, int], *, gap: int, direction: str
     if size[across] - room > ROUNDING_PX * max(1, -(-side // UNITS)):
         raise ArgumentError(
             f"gap or object_size leaves {room} px beside A for a control object of {size[across]} px; these pairs were "
-            "drawn for smaller ones: draw them anew (--widest-gap of `probes make`), or leave out the control."
+            "drawn for smaller ones: draw them anew with a `widest_gap`, or leave out the control: `control=False`."
         )
     width, height = (min(size[0], room), size[1]) if across == 0 else (size[0], min(size[1], room))
     if across == 0:
@@ -284,8 +221,8 @@ class _Pool:
         if lacking == "control":
             return (
                 f"{have} leave no third object for the control (another photo and category, and whole on the canvas): "
-                "--no-control measures without it, a smaller --object-size or --gap leaves more room."
+                "`control=False` measures without it, a smaller `object_size` or `gap` leaves more room."
             )
         return (
-            f"{have} give no pair with --pairing {self.spec.pairing} from two photos; try --pairing any or more photos."
+            f"{have} give no pair with pairing {self.spec.pairing} from two photos; try `pairing=any`, or more photos."
         )

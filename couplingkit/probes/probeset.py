@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
 from ..data.cutouts import CACHE_BYTES, CutoutStore, ObjectCutout, photo_canvas, resize_cutout
-from ..data.manifest import Manifest, ObjectPair, object_check, read_manifest
 from ..errors import ArgumentError, DataError
 from ..pixels import full_canvas, repeat_to
 from ..streams import Stream
 from .drawing import bare_manifest, draw
-from .placement import UNITS, Box, ProbeSpec, place, place_instead, scaled_size, to_px
+from .manifest import Manifest, object_check, read_manifest
+from .placement import Box, place, place_instead, scaled_size, to_px
+from .spec import UNITS, ObjectPair, ProbeSpec
 from .triplet import Layer, Probe, hide_tiles, object_layer, probe_images, tiles_at
 
 __all__ = ["GRAY", "ProbeSet"]
@@ -102,18 +103,9 @@ class ProbeSet:
             DataError: the manifest cannot be read, or the annotations have not all of its objects, unchanged.
         """
         told = manifest if isinstance(manifest, Manifest) else read_manifest(Path(manifest))
-        try:
-            spec, rules = ProbeSpec(**told.spec), Eligibility(**told.eligibility)
-        except (TypeError, ArgumentError) as error:
-            raise DataError(f"probe set {told.name} asks for what is not known here: {error}") from error
-        lacking = "third object" if spec.control and any(pair.annotation_c is None for pair in told.pairs) else None
-        if spec.canvas == "image" and any(pair.backdrop is None for pair in told.pairs):
-            lacking = "photo behind it"
-        if lacking:
-            raise DataError(f"probe set {told.name} is not whole: a pair has no {lacking}, which its spec asks for.")
-        index = read_instances(annotations, rules)
+        index = read_instances(annotations, told.eligibility)
         told.check_objects(index)
-        found = cls(spec, told.pairs, index, images, seed=told.seed, name=told.name)
+        found = cls(told.spec, told.pairs, index, images, seed=told.seed, name=told.name)
         found.promised, found.drawn_gap = told.fingerprint, told.drawn_gap
         return found
 
@@ -128,7 +120,7 @@ class ProbeSet:
             raise ArgumentError("control needs pairs that were drawn with a third object.")
         if spec.canvas == "image" and any(pair.backdrop is None for pair in self.pairs):
             raise ArgumentError(
-                "canvas 'image' needs pairs that were drawn with a photo behind them: --canvas image of `probes make`."
+                "canvas 'image' needs pairs that were drawn with a photo behind them; draw them with `canvas=image`."
             )
         other = copy(self)
         other.spec, other.promised, other._digests, other._manifest = spec, None, {}, None
@@ -234,7 +226,7 @@ class ProbeSet:
         if self.promised not in (None, found):
             raise DataError(
                 f"the probe set {self.name} comes out as other pictures here than its manifest promises (fingerprint "
-                f"{found[:12]}, not {str(self.promised)[:12]}): --images are not the photos that it was made with, or "
+                f"{found[:12]}, not {str(self.promised)[:12]}): `images` are not the photos that it was made with, or "
                 "were encoded anew."
             )
         return found

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..data.cutouts import ObjectCutout
 from ..pixels import composite
 from ..streams import Stream
-from .placement import UNITS, Box
+from .placement import Box
+from .spec import UNITS
 
 __all__ = ["Layer", "Probe", "hide_tiles", "object_layer", "probe_images", "tiles_at"]
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MeasurementError, listed, near
-from ..metrics.bootstrap import Estimate, mean_and_p
+from ..metrics.bootstrap import Estimate
 from ..metrics.multiple import holm
+from ..metrics.quantities import shown_in
+from ..metrics.summary import paired_quantity
 from ..streams import Stream
-from .record import Measurement, different_settings, images_of, same_probes
+from .measurement import Measurement, check_alike, different_settings
+from .rows import columns_of
 
-__all__ = ["EFFECTS", "Comparison", "Difference", "compare_models"]
+__all__ = ["Comparison", "Difference", "compare_models"]
 
 QUARTERS = ("smallest", "small", "large", "largest")
-# What is compared on each probe; the first one is tested.
-EFFECTS = {
-    "cr": "coupling rate",
-    "ln_cr": "ln of the coupling rate",
-    "specificity": "coupling rate minus the control's",
-    "displacement": "angle by which A's feature moved, rad",
-}
 
 
 @dataclass(frozen=True)
@@ -33,7 +28,7 @@ class Difference:
 
     Attributes:
         model: its name.
-        effect: what is compared; see `EFFECTS`.
+        effect: what is compared: a quantity's `difference`.
         grouping: `all`, or `direction` (where B stands), `size` (quarter of A's area in its photo), `gap`, or `pair`
             (categories of A and B).
         group: which probes.
@@ -61,28 +56,37 @@ class Comparison:
         baseline: its name.
         models: name -> measurement, the baseline first.
         differences: of all probes, and by group.
+        across: the settings in which models differ, as was meant: name -> what they are.
     """
 
     baseline: str
     models: Mapping[str, Measurement]
     differences: tuple[Difference, ...]
+    across: Mapping[str, str]
 
-    def overall(self, effect: str = "cr") -> list[Difference]:
-        """Return each model's difference over all probes."""
-        return [one for one in self.differences if one.grouping == "all" and one.effect == effect]
+    def overall(self, effect: str | None = None) -> list[Difference]:
+        """Return each model's difference over all probes; of the first effect by default."""
+        wanted = shown_in("compared")[0].difference if effect is None else effect
+        return [one for one in self.differences if one.grouping == "all" and one.effect == wanted]
 
 
 def compare_models(
-    models: Mapping[str, Measurement], *, baseline: str | None = None, seed: int = 0, level: float = 0.95
+    models: Mapping[str, Measurement],
+    *,
+    baseline: str | None = None,
+    across: Collection[str] = (),
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Comparison:
-    """Compare models with a baseline, probe by probe.
+    """Compare models with a baseline, probe by probe, in every quantity that is compared.
 
-    Intervals and p-values resample source photos (`metrics.bootstrap`); p-values of the coupling rate are corrected for
-    the number of models by Holm's procedure. Groups have intervals, no tests.
+    Intervals and p-values resample source photos (`metrics.bootstrap`). The first quantity of the table is tested; its
+    p-values are corrected for the number of models by Holm's procedure. Groups have intervals, no tests.
 
     Args:
         models: name -> measurement.
         baseline: one of the names; the first by default.
+        across: settings in which the models are meant to differ; see `SETTINGS`.
         seed: of the bootstrap.
         level: of the intervals.
 
@@ -98,40 +102,18 @@ def compare_models(
         raise ArgumentError(f"baseline {first!r} is none of {listed(names)}{near(first, names)}.")
     others = [name for name in names if name != first]
     reference = models[first]
+    differing: dict[str, str] = {}
     for name in others:
-        apart = same_probes(models[name].provenance["probes"], reference.provenance["probes"])
-        if apart:
-            raise MeasurementError(
-                f"{name} and {first} were measured on different probes: {listed(apart)}; only the same can be paired."
-            )
-        unlike = different_settings(reference, models[name])
-        if unlike:
-            raise MeasurementError(
-                f"{name} and {first} were measured with other settings: {listed(unlike)}; measure them alike."
-            )
+        named = [replace(models[one], name=one) for one in (first, name)]
+        check_alike(*named, across=across)
+        differing |= different_settings(*named)
     found = []
     for name in others:
         found += _of_model(name, models[name], reference, Stream(seed).child("bootstrap", "paired"), level)
-    tested = [place for place, one in enumerate(found) if one.grouping == "all" and one.effect == "cr"]
+    tested = [place for place, one in enumerate(found) if not np.isnan(one.p)]
     corrected = dict(zip(tested, holm([found[place].p for place in tested]), strict=True))
-    differences = tuple(
-        Difference(**{**vars(one), "p_holm": corrected[place]}) if place in corrected else one
-        for place, one in enumerate(found)
-    )
-    return Comparison(first, {name: models[name] for name in (first, *others)}, differences)
-
-
-def effects_of(rows: pd.DataFrame) -> dict[str, NDArray[np.float64]]:
-    """Return each effect's value on each probe, (N,), NaN where it is not measured."""
-    numbers = {
-        name: rows[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in ("cr", "cr_control", "displacement")
-    }
-    return {
-        "cr": numbers["cr"],
-        "ln_cr": np.log(numbers["cr"]),
-        "specificity": numbers["cr"] - numbers["cr_control"],
-        "displacement": numbers["displacement"],
-    }
+    differences = tuple(replace(one, p_holm=corrected.get(place, one.p_holm)) for place, one in enumerate(found))
+    return Comparison(first, {name: models[name] for name in (first, *others)}, differences, differing)
 
 
 def groups_of(rows: pd.DataFrame) -> dict[str, pd.Series]:
@@ -148,30 +130,27 @@ def groups_of(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _of_model(name: str, model: Measurement, reference: Measurement, stream: Stream, level: float) -> list[Difference]:
-    rows = model.rows
-    images = images_of(rows)
-    first, second = effects_of(rows), effects_of(reference.rows)
+    rows, images = model.rows, model.source_images
+    columns, others = columns_of(rows), columns_of(reference.rows)
+    main, *rest = shown_in("compared")
     found = []
-    for effect in EFFECTS:
-        gap = first[effect] - second[effect]
-        kept = ~np.isnan(gap)
-        if not kept.any():
-            if effect == "cr":
+    for quantity in (main, *rest):
+        if quantity.control and not ("cr_control" in columns and "cr_control" in others):
+            continue
+        overall = paired_quantity(quantity, columns, others, images, stream, level=level)
+        if overall is None:
+            if quantity is main:
                 raise MeasurementError(f"{name} and {reference.name} have no measured probe in common.")
             continue
-        # The photo of C is a third thing that probes share, where C is compared with.
-        shared = images[kept] if effect == "specificity" else images[kept, :2]
-        estimate, p = mean_and_p(gap[kept], shared, stream, level=level)
-        count = int(kept.sum())
-        tested = p if effect == "cr" else float("nan")
-        found.append(Difference(name, effect, "all", "all", estimate, count, tested))
-    gap = first["cr"] - second["cr"]
+        estimate, p, count = overall
+        tested = p if quantity is main else float("nan")
+        found.append(Difference(name, quantity.difference, "all", "all", estimate, count, tested))
     for grouping, groups in groups_of(rows).items():
         for group in sorted(groups.unique(), key=_order):
-            kept = (groups == group).to_numpy() & ~np.isnan(gap)
-            if kept.any():
-                estimate, _ = mean_and_p(gap[kept], images[kept, :2], stream, level=level)
-                found.append(Difference(name, "cr", grouping, str(group), estimate, int(kept.sum())))
+            among = (groups == group).to_numpy()
+            part = paired_quantity(main, columns, others, images, stream, level=level, among=among)
+            if part is not None:
+                found.append(Difference(name, main.difference, grouping, str(group), part[0], part[2]))
     return found
 
 

@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from torch import Tensor
 from tqdm import tqdm
 
-from ..errors import ArgumentError, DataError, check_range
+from ..errors import ArgumentError, DataError
 from ..features.backbone import DenseBackbone, LayeredBackbone
 from ..probes.probeset import ProbeSet
-from .concluding import conclude
+from .measurement import Measurement
 from .processes import ALONE, Processes
-from .readings import HeldMaps, Reading, check_finite, check_zero_control, read_batch
-from .record import Measurement
+from .region_features import HeldMaps, RegionFeatures, check_finite, check_zero_control, read_batch
 from .rows import Parts, mean_feature, rates_table, rows_of
+from .settings import MeasureSettings
+from .summarizing import summarize_layer
 
 __all__ = ["measure", "measure_layers", "measure_variants", "share_digests", "variant_rows"]
-
-# Probes after which rows are written, at least; whole batches of them.
-CHUNK = 64
 
 
 def measure(
     backbone: DenseBackbone,
     probes: ProbeSet,
+    settings: MeasureSettings = MeasureSettings(),  # noqa: B008 - frozen
     *,
-    batch_size: int = 32,
-    eps: float = 1e-2,
-    min_cells: float = 1.0,
-    center: bool = False,
-    level: float = 0.95,
-    resamples: int = 2000,
     progress: bool = False,
 ) -> Measurement:
     """Measure the coupling rate of a backbone (Qiu et al., ICLR 2024) on a set of probes.
@@ -44,51 +38,41 @@ def measure(
     Args:
         backbone: the network.
         probes: what it is shown, at the backbone's own input size.
-        batch_size: images per forward pass; changes speed and memory, not the numbers.
-        eps: rad; smaller similarities count as this.
-        min_cells: a region of less than this many cells (sum of shares) cannot be measured at this stride.
-        center: subtract the mean of all z_A1 and z_B from the features first (for experts: it clips denominators).
-        level: of the intervals.
-        resamples: of the bootstrap.
+        settings: batch size, eps, ...
         progress: whether to show a bar.
 
     Raises:
         MeasurementError: the zero control fails, features are not finite, or no probe can be measured.
     """
-    settings: dict[str, Any] = {
-        "batch_size": batch_size,
-        "eps": eps,
-        "min_cells": min_cells,
-        "center": center,
-        "level": level,
-        "resamples": resamples,
-    }
     if not isinstance(backbone, DenseBackbone):
         raise ArgumentError(
             f"backbone must be a DenseBackbone, not {backbone!r}; load_backbone gives one for a model's name."
         )
-    return measure_layers(LayeredBackbone([backbone]), probes, progress=progress, **settings)[0]
+    return measure_layers(LayeredBackbone([backbone]), probes, settings, progress=progress)[0]
 
 
-def measure_layers(backbone: LayeredBackbone, probes: ProbeSet, **options: Any) -> list[Measurement]:
-    """Measure several layers of a network with one forward pass per image; options and errors as in `measure`.
+def measure_layers(
+    backbone: LayeredBackbone,
+    probes: ProbeSet,
+    settings: MeasureSettings = MeasureSettings(),  # noqa: B008 - frozen
+    *,
+    processes: Processes = ALONE,
+    parts: Parts | None = None,
+    progress: bool = False,
+) -> list[Measurement]:
+    """Measure several layers of a network with one forward pass per image; arguments and errors as in `measure`.
 
     Returns:
         One measurement per layer, each the same as if that layer were measured alone.
     """
-    return measure_variants(backbone, [probes], **options)[0]
+    return measure_variants(backbone, [probes], settings, processes=processes, parts=parts, progress=progress)[0]
 
 
 def measure_variants(
     backbone: LayeredBackbone,
     variants: Sequence[ProbeSet],
+    settings: MeasureSettings = MeasureSettings(),  # noqa: B008 - frozen
     *,
-    batch_size: int = 32,
-    eps: float = 1e-2,
-    min_cells: float = 1.0,
-    center: bool = False,
-    level: float = 0.95,
-    resamples: int = 2000,
     processes: Processes = ALONE,
     parts: Parts | None = None,
     progress: bool = False,
@@ -98,8 +82,7 @@ def measure_variants(
     Args:
         backbone: the network and its layers.
         variants: the looks, of the same pairs.
-        batch_size: images per forward pass.
-        eps: as in `measure`; likewise `min_cells`, `center`, `level` and `resamples`.
+        settings: as in `measure`.
         processes: that share the work; all of them get all rows.
         parts: where rows are kept as they come, and taken from where they are already there.
         progress: whether to show a bar.
@@ -111,13 +94,10 @@ def measure_variants(
         MeasurementError: as in `measure`; or a process is gone.
         OutputError: `parts` cannot be written.
     """
-    settings: dict[str, Any] = {"eps": eps, "min_cells": min_cells, "center": center}
-    shared: dict[str, Any] = {"processes": processes, "parts": parts, "progress": progress}
-    rows = variant_rows(backbone, variants, batch_size=batch_size, **settings, **shared)
-    settings |= {"level": level, "resamples": resamples}
+    rows = variant_rows(backbone, variants, settings, processes=processes, parts=parts, progress=progress)
     return [
         [
-            conclude(layer, variant, of_layer, settings, batch_size=batch_size)
+            summarize_layer(layer, variant, of_layer, settings)
             for layer, of_layer in zip(backbone.layers, of_variant, strict=True)
         ]
         for variant, of_variant in zip(variants, rows, strict=True)
@@ -127,30 +107,25 @@ def measure_variants(
 def variant_rows(
     backbone: LayeredBackbone,
     variants: Sequence[ProbeSet],
+    settings: MeasureSettings,
     *,
-    batch_size: int = 32,
-    eps: float = 1e-2,
-    min_cells: float = 1.0,
-    center: bool = False,
     processes: Processes = ALONE,
     parts: Parts | None = None,
     progress: bool = False,
 ) -> list[list[pd.DataFrame]]:
     """Return the rows that `measure_variants` draws its conclusions from: of each variant a table per layer."""
-    check_range("batch_size", batch_size, 1)
-    check_range("min_cells", min_cells, 0)
     if any(variant.pairs != variants[0].pairs for variant in variants):
         raise ArgumentError("variants must be of the same pairs; ProbeSet.vary gives such.")
     for variant in variants:
         share_digests(variant, processes, progress=progress)
-    work = _Work(backbone, variants, batch_size, eps, min_cells)
-    if center and processes.count > 1:
+    work = _Work(backbone, variants, settings, parts.size if parts else settings.batch_size)
+    if settings.center and processes.count > 1:
         raise ArgumentError("center needs the features of all probes in one process; start one.")
-    rows = work.centered(progress=progress) if center else _rows_of_chunks(work, parts, processes, progress)
+    rows = work.centered(progress=progress) if settings.center else _rows_of_chunks(work, parts, processes, progress)
     own = rows.drop(columns=["variant", "layer"])
     return [
-        [own[(rows["variant"] == place) & (rows["layer"] == layer)] for layer in range(len(backbone.layers))]
-        for place in range(len(variants))
+        [own[(rows["variant"] == variant) & (rows["layer"] == layer)] for layer in range(len(backbone.layers))]
+        for variant in range(len(variants))
     ]
 
 
@@ -207,9 +182,8 @@ class _Work:
 
     backbone: LayeredBackbone
     variants: Sequence[ProbeSet]
-    batch_size: int
-    eps: float
-    min_cells: float
+    settings: MeasureSettings
+    part: int
     controlled: bool = False
 
     def chunks(self) -> int:
@@ -222,45 +196,47 @@ class _Work:
         return range(min(chunk * size, len(self.variants[0])), min((chunk + 1) * size, len(self.variants[0])))
 
     def _chunk(self) -> int:
-        return -(-CHUNK // self.batch_size) * self.batch_size
+        return -(-self.part // self.settings.batch_size) * self.settings.batch_size
+
+    def _batches(self, chunk: int) -> Iterator[range]:
+        every, size = self.numbers(chunk), self.settings.batch_size
+        for start in range(every.start, every.stop, size):
+            yield range(start, min(start + size, every.stop))
 
     def rows(self, chunk: int, advance: Callable[[int], Any]) -> pd.DataFrame:
         """Return the rows of a chunk: its probes in order, of each variant and layer."""
-        found = []
-        every = self.numbers(chunk)
-        for start in range(every.start, every.stop, self.batch_size):
-            numbers = range(start, min(start + self.batch_size, every.stop))
-            for place, readings in enumerate(self._readings(numbers)):
-                for layer, reading in enumerate(readings):
-                    table = rates_table(reading, shift=None, eps=self.eps, min_cells=self.min_cells)
-                    found.append(self._described(place, layer, numbers, table))
+        tables = []
+        for numbers in self._batches(chunk):
+            for variant, of_layers in enumerate(self._region_features(numbers)):
+                for layer, regions in enumerate(of_layers):
+                    tables.append(self._described(variant, layer, numbers, regions, shift=None))
             advance(len(numbers))
-        return pd.concat(found, ignore_index=True)
+        return pd.concat(tables, ignore_index=True)
 
     def centered(self, *, progress: bool) -> pd.DataFrame:
         """Return all rows with the mean feature subtracted, which is known when all features are."""
         batches = []
         with tqdm(total=len(self.variants[0]), desc=self.backbone.name, unit="probe", disable=not progress) as bar:
             for chunk in range(self.chunks()):
-                every = self.numbers(chunk)
-                for start in range(every.start, every.stop, self.batch_size):
-                    numbers = range(start, min(start + self.batch_size, every.stop))
-                    batches.append((numbers, self._readings(numbers)))
+                for numbers in self._batches(chunk):
+                    batches.append((numbers, self._region_features(numbers)))
                     bar.update(len(numbers))
-        found = []
-        for place in range(len(self.variants)):
+        tables = []
+        for variant in range(len(self.variants)):
             for layer in range(len(self.backbone.layers)):
-                shift = mean_feature([readings[place][layer] for _, readings in batches], self.min_cells)
-                for numbers, readings in batches:
-                    table = rates_table(readings[place][layer], shift=shift, eps=self.eps, min_cells=self.min_cells)
-                    found.append(self._described(place, layer, numbers, table))
-        return pd.concat(found, ignore_index=True)
+                shift = mean_feature([regions[variant][layer] for _, regions in batches], self.settings.min_cells)
+                for numbers, regions in batches:
+                    tables.append(self._described(variant, layer, numbers, regions[variant][layer], shift=shift))
+        return pd.concat(tables, ignore_index=True)
 
-    def _described(self, place: int, layer: int, numbers: range, table: pd.DataFrame) -> pd.DataFrame:
-        rows = rows_of(self.backbone.layers[layer].name, self.variants[place], numbers, table)
-        return rows.assign(variant=place, layer=layer)
+    def _described(
+        self, variant: int, layer: int, numbers: range, regions: RegionFeatures, *, shift: Tensor | None
+    ) -> pd.DataFrame:
+        table = rates_table(regions, shift=shift, eps=self.settings.eps, min_cells=self.settings.min_cells)
+        rows = rows_of(self.backbone.layers[layer].name, self.variants[variant], numbers, table)
+        return rows.assign(variant=variant, layer=layer)
 
-    def _readings(self, numbers: range) -> list[list[Reading]]:
+    def _region_features(self, numbers: range) -> list[list[RegionFeatures]]:
         """Return what each variant of a batch gives, per layer; the first batch is held to the zero control."""
         backbone = self.backbone
         shape: dict[str, Any] = {"size": backbone.size_px, "mean": backbone.mean, "device": backbone.device}
@@ -268,13 +244,13 @@ class _Work:
         found = []
         for variant in self.variants:
             probe = variant.render(numbers, **shape)
-            readings = read_batch(backbone, probe, variant.spec, held)
+            of_layers = read_batch(backbone, probe, variant.spec, held)
             del probe  # or two batches of pictures would lie in memory while the next is drawn
-            for layer, reading in zip(backbone.layers, readings, strict=True):
-                check_finite(layer.name, reading, numbers, self.min_cells)
+            for layer, regions in zip(backbone.layers, of_layers, strict=True):
+                check_finite(layer.name, regions, numbers, self.settings.min_cells)
             if not self.controlled:
                 again = variant.render(numbers, **shape)
-                check_zero_control(backbone, again, readings, numbers, eps=self.eps, min_cells=self.min_cells)
-            found.append(readings)
+                check_zero_control(backbone, again, of_layers, numbers, self.settings)
+            found.append(of_layers)
         self.controlled = True
         return found

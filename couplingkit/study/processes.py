@@ -1,22 +1,18 @@
-"""The environment of torchrun in, several processes that share work and agree on its outcome out."""
+"""Work in, shares of it for several processes out, and one outcome that all of them agree on."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch.distributed as dist
 
 from ..errors import CouplingKitError, MeasurementError, first_line
 
-__all__ = ["ALONE", "Processes", "join_processes", "leave_processes"]
+__all__ = ["ALONE", "Processes"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# Processes wait for the slowest one, whose share may take hours; one that died is noticed at once.
-PATIENCE = timedelta(days=7)
 
 
 class Processes:
@@ -78,20 +74,3 @@ class Processes:
 
 
 ALONE = Processes()
-
-
-def join_processes() -> Processes:
-    """Return the processes that torchrun (or `accelerate launch`) started, connected; `ALONE` where nobody did."""
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1:
-        return ALONE
-    if not dist.is_initialized():
-        # Only rows of numbers pass between them, so that the CPU's way serves GPUs, too.
-        dist.init_process_group("gloo", timeout=PATIENCE)
-    return Processes(dist.get_rank(), dist.get_world_size())
-
-
-def leave_processes() -> None:
-    """Part from the others at the end of a run."""
-    if dist.is_initialized():
-        dist.destroy_process_group()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ..errors import DataError, OutputError, first_line
+from ..errors import DataError, first_line
+from ..files import new_file
 from ..metrics.coupling import coupling_rate
+from ..metrics.quantities import Columns
 from ..probes.probeset import ProbeSet
-from .readings import Reading
+from ..probes.spec import DIRECTIONS
+from .region_features import RegionFeatures
 
-__all__ = ["ROW_COLUMNS", "Parts", "mean_feature", "rates_table", "read_rows", "rows_of"]
+__all__ = [
+    "ROW_COLUMNS",
+    "Parts",
+    "check_rows",
+    "columns_of",
+    "images_of",
+    "mean_feature",
+    "rates_table",
+    "read_rows",
+    "rows_of",
+]
 
 ROW_COLUMNS = [
     *("model", "probe", "annotation_a", "annotation_b", "annotation_c", "image_a", "image_b", "image_c"),
@@ -25,54 +38,70 @@ ROW_COLUMNS = [
     *("cells_a", "cells_b", "outliers_a", "numerator", "denominator", "cr", "cr_control", "displacement"),
     *("clipped_numerator", "clipped_denominator", "measured"),
 ]
+IDS = ("annotation_a", "annotation_b", "annotation_c", "image_a", "image_b", "image_c")
 WHOLE = ("probe", "annotation_a", "annotation_b", "image_a", "image_b", "area_a", "gap")
+RATES = ("numerator", "denominator", "cr", "displacement")
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("model", "category_a", "category_b", "direction"), "str"),
     **dict.fromkeys(WHOLE, "int64"),
     **dict.fromkeys(("annotation_c", "image_c"), "Int64"),
     **dict.fromkeys(("cells_a", "cells_b", "outliers_a"), "float32"),
-    **dict.fromkeys(("numerator", "denominator", "cr", "cr_control", "displacement"), "float64"),
+    **dict.fromkeys((*RATES, "cr_control"), "float64"),
     **dict.fromkeys(("clipped_numerator", "clipped_denominator"), "boolean"),
     "measured": "bool",
     # Of a sweep.
     "axis": "str",
     "value": "str",
 }
+# Column -> the least and the most it can be where a probe is measured.
+RANGES = {
+    "probe": (0, np.inf),
+    "area_a": (1, np.inf),
+    "gap": (0, 10_000),
+    "cells_a": (0, np.inf),
+    "cells_b": (0, np.inf),
+    "outliers_a": (0, 1.001),
+    "numerator": (0, np.pi / 2 + 1e-9),
+    "denominator": (0, np.pi / 2 + 1e-9),
+    "cr": (0, np.inf),
+    "cr_control": (0, np.inf),
+    "displacement": (0, np.pi + 1e-9),
+}
 
 
-def mean_feature(readings: Sequence[Reading], min_cells: float) -> Tensor:
+def mean_feature(batches: Sequence[RegionFeatures], min_cells: float) -> Tensor:
     """Return the mean of all z_A1 and z_B that can be read, float64 (D,)."""
-    kept = [torch.cat([one.alone, one.partner])[one.readable(min_cells).repeat(2)] for one in readings]
+    kept = [torch.cat([one.alone, one.partner])[one.readable(min_cells).repeat(2)] for one in batches]
     return torch.cat(kept).to(torch.float64).mean(dim=0)
 
 
-def rates_table(reading: Reading, *, shift: Tensor | None, eps: float, min_cells: float) -> pd.DataFrame:
+def rates_table(regions: RegionFeatures, *, shift: Tensor | None, eps: float, min_cells: float) -> pd.DataFrame:
     """Return a batch's rates as a table; rows that cannot be read are NaN.
 
     Args:
-        reading: of the batch.
+        regions: of the batch.
         shift: float64 (D,) that is subtracted from every feature first.
-        eps: as in `measure`.
-        min_cells: as in `measure`.
+        eps: as in `MeasureSettings`.
+        min_cells: as in `MeasureSettings`.
     """
 
     def ready(vectors: Tensor) -> Tensor:
         centered = vectors if shift is None else vectors.to(torch.float64) - shift
         return torch.where(readable[:, None], centered, torch.nan)
 
-    readable = reading.readable(min_cells)
-    alone, partner = ready(reading.alone), ready(reading.partner)
-    rates = coupling_rate(alone, ready(reading.together), partner, eps=eps)
+    readable = regions.readable(min_cells)
+    alone, partner = ready(regions.alone), ready(regions.partner)
+    rates = coupling_rate(alone, ready(regions.together), partner, eps=eps)
     control = np.full(len(readable), np.nan)
-    if reading.control is not None:
-        control = coupling_rate(alone, ready(reading.control), partner, eps=eps).cr
-    measured = ~np.isnan(rates.cr) & (~np.isnan(control) | (reading.control is None))
+    if regions.control is not None:
+        control = coupling_rate(alone, ready(regions.control), partner, eps=eps).cr
+    measured = ~np.isnan(rates.cr) & (~np.isnan(control) | (regions.control is None))
     columns = {**vars(rates), "cr_control": control}
     table = pd.DataFrame({name: pd.Series(values, dtype=TYPES[name]) for name, values in columns.items()})
     # A direction may be undefined (a feature of length 0) in one image only; then nothing of the row counts.
     table.loc[~measured] = pd.NA
-    regions = {"cells_a": reading.cells_a, "cells_b": reading.cells_b, "outliers_a": reading.outliers}
-    return table.assign(**{name: values.numpy() for name, values in regions.items()}, measured=measured)
+    sizes = {"cells_a": regions.cells_a, "cells_b": regions.cells_b, "outliers_a": regions.outliers}
+    return table.assign(**{name: values.numpy() for name, values in sizes.items()}, measured=measured)
 
 
 def rows_of(name: str, probes: ProbeSet, numbers: Sequence[int], table: pd.DataFrame) -> pd.DataFrame:
@@ -98,20 +127,70 @@ def rows_of(name: str, probes: ProbeSet, numbers: Sequence[int], table: pd.DataF
     return described[ROW_COLUMNS]
 
 
+def columns_of(rows: pd.DataFrame) -> Columns:
+    """Return the numbers of rows as the columns that quantities are made of, float64 (N,), NaN where not measured."""
+    names = [name for name in rows if TYPES.get(str(name)) in ("float64", "float32", "boolean", "bool")]
+    found = {str(name): rows[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in names}
+    if np.isnan(found["cr_control"]).all():
+        del found["cr_control"]
+    return found
+
+
+def images_of(rows: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the ids of the photos that each row was made of: int64 (N, 3), or (N, 2) without a control."""
+    columns = ["image_a", "image_b", *([] if rows["image_c"].isna().any() else ["image_c"])]
+    return rows[columns].to_numpy(dtype=np.int64)
+
+
 def read_rows(path: Path) -> pd.DataFrame:
     """Read a table of rows as it was written, every digit of it.
 
     Raises:
-        DataError: it cannot be read, or is no such table.
+        DataError: it cannot be read, is no such table, or holds rows that cannot be.
     """
     try:
-        table = pd.read_csv(path, float_precision="round_trip", dtype=TYPES, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError, KeyError) as error:
+        table = pd.read_csv(
+            path, float_precision="round_trip", dtype=TYPES, keep_default_na=False, na_values=[""], encoding="utf-8"
+        )
+    except (OSError, ValueError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(f"rows {path} cannot be read ({first_line(error)}).") from error
     lacking = [name for name in ROW_COLUMNS if name not in table]
     if lacking:
         raise DataError(f"rows {path} lack the column {lacking[0]}; were they written by an older couplingkit?")
+    check_rows(table, f"rows {path}")
     return table
+
+
+def check_rows(table: pd.DataFrame, what: str) -> None:
+    """Raise `DataError` unless rows can be those of a measurement: one a model and probe, numbers in their ranges.
+
+    Args:
+        table: columns `ROW_COLUMNS`, of one model or several (and of a sweep's values).
+        what: begins the sentence.
+    """
+    keys = [name for name in ("model", "axis", "value", "probe") if name in table]
+    double = table.duplicated(keys)
+    if double.any():
+        first = table[double].iloc[0]
+        raise DataError(f"{what} have probe {first['probe']} of {first['model']} twice; measure again.")
+    strange = ~table["direction"].isin(DIRECTIONS)
+    if strange.any():
+        raise DataError(f"{what} have the direction {table[strange].iloc[0]['direction']!r}; measure again.")
+    measured = table["measured"].to_numpy()
+    for name, (low, high) in RANGES.items():
+        values = table[name].to_numpy(dtype=np.float64, na_value=np.nan)
+        needed = np.ones_like(measured) if name in WHOLE or name.startswith(("cells", "outliers")) else measured
+        lacking = needed & np.isnan(values) & (name != "cr_control")
+        outside = ~np.isnan(values) & ~((values >= low) & (values <= high) & np.isfinite(values))
+        wrong = np.flatnonzero(lacking | outside | (~needed & ~np.isnan(values)))
+        if wrong.size:
+            shown = table[name].iloc[wrong[0]]
+            raise DataError(
+                f"{what} have {name} {shown} for probe {table['probe'].iloc[wrong[0]]}, which cannot be; measure again."
+            )
+    quotient = table["numerator"] / table["denominator"]
+    if not np.allclose(quotient[measured], table["cr"][measured], rtol=1e-9, atol=0):
+        raise DataError(f"{what} have a rate that is not its numerator / denominator; measure again.")
 
 
 class Parts:
@@ -119,40 +198,45 @@ class Parts:
 
     Args:
         folder: of the files; made when the first one is written.
+        size: probes per file, at least; whole batches.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, size: int = 64):
         self.folder = folder
+        self.size = size
 
     def done(self) -> list[int]:
         """Return the numbers of the chunks that are there."""
-        return sorted(int(path.stem.removeprefix("chunk-")) for path in self.folder.glob("chunk-*.csv"))
+        names = [path.stem.removeprefix("chunk-") for path in self.folder.glob("chunk-*.csv")]
+        return sorted(int(name) for name in names if name.isascii() and name.isdecimal())
 
     def read(self, chunk: int) -> pd.DataFrame:
         """Return the rows of a chunk."""
-        return read_rows(self._path(chunk))
+        return read_part(self._path(chunk))
 
     def write(self, chunk: int, rows: pd.DataFrame) -> None:
         """Keep the rows of a chunk.
 
         Raises:
-            OutputError: the disk refuses.
+            OutputError: the disk refuses; the chunks before are kept.
         """
-        path = self._path(chunk)
-        draft = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with draft.open("w") as stream:
-                rows.to_csv(stream, index=False)
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(path)
-        except OSError as error:
-            draft.unlink(missing_ok=True)
-            raise OutputError(
-                f"out {self.folder} cannot be written: {error.strerror or error}; the chunks before are kept, and the "
-                "same command goes on."
-            ) from error
+        with new_file(self._path(chunk), mark=None, durable=True) as draft:
+            rows.to_csv(draft, index=False)
 
     def _path(self, chunk: int) -> Path:
         return self.folder / f"chunk-{chunk:06d}.csv"
+
+
+def read_part(path: Path) -> pd.DataFrame:
+    """Read the rows of a chunk: of several variants and layers, which are told apart by columns of their own.
+
+    Raises:
+        DataError: as in `read_rows`.
+    """
+    try:
+        table = pd.read_csv(path, float_precision="round_trip", dtype=TYPES, keep_default_na=False, na_values=[""])
+        for _, own in table.groupby(["variant", "layer"]):
+            check_rows(own, f"rows {path}")
+    except (OSError, ValueError, KeyError, OverflowError) as error:
+        raise DataError(f"rows {path} cannot be read ({first_line(error)}).") from error
+    return table

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import ArgumentError, CouplingKitError, MeasurementError, listed
 from ..features.backbone import LayeredBackbone
-from ..probes.placement import ProbeSpec
 from ..probes.probeset import ProbeSet
-from .concluding import conclude
+from ..probes.spec import ProbeSpec
+from .measurement import Measurement
 from .measuring import variant_rows
 from .processes import ALONE, Processes
-from .record import Measurement
 from .rows import Parts
+from .settings import MeasureSettings
+from .summarizing import summarize_layer
 
 __all__ = ["AXES", "Axis", "SweepPoint", "drawing_spec", "sweep", "sweep_variants"]
 
@@ -65,7 +66,7 @@ def sweep_variants(probes: ProbeSet, base: ProbeSpec, axis: Axis, values: Sequen
         ArgumentError: a value cannot be had.
     """
     room = max(values) if axis == "gap" else None
-    look: dict[str, Any] = {**vars(base), "room": room}
+    look: dict[str, Any] = {**asdict(base), "room": room}
     return [probes.vary(**{**look, axis: value}) for value in values]
 
 
@@ -74,12 +75,8 @@ def sweep(
     variants: Sequence[ProbeSet],
     axis: Axis,
     values: Sequence[Any],
+    settings: MeasureSettings = MeasureSettings(),  # noqa: B008 - frozen
     *,
-    batch_size: int = 32,
-    eps: float = 1e-2,
-    min_cells: float = 1.0,
-    level: float = 0.95,
-    resamples: int = 2000,
     processes: Processes = ALONE,
     parts: Parts | None = None,
     progress: bool = False,
@@ -91,11 +88,7 @@ def sweep(
         variants: one per value (`sweep_variants`); along `layer` a single one.
         axis: what is swept.
         values: of the axis.
-        batch_size: as in `measure`, likewise the others.
-        eps: as in `measure`.
-        min_cells: as in `measure`.
-        level: as in `measure`.
-        resamples: as in `measure`.
+        settings: as in `measure`.
         processes: that share the work.
         parts: where rows are kept as they come.
         progress: whether to show a bar.
@@ -112,18 +105,13 @@ def sweep(
             f"values of {axis} are {len(values)}, but come with {len(variants)} variants and {len(backbone.layers)} "
             "layers; there must be one of either per value."
         )
-    settings: dict[str, Any] = {"eps": eps, "min_cells": min_cells, "center": False}
-    shared: dict[str, Any] = {"processes": processes, "parts": parts, "progress": progress}
-    rows = variant_rows(backbone, variants, batch_size=batch_size, **settings, **shared)
-    settings |= {"level": level, "resamples": resamples}
+    rows = variant_rows(backbone, variants, settings, processes=processes, parts=parts, progress=progress)
     points, failures = [], []
     for place, value in enumerate(values):
         variant, layer = (0, place) if axis == "layer" else (place, 0)
         try:
-            found = conclude(
-                backbone.layers[layer], variants[variant], rows[variant][layer], settings, batch_size=batch_size
-            )
-            points.append(SweepPoint(axis, value, found))
+            measured = summarize_layer(backbone.layers[layer], variants[variant], rows[variant][layer], settings)
+            points.append(SweepPoint(axis, value, measured))
         except CouplingKitError as error:
             failures.append(f"{axis} {value}: {error}")
     if not points:

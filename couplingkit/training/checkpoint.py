@@ -11,33 +11,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from ..data.corpus import Corpus
-from ..data.proposals import Proposals
-from ..errors import ArgumentError, OutputError
-from ..features.names import as_rgb
-from ..features.own_format import save_backbone
-from ..files import new_folder
+from ..errors import ArgumentError, OutputError, first_line
+from ..features.identity import StepRecord
+from ..features.own_format import BackboneHeader, save_backbone
+from ..files import new_folder, write_text
+from ..typed_files import Record, json_text, made_by, read_json
+from .corpus import Corpus
+from .method import Method
+from .proposals import Proposals
 from .recipe import Recipe
 
 __all__ = [
     "CHECKPOINTS",
+    "RunRecord",
     "check_corpus",
     "checkpoints_of",
-    "inner_method",
     "last_step",
     "prune",
     "read_checkpoint",
+    "read_run_record",
     "write_branches",
     "write_checkpoint",
+    "write_run_record",
 ]
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, RUN = "checkpoints", "run.json"
 KEPT = 2
 
 
-def write_checkpoint(out: Path, step: int, recipe: Recipe, method: nn.Module, optimizer: Mapping[str, Any]) -> Path:
+def write_checkpoint(out: Path, step: int, recipe: Recipe, method: Method, optimizer: Mapping[str, Any]) -> Path:
     """Write `checkpoints/step-NNNNNNNN`: student and teacher as models, and the rest of the state beside them.
 
     Args:
@@ -54,32 +57,30 @@ def write_checkpoint(out: Path, step: int, recipe: Recipe, method: nn.Module, op
     with new_folder(folder, overwrite=True) as draft:
         write_branches(draft, recipe, method)
         state = {"step": step, "method": method.state_dict(), "optimizer": dict(optimizer)}
-        torch.save(state, draft / "state.pt")
-        said = {"step": step, "method": recipe.name, "evaluated": inner_method(method).evaluated}
-        (draft / "step.json").write_text(json.dumps(said) + "\n")
+        try:
+            torch.save(state, draft / "state.pt")
+        except RuntimeError as error:
+            # So torch says that the disk is full.
+            raise OSError(f"{first_line(error)}; is the disk full?") from error
+        said = StepRecord(step=step, method=recipe.name, evaluated=method.evaluated)
+        write_text(draft / "step.json", json_text(said))
     return folder
 
 
-def inner_method(method: nn.Module) -> Any:
-    """Return X of an X-D; a plain method as it is."""
-    return getattr(method, "inner", method)
-
-
-def write_branches(folder: Path, recipe: Recipe, method: nn.Module) -> None:
+def write_branches(folder: Path, recipe: Recipe, method: Method) -> None:
     """Write the backbones of a method's networks as `BRANCH.safetensors`, which `load_backbone` reads."""
-    inner, settings = inner_method(method), asdict(recipe.method)
-    for branch, backbone in inner.branches().items():
-        save_backbone(
-            folder / f"{branch}.safetensors",
-            backbone.state_dict(),
+    settings = asdict(recipe.method)
+    for branch, backbone in method.branches().items():
+        header = BackboneHeader(
             architecture=settings["architecture"],
             settings=settings["options"],
-            mean=as_rgb(settings["mean"]),
-            std=as_rgb(settings["std"]),
-            norm_trained=inner.norm_trained,
+            mean=settings["mean"],
+            std=settings["std"],
+            norm_trained=method.norm_trained,
             branch=branch,
             method=recipe.name,
         )
+        save_backbone(folder / f"{branch}.safetensors", backbone.state_dict(), header)
 
 
 def checkpoints_of(out: Path) -> list[Path]:
@@ -93,7 +94,7 @@ def last_step(out: Path) -> int:
     return int(found[-1].name.removeprefix("step-")) if found else 0
 
 
-def read_checkpoint(folder: Path, method: nn.Module) -> tuple[int, dict[str, Any]]:
+def read_checkpoint(folder: Path, method: Method) -> tuple[int, dict[str, Any]]:
     """Load the networks of a checkpoint into `method`; return the steps that are done and the optimizer's state.
 
     Raises:
@@ -101,11 +102,13 @@ def read_checkpoint(folder: Path, method: nn.Module) -> tuple[int, dict[str, Any
     """
     try:
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+        step, optimizer = int(state["step"]), dict(state["optimizer"])
         method.load_state_dict(state["method"])
-    except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        what = str(error).splitlines()[0]
-        raise OutputError(f"checkpoint {folder} cannot be resumed ({what}); is it of this recipe?") from error
-    return int(state["step"]), state["optimizer"]
+    except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise OutputError(
+            f"checkpoint {folder} cannot be resumed ({first_line(error)}); is it of this recipe?"
+        ) from error
+    return step, optimizer
 
 
 def prune(out: Path, keep_every: int) -> None:
@@ -117,14 +120,48 @@ def prune(out: Path, keep_every: int) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+class RunRecord(Record, frozen=True):
+    """What run.json says of a run.
+
+    Attributes:
+        method: like `ibot-d`.
+        corpus: what tells its images from others.
+        processes: that began it.
+        data, images, proposals: the words that named them.
+        boxes: what tells its proposals from others.
+        watched: how it is looked at while it trains.
+    """
+
+    method: str
+    corpus: dict[str, Any]
+    processes: int = 1
+    data: str = ""
+    images: str | None = None
+    proposals: str | None = None
+    boxes: str | None = None
+    watched: dict[str, Any] = made_by(default_factory=dict)
+
+
+def read_run_record(run: Path) -> RunRecord:
+    """Read run.json of a run folder.
+
+    Raises:
+        ArgumentError: it is no run folder, or not whole.
+    """
+    if not (run / RUN).is_file():
+        raise ArgumentError(f"run {run} is no run folder of couplingkit: it has no {RUN}.")
+    return read_json(run / RUN, RunRecord, "run", error=ArgumentError)
+
+
+def write_run_record(run: Path, record: RunRecord) -> None:
+    """Write run.json of a run folder."""
+    write_text(run / RUN, json_text(record))
+
+
 def check_corpus(run: Path, corpus: Corpus, proposals: Proposals | None = None) -> None:
     """Raise `ArgumentError` if a run was begun on other images: its batches would not be the same any more."""
-    try:
-        said = json.loads((run / "run.json").read_text())
-        begun, boxes = said["corpus"], said.get("boxes")
-    except (OSError, ValueError, KeyError):
-        return
-    if boxes != (proposals.digest() if proposals is not None else None):
+    said = read_run_record(run)
+    if said.boxes != (proposals.digest() if proposals is not None else None):
         raise ArgumentError(f"run {run} was begun with other proposals, and cannot go on with these.")
-    if begun != json.loads(json.dumps(corpus.describe())):
-        raise ArgumentError(f"run {run} was begun on {begun}, and cannot go on with {corpus.describe()}.")
+    if said.corpus != json.loads(json.dumps(corpus.describe())):
+        raise ArgumentError(f"run {run} was begun on {said.corpus}, and cannot go on with {corpus.describe()}.")

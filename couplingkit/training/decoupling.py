@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from ..errors import check_range
-from .method import Batch, Cutting, Progress, Views, pixels_of_cells
+from .method import Batch, DenseMethod, Masking, Progress, Views, pixels_of_cells
 
 __all__ = ["Decoupled", "chosen_rows", "composites"]
 
@@ -56,39 +54,44 @@ def composites(batch: Batch, view: int, rows: Tensor, keep: Tensor) -> Tensor:
     return torch.where(pixels, crop[rows], donor_view[partner])
 
 
-class Decoupled(nn.Module):
+class Decoupled(DenseMethod):
     """X-D (Qiu et al., ICLR 2024): L = L_X + weight x disagreement on the kept cells of composites.
 
-    It has no parameters of its own, and knows of X only what the `Method` protocol says.
+    It has no parameters of its own, and knows of X only what a `DenseMethod` is; what it does not change it passes on.
 
     Args:
         inner: X.
-        cutting: of the composites.
+        masking: of the composites.
         weight: of the term; 0 leaves X as it is, bit for bit.
         share: of the images of each view that become composites.
     """
 
-    def __init__(self, inner: Any, *, cutting: Cutting, weight: float = 0.3, share: float = 0.25):
+    def __init__(self, inner: DenseMethod, *, masking: Masking, weight: float = 0.3, share: float = 0.25):
         super().__init__()
         check_range("weight", weight, 0)
         check_range("share", share, 0, 1)
         self.inner = inner
-        self.cutting = cutting
+        self.masking = masking
         self.weight = weight
         self.share = share
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """Return the losses."""
-        return self.losses(views)
+    @property
+    def evaluated(self) -> str:
+        """As X."""
+        return self.inner.evaluated
+
+    @property
+    def norm_trained(self) -> bool:
+        """As X."""
+        return self.inner.norm_trained
 
     def views(self, batch: Batch) -> Views:
         """Return the views of X."""
-        views: Views = self.inner.views(batch)
-        return views
+        return self.inner.views(batch)
 
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return the losses of X, and `decoupling`."""
-        found: dict[str, Tensor] = self.inner.losses(views)
+        found = self.inner.losses(views)
         if self.weight == 0:
             return found
         parts = [part for view in views.composed if (part := self._of_view(views, view)) is not None]
@@ -113,7 +116,7 @@ class Decoupled(nn.Module):
         cells = views.keep[view]
         regions = views.regions[view] if views.regions else None
         grid = (cells.shape[1], cells.shape[2])
-        keep = self.cutting.draw(batch, grid, "composite", view, regions=regions)[rows]
+        keep = self.masking.draw(batch, grid, "composite", view, regions=regions)[rows]
         # Every other composite shows what the first ones hide. Counted over all processes, as the rows are.
         odd = _chosen_before(rows + batch.first, self.share) % 2 == 1
         keep = torch.where(odd[:, None, None], ~keep, keep)
@@ -122,10 +125,34 @@ class Decoupled(nn.Module):
         loss: Tensor = self.inner.disagreement(prediction, self.inner.targets(views, view, rows), where)
         return loss
 
+    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """As X."""
+        return self.inner.predict(images, keep, views, view, rows)
+
+    def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """As X."""
+        return self.inner.counted(keep, views, view, rows)
+
+    def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
+        """As X."""
+        return self.inner.targets(views, view, rows)
+
+    def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
+        """As X."""
+        return self.inner.disagreement(prediction, target, where)
+
     def before_step(self, progress: Progress) -> None:
-        """Pass on to X."""
+        """As X."""
         self.inner.before_step(progress)
 
     def after_step(self, progress: Progress) -> None:
-        """Pass on to X."""
+        """As X."""
         self.inner.after_step(progress)
+
+    def branches(self) -> dict[str, nn.Module]:
+        """As X."""
+        return self.inner.branches()
+
+    def blocks(self) -> list[nn.Module]:
+        """As X."""
+        return self.inner.blocks()

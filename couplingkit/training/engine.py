@@ -18,7 +18,9 @@ from accelerate.utils import DistributedDataParallelKwargs
 
 from ..errors import ArgumentError
 from ..features.hardware import resolve_device
-from ..files import read_json_lines
+from ..files import write_text
+from ..typed_files import read_json_lines
+from ..words import whole_number
 from .recipe import Recipe
 
 __all__ = ["LogLine", "leave_signals_alone", "open_engine", "own_part", "peak_memory_gib", "run_log", "stop_requests"]
@@ -42,7 +44,7 @@ def open_engine(recipe: Recipe, device: str) -> Accelerator:
     # The engine keeps the precision of a process's first run for ever; a later run may have another one.
     AcceleratorState._reset_state()
     engine = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[kwargs])
-    asked = int(os.environ.get("WORLD_SIZE", "1"))
+    asked = whole_number(os.environ.get("WORLD_SIZE", "1"), "WORLD_SIZE", 1)
     if engine.num_processes != asked:
         raise ArgumentError(
             f"{asked} processes were started, but the engine sees {engine.num_processes}; use torchrun."
@@ -108,12 +110,10 @@ def run_log(out: Path, done: int, active: bool) -> Iterator[Callable[[LogLine], 
     if not active:
         yield lambda line: None
         return
-    kept = [json.dumps(line) for line in read_json_lines(path) if line["step"] < done]
+    kept = [json.dumps(line) for line in read_json_lines(path, dict[str, int | float]) if line.get("step", done) < done]
     # To a temporary name first: what is kept must not be lost by a stop in the middle of it.
-    draft = path.with_suffix(".draft")
-    draft.write_text("".join(f"{line}\n" for line in kept))
-    draft.replace(path)
-    with path.open("a") as stream:
+    write_text(path, "".join(f"{line}\n" for line in kept))
+    with path.open("a", encoding="utf-8") as stream:
 
         def write(line: LogLine) -> None:
             stream.write(json.dumps(line) + "\n")

@@ -6,46 +6,65 @@ import json
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..data.corpus import Corpus
-from ..data.proposals import Proposals
 from ..errors import ArgumentError, OutputError
+from ..files import write_text
+from ..typed_files import as_record
+from .callbacks import Watch
 from .checkpoint import (
+    RunRecord,
     check_corpus,
     checkpoints_of,
-    inner_method,
     prune,
     read_checkpoint,
     write_branches,
     write_checkpoint,
+    write_run_record,
 )
+from .corpus import Corpus
 from .engine import LogLine, leave_signals_alone, open_engine, own_part, run_log, stop_requests
-from .method import Progress
+from .method import Method, Progress
 from .optimizers import build_optimizer
+from .proposals import Proposals
 from .recipe import Recipe, build_method, recipe_toml
 from .step import Running, advance, log_line
 from .views import CropDataset, StepSampler, collate
-from .watch import Watch
 
-__all__ = ["train"]
+__all__ = ["TrainSettings", "train"]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Where and how a recipe is run.
+
+    Attributes:
+        device: auto, cpu or cuda.
+        resume: go on from the last checkpoint of the run folder, or begin it anew where it has none yet. With another
+            number of processes the same images make the same batches; sums are rounded otherwise, and stochastic depth
+            draws otherwise.
+        record: what run.json is to say of where the images come from and how the run is looked at.
+        progress: whether to show a bar.
+    """
+
+    device: str = "auto"
+    resume: bool = False
+    record: Mapping[str, Any] = field(default_factory=dict)
+    progress: bool = False
 
 
 def train(
     recipe: Recipe,
     corpus: Corpus,
     out: Path,
+    settings: TrainSettings = TrainSettings(),
     *,
-    device: str = "auto",
-    resume: bool = False,
-    about: Mapping[str, Any] | None = None,
-    progress: bool = False,
     proposals: Proposals | None = None,
     watch: Watch | None = None,
 ) -> Path:
@@ -55,14 +74,10 @@ def train(
     a checkpoint is written before the run ends.
 
     Args:
-        recipe: all settings.
+        recipe: all settings of the method.
         corpus: the images.
         out: the run folder.
-        device: auto, cpu or cuda.
-        resume: go on from the last checkpoint of `out`. With another number of processes the same images make the same
-            batches; sums are rounded otherwise, and stochastic depth draws otherwise.
-        about: what else run.json is to say.
-        progress: whether to show a bar.
+        settings: where and how it is run.
         proposals: boxes of the images, for a plain method that wants some; RCC's over the whole image without any.
         watch: what looks at the run, in the first process.
 
@@ -71,17 +86,17 @@ def train(
         MeasurementError: a loss is not finite, or too many images are broken.
         OutputError: a checkpoint cannot be written or read.
     """
-    running, done = _opened(recipe, corpus, out, device, proposals, watch or Watch(), resume=resume)
+    running, done = _opened(recipe, corpus, out, settings, proposals, watch or Watch())
     engine, first, count = running.engine, running.first, running.count
     steps, seed = recipe.run.steps, recipe.run.seed
     sampler = StepSampler(
         len(corpus), batch=recipe.run.batch_size, seed=seed, first=first, count=count, start=done, steps=steps
     )
-    if engine.is_main_process and not resume:
-        _begin(running, corpus, {**(about or {}), "boxes": proposals.digest() if proposals is not None else None})
+    if engine.is_main_process and not done:
+        _begin(running, corpus, {**settings.record, "boxes": proposals.digest() if proposals is not None else None})
     # A run that was stopped may have been stopped before this look.
     _look(running, done)
-    shown = progress and engine.is_main_process
+    shown = settings.progress and engine.is_main_process
     with (
         stop_requests() as asked,
         run_log(out, done, engine.is_main_process) as log,
@@ -118,41 +133,32 @@ def _show(bar: Any, line: LogLine, losses: Mapping[str, float]) -> None:
 
 
 def _opened(
-    recipe: Recipe,
-    corpus: Corpus,
-    out: Path,
-    device: str,
-    proposals: Proposals | None,
-    watch: Watch,
-    *,
-    resume: bool,
+    recipe: Recipe, corpus: Corpus, out: Path, settings: TrainSettings, proposals: Proposals | None, watch: Watch
 ) -> tuple[Running, int]:
     """Return a run with its networks and its optimizer, and how many steps it has made."""
-    engine = open_engine(recipe, device)
+    engine = open_engine(recipe, settings.device)
     first, count = own_part(recipe, engine)
     method = build_method(recipe).train()
     optimizer = build_optimizer(method, recipe.optimizer)
     done = 0
-    if resume:
+    if settings.resume:
         check_corpus(out, corpus, proposals)
         done = _resumed(out, method, optimizer)
     elif checkpoints_of(out):
         raise ArgumentError(f"out {out} holds checkpoints of another run; choose another, or resume that one.")
     if recipe.run.compile:
         # The repeated blocks, in place: the names of the weights stay as they are.
-        for block in inner_method(method).blocks():
+        for block in method.blocks():
             block.compile()
     model, prepared = engine.prepare(method, optimizer)
     return Running(engine, recipe, out, method, model, prepared, watch, first, count), done
 
 
-def _begin(running: Running, corpus: Corpus, about: Mapping[str, Any]) -> None:
+def _begin(running: Running, corpus: Corpus, record: Mapping[str, Any]) -> None:
     recipe, out = running.recipe, running.out
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "recipe.toml").write_text(recipe_toml(recipe))
-    processes = running.engine.num_processes
-    said = {"method": recipe.name, "corpus": corpus.describe(), "processes": processes, **about}
-    (out / "run.json").write_text(json.dumps(said, indent=1) + "\n")
+    write_text(out / "recipe.toml", recipe_toml(recipe))
+    said = {"method": recipe.name, "corpus": corpus.describe(), "processes": running.engine.num_processes, **record}
+    write_run_record(out, as_record(json.loads(json.dumps(said)), RunRecord, "run.json"))
 
 
 def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler, proposals: Proposals | None) -> DataLoader[Any]:
@@ -171,11 +177,12 @@ def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler, proposals: Pro
     )
 
 
-def _resumed(out: Path, method: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+def _resumed(out: Path, method: Method, optimizer: torch.optim.Optimizer) -> int:
     """Load the last checkpoint that is whole; return the steps that it has made."""
     found = checkpoints_of(out)
     if not found:
-        raise ArgumentError(f"run {out} has no checkpoint to go on from.")
+        # It was stopped before its first checkpoint; the same seed makes the same steps.
+        return 0
     refusals = []
     for folder in reversed(found):
         try:
@@ -204,6 +211,5 @@ def _look(running: Running, done: int) -> None:
     if running.engine.is_main_process:
         with tempfile.TemporaryDirectory(prefix=".look.", dir=running.out) as folder:
             write_branches(Path(folder), running.recipe, running.method)
-            evaluated = inner_method(running.method).evaluated
-            running.watch.look(done, Path(folder) / f"{evaluated}.safetensors")
+            running.watch.look(done, Path(folder) / f"{running.method.evaluated}.safetensors")
     running.engine.wait_for_everyone()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, check_range
 from ..features.names import RGB
 from ..streams import Stream
+from ..words import rgb_numbers
 from .cutout import check_strategy, cutout, region_cutout
 
 __all__ = [
     "Batch",
-    "Cutting",
+    "DenseMethod",
+    "Masking",
     "Method",
     "Progress",
     "Views",
@@ -91,7 +94,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Cutting:
+class Masking:
     """How views are cut: the strategy, and how the ratio of each view is drawn.
 
     Attributes:
@@ -168,34 +171,58 @@ def full_precision(like: Tensor) -> torch.autocast:
 
 def check_normalisation(mean: RGB, std: RGB) -> None:
     """Raise `ArgumentError` unless both are three numbers in the range of colours."""
-    for name, values, low in (("mean", mean, 0.0), ("std", std, 1e-3)):
-        if len(values) != 3:
-            raise ArgumentError(f"{name} must be three numbers, one per channel, not {values!r}.")
-        for value in values:
-            check_range(name, value, low, 10)
+    rgb_numbers(mean, "mean", 0.0, 1.0)
+    rgb_numbers(std, "std", 1e-3, 10.0)
 
 
-class Method(Protocol):
-    """A dense self-supervised objective, as a torch module with the branches `student` and `teacher`.
+class Method(nn.Module, ABC):
+    """A self-supervised objective: the module that a run trains, whichever method it is.
 
-    The teacher is what does not learn: a moving average of the student, or another network.
-
-    Attributes:
-        evaluated: the branch that is the result.
-        norm_trained: whether the losses see features behind the backbone's final norm.
+    Its parameters are those of the student (and of its heads) and of the teacher, which is what does not learn: a
+    moving average of the student, or another network.
     """
 
-    evaluated: str
-    norm_trained: bool
+    @property
+    @abstractmethod
+    def evaluated(self) -> str:
+        """The branch that is the result."""
 
+    @property
+    @abstractmethod
+    def norm_trained(self) -> bool:
+        """Whether the losses see features behind the backbone's final norm."""
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """Return the losses; what a wrapper that synchronises processes calls."""
+        return self.losses(views)
+
+    @abstractmethod
     def views(self, batch: Batch) -> Views:
-        """Cut the views."""
-        ...
+        """Mask the views."""
 
+    @abstractmethod
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return named scalars, weighted; a step minimises their sum."""
-        ...
 
+    def before_step(self, progress: Progress) -> None:
+        """Set what the schedules say of this step."""
+
+    def after_step(self, progress: Progress) -> None:
+        """Move the teacher; take in what `losses` left since the last step, which came in one part or several."""
+
+    @abstractmethod
+    def branches(self) -> dict[str, nn.Module]:
+        """Return the backbones that a checkpoint holds as models, under the names of the recipe's architecture."""
+
+    @abstractmethod
+    def blocks(self) -> list[nn.Module]:
+        """Return the parts of the networks that are worth compiling."""
+
+
+class DenseMethod(Method):
+    """A method with a dense output of a student and of a teacher, which is all that `Decoupled` asks for."""
+
+    @abstractmethod
     def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
         """Return the student's dense output for composites: (n, h, w, K); of a method with boxes (n, boxes, 1, K).
 
@@ -206,32 +233,15 @@ class Method(Protocol):
             view: of which view.
             rows: int64 (n,), of which images.
         """
-        ...
 
+    @abstractmethod
     def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
         """Return which places of the dense output show the image itself: `keep`, unless they are no cells."""
-        ...
 
+    @abstractmethod
     def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
         """Return what the teacher says of some images of a clean view, as `predict`; no gradient, no side effect."""
-        ...
 
+    @abstractmethod
     def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
         """Return the loss of each image, (n,), the mean over its places in `where`, bool (n, h, w)."""
-        ...
-
-    def before_step(self, progress: Progress) -> None:
-        """Set what the schedules say of this step."""
-        ...
-
-    def after_step(self, progress: Progress) -> None:
-        """Move the teacher; take in what `losses` left since the last step, which came in one part or several."""
-        ...
-
-    def branches(self) -> dict[str, nn.Module]:
-        """Return the backbones that a checkpoint holds as models, under the names of the recipe's architecture."""
-        ...
-
-    def blocks(self) -> list[nn.Module]:
-        """Return the parts of the networks that are worth compiling."""
-        ...

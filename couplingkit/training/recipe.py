@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from ..errors import ArgumentError, check_range, near
+from ..errors import ArgumentError, DataError, check_range, first_line, near
+from ..typed_files import as_record, decode_toml, read_toml
+from ..words import as_path
 from .decoupling import Decoupled
-from .method import Cutting
+from .method import DenseMethod, Masking, Method
 from .methods.densecl import DenseCL, DenseCLSettings
 from .methods.ibot import IBOT, IBOTSettings
 from .methods.maskalign import MaskAlign, MaskAlignSettings
@@ -27,6 +25,7 @@ __all__ = [
     "SUFFIX",
     "Recipe",
     "build_method",
+    "different_keys",
     "has_decoupled",
     "method_names",
     "read_recipe",
@@ -35,16 +34,15 @@ __all__ = [
 ]
 
 # name -> (settings, the network of it); with "-d" behind it, the same within `Decoupled`.
-METHODS: dict[str, tuple[type, type]] = {
+METHODS: dict[str, tuple[type, type[Method]]] = {
     "ibot": (IBOTSettings, IBOT),
     "moco": (MoCoSettings, MoCo),
     "densecl": (DenseCLSettings, DenseCL),
     "soco": (SoCoSettings, SoCo),
     "maskalign": (MaskAlignSettings, MaskAlign),
 }
-# What has no dense output has no X-D.
-IMAGE_LEVEL = ("moco",)
 SUFFIX = "-d"
+TABLES = ("method", "views", "decoupling", "optimizer", "run")
 PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = ("adamw", "sgd", "lars")
 
@@ -55,8 +53,8 @@ class Decoupling:
 
     weight: float = 0.3
     share: float = 0.25
-    cutting: Cutting = field(default_factory=lambda: Cutting("rcc", 0.2, 0.6, spared=0.0))
-    inner: Cutting = field(default_factory=lambda: Cutting("rcc", 0.2, 0.6))
+    masking: Masking = field(default_factory=lambda: Masking("rcc", 0.2, 0.6, spared=0.0))
+    inner: Masking = field(default_factory=lambda: Masking("rcc", 0.2, 0.6))
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,8 @@ class Run:
     def __post_init__(self) -> None:
         for name in ("batch_size", "steps", "checkpoint_every", "accumulate"):
             check_range(name, getattr(self, name), 1)
-        for name in ("keep_every", "workers", "seed"):
-            check_range(name, getattr(self, name), 0)
+        for name, most in (("keep_every", 2**53), ("workers", 1024), ("seed", 2**63 - 1)):
+            check_range(name, getattr(self, name), 0, most)
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"run.precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
 
@@ -145,7 +143,8 @@ def method_names() -> list[str]:
 
 def has_decoupled(method: str) -> bool:
     """Return whether there is such a method, and an X-D of it."""
-    return method in METHODS and method not in IMAGE_LEVEL
+    # What has no dense output has no X-D.
+    return method in METHODS and issubclass(METHODS[method][1], DenseMethod)
 
 
 def recipe_names() -> list[str]:
@@ -171,7 +170,7 @@ def read_recipe(method: str, recipe: str, changes: Sequence[str] = ()) -> Recipe
     content = _parsed(recipe)
     for change in changes:
         _apply(content, change)
-    tables = {"method", "views", "decoupling", "optimizer", "run"}
+    tables = set(TABLES)
     _check_keys("recipe", content, tables)
     views = content.get("views", [])
     if not isinstance(views, list) or not views:
@@ -186,26 +185,52 @@ def read_recipe(method: str, recipe: str, changes: Sequence[str] = ()) -> Recipe
     )
 
 
-def build_method(recipe: Recipe) -> nn.Module:
-    """Return the networks of a recipe's method, with random weights from its seed."""
-    base = recipe.name.removesuffix(SUFFIX)
+def build_method(recipe: Recipe) -> Method:
+    """Return the networks of a recipe's method, with random weights from its seed.
+
+    Raises:
+        ArgumentError: no such network can be built, or there is no memory for it.
+    """
+    try:
+        return _built(recipe)
+    except (RuntimeError, ValueError, TypeError, OverflowError, MemoryError, KeyError, AttributeError) as error:
+        raise ArgumentError(f"recipe's [method] gives no network: {first_line(error)}.") from error
+
+
+def _built(recipe: Recipe) -> Method:
+    build: Callable[..., Method] = METHODS[recipe.name.removesuffix(SUFFIX)][1]
     if not recipe.decoupled:
-        plain: nn.Module = METHODS[base][1](recipe.method, seed=recipe.run.seed)
-        return plain
+        return build(recipe.method, seed=recipe.run.seed)
     extra = recipe.decoupling
-    inner = METHODS[base][1](replace(recipe.method, cutting=extra.inner), seed=recipe.run.seed)
-    return Decoupled(inner, cutting=extra.cutting, weight=extra.weight, share=extra.share)
+    inner = build(replace(recipe.method, masking=extra.inner), seed=recipe.run.seed)
+    assert isinstance(inner, DenseMethod)
+    return Decoupled(inner, masking=extra.masking, weight=extra.weight, share=extra.share)
 
 
 def recipe_toml(recipe: Recipe) -> str:
     """Return the whole recipe as TOML, which `read_recipe` reads again."""
     parts = []
-    for name in ("method", "views", "decoupling", "optimizer", "run"):
+    for name in TABLES:
         value = getattr(recipe, name)
         for record in value if isinstance(value, tuple) else [value]:
             head = f"[[{name}]]" if isinstance(value, tuple) else f"[{name}]"
             parts.append("\n".join([head, *_lines(record)]))
     return "\n\n".join(parts) + "\n"
+
+
+def different_keys(one: Recipe, other: Recipe) -> list[str]:
+    """Return what two recipes differ in, as `table.key`, or the table where it is of another kind."""
+    found = [] if one.name == other.name else ["the method's name"]
+    for table in TABLES:
+        left, right = getattr(one, table), getattr(other, table)
+        if left == right:
+            continue
+        if isinstance(left, tuple) or type(left) is not type(right):
+            found.append(table)
+        else:
+            names = [part.name for part in fields(left)]
+            found += [f"{table}.{name}" for name in names if getattr(left, name) != getattr(right, name)]
+    return found
 
 
 def _lines(record: Any) -> list[str]:
@@ -223,39 +248,32 @@ def _toml(value: Any) -> str:
 
 
 def _parsed(recipe: str) -> dict[str, Any]:
-    path = Path(recipe)
+    path = as_path(recipe)
     if path.suffix != ".toml":
         if recipe not in recipe_names():
             raise ArgumentError(
                 f"recipe must be a .toml file or one of {', '.join(recipe_names())}, not {recipe!r}"
                 f"{near(recipe, recipe_names())}."
             )
-        text = (files(__package__) / "recipes" / f"{recipe}.toml").read_text()
-    else:
-        try:
-            text = path.read_text()
-        except OSError as error:
-            raise ArgumentError(f"recipe {recipe} cannot be read ({error.strerror}).") from error
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ArgumentError(f"recipe {recipe} is no valid TOML ({error}).") from error
+        text = (files(__package__) / "recipes" / f"{recipe}.toml").read_text(encoding="utf-8")
+        return decode_toml(text, f"recipe {recipe}", error=ArgumentError)
+    return read_toml(path, "recipe", error=ArgumentError)
 
 
 def _apply(content: dict[str, Any], change: str) -> None:
     key, equals, text = change.partition("=")
     *tables, last = key.strip().split(".")
     if not equals or not tables:
-        raise ArgumentError(f"--set {change!r} must be TABLE.KEY=VALUE, like optimizer.lr=3e-4.")
+        raise ArgumentError(f"change {change!r} must be TABLE.KEY=VALUE, like optimizer.lr=3e-4.")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = decode_toml(f"value = {text}", "change")["value"]
+    except DataError:
         value = text.strip()
     place = content
     for table in tables:
         place = place.setdefault(table, {})
         if not isinstance(place, dict):
-            raise ArgumentError(f"--set {change!r}: {table!r} is no table of single values; write a recipe for it.")
+            raise ArgumentError(f"change {change!r}: {table!r} is no table of single values; write a recipe for it.")
     place[last] = value
 
 
@@ -266,28 +284,17 @@ def _check_keys(table: str, given: Mapping[str, Any], known: set[str]) -> None:
 
 
 def _record(kind: type, given: Any, table: str) -> Any:
-    """Return a settings record from a table of TOML; every value must be of the kind that the default is of."""
+    """Return a settings record from a table of TOML; every value must be of the type that the record says."""
     if not isinstance(given, dict):
         raise ArgumentError(f"recipe's {table} must be a table, but is {given!r}.")
     known = {one.name: one for one in fields(kind)}
     _check_keys(f"recipe's [{table}]", given, set(known))
-    values = {}
+    values = dict(given)
     for key, value in given.items():
-        wanted = str(known[key].type)
         default = known[key].default_factory
-        if wanted.startswith("Cutting") and isinstance(value, dict):
+        if str(known[key].type).startswith("Masking") and isinstance(value, dict):
             # What a table leaves out is as the method has it.
             base = {} if default is MISSING else asdict(default())
-            value = _record(Cutting, {**base, **value}, f"{table}.{key}")
-        elif wanted == "float" and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        elif (wanted.startswith("tuple") or wanted == "RGB") and isinstance(value, list):
-            value = tuple(value)
-        plain = {"float": float, "int": int, "str": str, "bool": bool}.get(wanted)
-        if plain is not None and type(value) is not plain:
-            raise ArgumentError(f"recipe's {table}.{key} must be {wanted}, but is {value!r}.")
-        values[key] = value
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ArgumentError(f"recipe's [{table}] is not whole: {error}.") from error
+            _check_keys(f"recipe's {table}.{key}", value, {one.name for one in fields(Masking)})
+            values[key] = {**base, **value}
+    return as_record(values, kind, f"recipe's [{table}]", error=ArgumentError)

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from ..errors import MeasurementError
 from ..streams import Stream
+from .callbacks import Watch
 from .checkpoint import checkpoints_of
 from .engine import LogLine, peak_memory_gib
-from .method import Batch, Progress
+from .method import Batch, Method, Progress
 from .recipe import Optimizer, Recipe
 from .teacher import cosine, mean_over_processes, warmed_up
 from .views import to_unit
-from .watch import Watch
 
 __all__ = ["Running", "advance", "log_line"]
 
@@ -36,7 +36,7 @@ class Running:
     engine: Accelerator
     recipe: Recipe
     out: Path
-    method: Any
+    method: Method
     model: nn.Module
     optimizer: Any
     watch: Watch

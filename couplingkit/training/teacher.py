@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 __all__ = [
     "cosine",
-    "follow",
+    "ema_update",
     "gathered",
     "mean_over_processes",
     "mean_statistics",
@@ -40,7 +40,7 @@ def warmed_up(start: float, peak: float, end: float, *, step: int, warmup: int, 
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+def ema_update(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Move a teacher's parameters to `momentum` x their own + (1 - momentum) x the student's; buffers are copied."""
     ours: list[Tensor] = list(teacher.parameters())
     theirs: list[Tensor] = list(student.parameters())

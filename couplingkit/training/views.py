@@ -13,11 +13,11 @@ from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes, Image
 
-from ..data.corpus import Corpus
-from ..data.proposals import Proposals
 from ..errors import ArgumentError, DataError, check_range
 from ..streams import Stream
+from .corpus import Corpus
 from .cutout import grid_boxes
+from .proposals import Proposals
 
 __all__ = ["Augmentation", "CropDataset", "StepSampler", "View", "collate", "to_unit"]
 

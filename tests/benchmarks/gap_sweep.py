@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import couplingkit as ck
-from couplingkit.study import drawing_spec, sweep, sweep_variants
+from couplingkit.study.sweeping import drawing_spec, sweep, sweep_variants
 
 GAPS = (0, 16, 32, 64)
 WANTED = 3.4
@@ -28,14 +28,14 @@ def main():
         spec = drawing_spec(base, {"gap": GAPS})
         backbone = ck.load_layers(options.model)
         probes = ck.ProbeSet.from_coco(*files, count=options.probes, spec=spec)
-        ck.measure_layers(backbone, probes.vary(gap=16), resamples=100)
+        ck.measure_layers(backbone, probes.vary(gap=16), ck.MeasureSettings(resamples=100))
         times = {"one": [], "sweep": []}
         for _ in range(2):
             begin = time.perf_counter()
-            ck.measure_layers(backbone, probes.vary(gap=16), resamples=100)
+            ck.measure_layers(backbone, probes.vary(gap=16), ck.MeasureSettings(resamples=100))
             times["one"].append(time.perf_counter() - begin)
             begin = time.perf_counter()
-            sweep(backbone, sweep_variants(probes, base, "gap", GAPS), "gap", GAPS, resamples=100)
+            sweep(backbone, sweep_variants(probes, base, "gap", GAPS), "gap", GAPS, ck.MeasureSettings(resamples=100))
             times["sweep"].append(time.perf_counter() - begin)
     one, along = min(times["one"]), min(times["sweep"])
     print(f"{options.model}, {options.probes} probes: one gap {one:.1f} s, four {along:.1f} s")

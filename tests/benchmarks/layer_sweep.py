@@ -27,12 +27,12 @@ def main():
         probes.fingerprint()
         one = ck.load_layers(options.model)
         several = ck.load_layers(options.model, layer=options.layers)
-        ck.measure_layers(one, probes, resamples=100)
+        ck.measure_layers(one, probes, ck.MeasureSettings(resamples=100))
         times = {"one": [], "several": []}
         for _ in range(options.rounds):
             for name, backbone in (("one", one), ("several", several)):
                 begin = time.perf_counter()
-                ck.measure_layers(backbone, probes, resamples=100)
+                ck.measure_layers(backbone, probes, ck.MeasureSettings(resamples=100))
                 times[name].append(time.perf_counter() - begin)
     best = {name: min(values) for name, values in times.items()}
     count = len(options.layers.split(","))

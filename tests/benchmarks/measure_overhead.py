@@ -46,7 +46,7 @@ def main():
         bare += forward_seconds(backbone, images, 2 * share, options.batch_size)
         started = time.perf_counter()
         probes = ck.ProbeSet.from_coco(options.annotations, options.images, count=share, seed=part)
-        ck.measure(backbone, probes, batch_size=options.batch_size)
+        ck.measure(backbone, probes, ck.MeasureSettings(batch_size=options.batch_size))
         measured += time.perf_counter() - started
         bare += forward_seconds(backbone, images, 2 * share, options.batch_size)
     count = 4 * share * options.parts

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
-from couplingkit.data.corpus import open_corpus
 from couplingkit.streams import Stream
+from couplingkit.training.corpus import open_corpus
 from couplingkit.training.loop import train
 from couplingkit.training.method import Batch, Progress
 from couplingkit.training.optimizers import build_optimizer
@@ -27,21 +27,21 @@ def steps_of(recipe, crops, rounds):
     """Seconds of each bare step, and of making its views."""
     method = build_method(recipe).train()
     optimizer = build_optimizer(method, recipe.optimizer)
-    whole, cutting = [], []
+    whole, masking = [], []
     for step in range(rounds + 1):
         batch = Batch(crops, crops, Stream(0).child(step), 0, len(crops[0]), boxes_of(recipe, crops))
         where = Progress(step, 100, 50)
         begin = time.perf_counter()
         method.before_step(where)
         views = method.views(batch)
-        cutting.append(time.perf_counter() - begin)
+        masking.append(time.perf_counter() - begin)
         optimizer.zero_grad()
         torch.stack(list(method.losses(views).values())).sum().backward()
         torch.nn.utils.clip_grad_norm_(method.parameters(), 3.0)
         optimizer.step()
         method.after_step(where)
         whole.append(time.perf_counter() - begin)
-    return statistics.median(whole[1:]), statistics.median(cutting[1:])
+    return statistics.median(whole[1:]), statistics.median(masking[1:])
 
 
 def boxes_of(recipe, crops):

@@ -8,11 +8,13 @@ import json
 from pathlib import Path
 
 import torch
+from msgspec.structs import replace
 from safetensors import safe_open
 
 import couplingkit as ck
 from couplingkit.features.own_format import FORMAT
 from couplingkit.training.checkpoint import checkpoints_of
+from couplingkit.typed_files import decode_json, read_text
 
 OUT = Path(__file__).parents[2] / "couplingkit" / "features" / "bundled"
 
@@ -21,11 +23,10 @@ def bundle(run, out):
     checkpoint = checkpoints_of(run)[-1]
     evaluated = json.loads((checkpoint / "step.json").read_text()).get("evaluated", "teacher")
     with safe_open(checkpoint / f"{evaluated}.safetensors", "pt") as held:
-        header = json.loads(held.metadata()[FORMAT])
+        header = decode_json(held.metadata()[FORMAT], ck.BackboneHeader, str(checkpoint))
         tensors = {name: held.get_tensor(name).to(torch.float16) for name in held.keys()}  # noqa: SIM118
-    about = {"recipe": (run / "recipe.toml").read_text(), "run": json.loads((run / "run.json").read_text())}
-    kept = ("architecture", "settings", "mean", "std", "norm_trained", "branch", "method")
-    ck.save_backbone(out, tensors, about=about, overwrite=True, **{name: header[name] for name in kept})
+    about = {"recipe": read_text(run / "recipe.toml", "recipe"), "run": json.loads(read_text(run / "run.json", "run"))}
+    ck.save_backbone(out, tensors, replace(header, about=about), overwrite=True)
     print(out, f"{out.stat().st_size / 1e6:.2f} MB")
 
 

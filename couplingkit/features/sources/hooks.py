@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...errors import BackboneError, listed, near
 from ..names import BackboneOptions, split_layers
-from ..opened import ReadLayer
+from .base import ReadLayer
 
 __all__ = ["as_map", "read_by_hooks"]
 
@@ -77,7 +77,7 @@ def last_place(network: nn.Module, norm: str, name: str) -> tuple[str, str]:
         if isinstance(module, nn.ModuleList):
             chosen = f"{chosen}.{len(module) - 1}"
         return chosen, "none" if without_norm is None else norm
-    raise BackboneError(f"{name}: its last map is not known; name a submodule with --layer.")
+    raise BackboneError(f"{name}: its last map is not known; name a submodule with `layer`.")
 
 
 def submodule(network: nn.Module, layer: str, name: str) -> str:
@@ -107,12 +107,12 @@ def hooked_maps(network: nn.Module, images: Tensor, places: Sequence[str]) -> li
     size = (images.shape[-2], images.shape[-1])
     for place in places:
         if place not in caught:
-            raise BackboneError(f"submodule {place} takes no part in the forward pass; name another with --layer.")
+            raise BackboneError(f"submodule {place} takes no part in the forward pass; name another with `layer`.")
     maps = [as_map(caught[place], size, f"submodule {place}") for place in places]
     for place, features in zip(places, maps, strict=True):
         # Tokens first, or windows in the place of images.
         if features.shape[0] != images.shape[0]:
-            raise BackboneError(f"submodule {place} gives no map per image; name another with --layer.")
+            raise BackboneError(f"submodule {place} gives no map per image; name another with `layer`.")
     return maps
 
 
@@ -135,7 +135,7 @@ def as_map(output: Any, size: tuple[int, int], what: str, *, stride: int | None 
         if first and last:
             raise BackboneError(
                 f"{what} gives {tuple(output.shape)}, in which channels cannot be told from cells; choose another "
-                "--image-size or --layer."
+                "`image_size` or `layer`."
             )
         if first or last:
             return output if first else output.permute(0, 3, 1, 2)
@@ -145,7 +145,7 @@ def as_map(output: Any, size: tuple[int, int], what: str, *, stride: int | None 
             cells = output[:, output.shape[1] - grid[0] * grid[1] :]
             return cells.transpose(1, 2).reshape(output.shape[0], -1, *grid)
     shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-    raise BackboneError(f"{what} gives {shape}, which is no map of features; name another with --layer.")
+    raise BackboneError(f"{what} gives {shape}, which is no map of features; name another with `layer`.")
 
 
 def _one_stride(grid: torch.Size, size: tuple[int, int]) -> bool:

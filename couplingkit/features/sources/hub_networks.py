@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from ...errors import BackboneError
+from ...words import existing_path
 from ..fitting import fit_weights
-from ..found_weights import FoundWeights
 from ..names import BackboneOptions, ModelName
-from ..opened import OpenedNetwork, build_errors, seeded, wanted_norm
+from ..state_dict_matching import MatchedWeights
+from .base import OpenedNetwork, build_errors, seeded, wanted_norm
 from .hooks import read_by_hooks
 
 __all__ = ["open_network"]
@@ -22,24 +23,24 @@ __all__ = ["open_network"]
 HEADS = ("head", "fc", "classifier", "mask_token", "masked_embed")
 
 
-def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights | None) -> OpenedNetwork:
+def open_network(model: ModelName, options: BackboneOptions, matched: MatchedWeights | None) -> OpenedNetwork:
     """Call an entry of `hub:CLONE:ENTRY`; this runs the clone's code, as using the project does.
 
     With weights from a file, or random ones, the entry is told `pretrained=False` where it has such an argument.
     """
     clone, colon, entry = model.architecture.rpartition(":")
-    folder = Path(clone).expanduser()
-    if not colon or not (folder / "hubconf.py").is_file():
+    folder = existing_path(clone)
+    if not colon or folder is None or not (folder / "hubconf.py").is_file():
         raise BackboneError(
             f"model {model.text!r}: {clone or model.architecture} holds no hubconf.py; write hub:CLONE:ENTRY with the "
             "folder of a local clone."
         )
     if options.output_stride is not None:
         raise BackboneError(f"{model.text}: pass what the entry itself takes, as hub:CLONE:ENTRY,KEY=VALUE.")
-    network = _call(model, options, folder, entry, given=found is not None or model.random)
-    if found is not None:
-        fit_weights(network, found.raw, source=f"{model.weights}, read as {entry}", heads=HEADS)
-    layers, read = read_by_hooks(network, options, wanted_norm(options, found), model.text)
+    network = _call(model, options, folder, entry, given=matched is not None or model.random)
+    if matched is not None:
+        fit_weights(network, matched.raw, source=f"{model.weights}, read as {entry}", heads=HEADS)
+    layers, read = read_by_hooks(network, options, wanted_norm(options, matched), model.text)
     return OpenedNetwork(
         network=network.eval(),
         layers=layers,

@@ -12,7 +12,7 @@ from ...errors import BackboneError, first_line
 from ..backbone import RUN_ERRORS, tiles
 from ..catalogue import CatalogueEntry
 from ..names import BackboneOptions, ModelName
-from . import timm_shapes, torchvision_networks
+from ..sources import timm_shapes, torchvision_networks
 
 __all__ = ["survey"]
 

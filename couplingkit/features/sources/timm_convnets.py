@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import BackboneError, near
-from ..opened import seeded
+from .base import seeded
 from .timm_shapes import known_architectures
 
 __all__ = ["convnet_to_train", "last_map", "last_stride_px", "stage_channels", "stage_maps", "stages_of"]

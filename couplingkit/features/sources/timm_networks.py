@@ -16,17 +16,9 @@ from ...streams import Stream
 from ..architectures import position_grid
 from ..backbone import RUN_ERRORS
 from ..fitting import check_fit, fit_weights
-from ..found_weights import FoundWeights
 from ..names import BackboneOptions, ModelName, as_rgb, split_layers
-from ..opened import (
-    OpenedNetwork,
-    ReadLayer,
-    build_errors,
-    layer_index,
-    needs_output_stride,
-    seeded,
-    wanted_norm,
-)
+from ..state_dict_matching import MatchedWeights
+from .base import OpenedNetwork, ReadLayer, build_errors, layer_index, needs_output_stride, seeded, wanted_norm
 from .timm_shapes import (
     VERSION,
     Size,
@@ -44,7 +36,7 @@ __all__ = ["open_network"]
 ABROAD = ("hf-hub:", "local-dir:")
 
 
-def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights | None) -> OpenedNetwork:
+def open_network(model: ModelName, options: BackboneOptions, matched: MatchedWeights | None) -> OpenedNetwork:
     """Build a timm network with pretrained weights, those found in a file, or random ones."""
     plain = model.architecture.partition(".")[0]
     if not model.architecture.startswith(ABROAD) and not timm.is_model(plain):
@@ -52,13 +44,13 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
             f"model {model.text!r}: timm {VERSION} has no architecture {plain!r}{near(plain, known_architectures())}."
         )
     settings = needs_output_stride(options, model.options)
-    settings |= _size_of_weights(model, settings, found)
+    settings |= _size_of_weights(model, settings, matched)
     blank = blank_network(model, settings)
     native = native_size(blank)
     size = options.size or native
-    network, resampled, way, count = _at_size(model, options, found, settings, blank)
+    network, resampled, way, count = _at_size(model, options, matched, settings, blank)
     indices = [layer_index(layer, count, model.text) for layer in split_layers(options.layer)]
-    asked = wanted_norm(options, found)
+    asked = wanted_norm(options, matched)
     in_effect = _norm_in_effect(network, indices, size)
     config = resolve_model_data_config(network)
 
@@ -89,7 +81,7 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
 def _at_size(
     model: ModelName,
     options: BackboneOptions,
-    found: FoundWeights | None,
+    matched: MatchedWeights | None,
     settings: dict[str, Any],
     blank: nn.Module,
 ) -> tuple[nn.Module, str, str, int]:
@@ -98,7 +90,7 @@ def _at_size(
     size = options.size or native
     refused = BackboneError(f"{model.text} cannot take images of {size[0]} x {size[1]} px.")
     for way, extra in ways_to(model, settings, native=native, size=size):
-        network, resampled = _with_weights(model, options, found, {**settings, **extra}, blank)
+        network, resampled = _with_weights(model, options, matched, {**settings, **extra}, blank)
         try:
             return network, resampled, way, _count_layers(network, size, model.text)
         except BackboneError as error:
@@ -109,22 +101,22 @@ def _at_size(
 
 def _heads(network: Any) -> int | None:
     """Return the attention heads per block, which no weight shows, of networks with one number of them."""
-    found = {part.num_heads for part in network.modules() if isinstance(getattr(part, "num_heads", None), int)}
-    return found.pop() if len(found) == 1 else None
+    matched = {part.num_heads for part in network.modules() if isinstance(getattr(part, "num_heads", None), int)}
+    return matched.pop() if len(matched) == 1 else None
 
 
-def _size_of_weights(model: ModelName, settings: Mapping[str, Any], found: FoundWeights | None) -> dict[str, Any]:
+def _size_of_weights(model: ModelName, settings: Mapping[str, Any], matched: MatchedWeights | None) -> dict[str, Any]:
     """Return the input size that a ViT's weights were trained at, where it is not the architecture's own.
 
     So their position embedding is taken as it is, or resampled once, to the size that is shown.
     """
-    grid = position_grid(found.tensors) if found else None
-    patch = found.tensors.get("patch_embed.proj.weight") if found else None
+    grid = position_grid(matched.tensors) if matched else None
+    patch = matched.tensors.get("patch_embed.proj.weight") if matched else None
     if grid is None or patch is None or patch.ndim != 4 or "img_size" in settings:
         return {}
-    assert found is not None
+    assert matched is not None
     own = blank_network(model, settings).state_dict().get("pos_embed")
-    if own is None or own.ndim != 3 or own.shape == found.tensors["pos_embed"].shape:
+    if own is None or own.ndim != 3 or own.shape == matched.tensors["pos_embed"].shape:
         return {}
     return {"img_size": grid * patch.shape[-1]}
 
@@ -132,13 +124,13 @@ def _size_of_weights(model: ModelName, settings: Mapping[str, Any], found: Found
 def _with_weights(
     model: ModelName,
     options: BackboneOptions,
-    found: FoundWeights | None,
+    matched: MatchedWeights | None,
     settings: dict[str, Any],
     blank: nn.Module,
 ) -> tuple[nn.Module, str]:
     """Return the network and, in words, which of a file's weights were resampled."""
-    if found is not None:
-        return _with_found(model, found, settings, blank, norm=wanted_norm(options, found))
+    if matched is not None:
+        return _with_matched(model, matched, settings, blank, norm=wanted_norm(options, matched))
     pretrained = not model.random
     with seeded(options.seed, model.architecture), build_errors(model, pretrained=pretrained):
         if pretrained:
@@ -150,20 +142,21 @@ def _with_weights(
     return network.eval(), ""
 
 
-def _with_found(
-    model: ModelName, found: FoundWeights, settings: dict[str, Any], blank: nn.Module, *, norm: str
+def _with_matched(
+    model: ModelName, matched: MatchedWeights, settings: dict[str, Any], blank: nn.Module, *, norm: str
 ) -> tuple[nn.Module, str]:
     source = f"{model.weights}, read as {model.architecture}"
     classifier = getattr(blank, "default_cfg", {}).get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     # A norm that was never trained may be missing, but then it cannot be applied either.
-    optional = () if found.norm_trained or norm == "applied" else ("norm.",)
-    given = check_fit(blank.state_dict(), found.tensors, source=source, heads=heads, optional=optional)
+    optional = () if matched.norm_trained or norm == "applied" else ("norm.",)
+    given = check_fit(blank.state_dict(), matched.tensors, source=source, heads=heads, optional=optional)
     network = build_at_random(replace(model, options=settings))
     own = network.state_dict()
     odd = [name for name in given if own[name].shape != given[name].shape]
     if not odd:
-        fit_weights(network, given, source=source, optional=optional)
+        # With its classifier, where the architecture's settings ask for one; no feature depends on it.
+        fit_weights(network, given, source=source, heads=heads, optional=optional)
         return network.eval(), ""
     # Another size of input: timm knows for each family how what depends on it is resampled.
     overlay = {"state_dict": dict(given), "custom_load": False}

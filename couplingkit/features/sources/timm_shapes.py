@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...errors import BackboneError, first_line
 from ..backbone import RUN_ERRORS
 from ..names import ModelName
-from ..opened import build_errors, seeded
+from .base import build_errors, seeded
 from .downloads import check_hub
 
 __all__ = [
@@ -94,7 +94,7 @@ def ways_to(
             yield way, extra
     if len(reasons) == len(ways):
         raise BackboneError(
-            f"{model.text} cannot take images of {size[0]} x {size[1]} px ({'; '.join(reasons)}); leave --image-size "
+            f"{model.text} cannot take images of {size[0]} x {size[1]} px ({'; '.join(reasons)}); leave `image_size` "
             "away, or choose a multiple of its stride."
         )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import BackboneError, near
-from ..opened import seeded
+from .base import seeded
 from .timm_shapes import known_architectures
 
 __all__ = ["class_attention", "embed_cells", "run_tokens", "token_features", "token_levels", "vit_to_train"]

@@ -9,9 +9,9 @@ from torch import nn
 
 from ...errors import BackboneError, listed, near
 from ..fitting import fit_weights
-from ..found_weights import FoundWeights
 from ..names import BackboneOptions, ModelName, as_rgb
-from ..opened import OpenedNetwork, build_errors, seeded, wanted_norm
+from ..state_dict_matching import MatchedWeights
+from .base import OpenedNetwork, build_errors, seeded, wanted_norm
 from .hooks import read_by_hooks
 
 __all__ = ["known_architectures", "open_network"]
@@ -25,7 +25,7 @@ def known_architectures() -> list[str]:
     return sorted(torchvision.models.list_models(module=torchvision.models))
 
 
-def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights | None) -> OpenedNetwork:
+def open_network(model: ModelName, options: BackboneOptions, matched: MatchedWeights | None) -> OpenedNetwork:
     """Build a torchvision network with pretrained weights, those found in a file, or random ones."""
     known = known_architectures()
     if model.architecture not in known:
@@ -40,7 +40,7 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
         )
     weights = _weights(model)
     settings = {key: value for key, value in model.options.items() if key != "weights"}
-    pretrained = found is None and not model.random
+    pretrained = matched is None and not model.random
     transforms = weights.transforms()
     native = int(transforms.crop_size[0])
     size = options.size or (native, native)
@@ -50,10 +50,10 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
         network: nn.Module = torchvision.models.get_model(
             model.architecture, weights=weights if pretrained else None, **{**sized, **settings}
         )
-    if found is not None:
+    if matched is not None:
         source = f"{model.weights}, read as torchvision's {model.architecture}"
-        fit_weights(network, found.tensors, source=source, heads=HEADS)
-    layers, read = read_by_hooks(network, options, wanted_norm(options, found), model.text)
+        fit_weights(network, matched.tensors, source=source, heads=HEADS)
+    layers, read = read_by_hooks(network, options, wanted_norm(options, matched), model.text)
     return OpenedNetwork(
         network=network.eval(),
         layers=layers,

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from ...errors import BackboneError, listed
 from ...streams import Stream
+from ...typed_files import Record, read_json
+from ...words import existing_path
 from ..backbone import RUN_ERRORS
-from ..found_weights import FoundWeights
 from ..names import RGB, BackboneOptions, ModelName, as_rgb, split_layers
-from ..opened import OpenedNetwork, ReadLayer, build_errors, layer_index, seeded, wanted_norm
+from ..state_dict_matching import MatchedWeights
+from .base import OpenedNetwork, ReadLayer, build_errors, layer_index, seeded, wanted_norm
 from .downloads import check_hub
 from .hooks import as_map
 
@@ -25,12 +27,16 @@ Size = tuple[int, int]
 NORMS = ("layernorm", "layer_norm", "norm", "post_layernorm", "encoder.layernorm")
 
 
-def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights | None) -> OpenedNetwork:
+class _Config(Record, frozen=True):
+    auto_map: dict[str, Any] | None = None
+
+
+def open_network(model: ModelName, options: BackboneOptions, matched: MatchedWeights | None) -> OpenedNetwork:
     """Load `transformers:NAME_OR_FOLDER`, all of its weights or nothing.
 
-    A ViT's `--layer 3` is what its fourth block gives; a hierarchical network's is what its fourth stage gives.
+    A ViT's layer 3 is what its fourth block gives; a hierarchical network's is what its fourth stage gives.
     """
-    if found is not None or options.output_stride is not None or model.options:
+    if matched is not None or options.output_stride is not None or model.options:
         raise BackboneError(
             f"{model.text}: transformers reads its own folders only; weights files, settings and output strides go "
             "with timm's architectures."
@@ -45,7 +51,7 @@ def open_network(model: ModelName, options: BackboneOptions, found: FoundWeights
     indices = [layer_index(layer, len(states), model.text) for layer in split_layers(options.layer)]
     # The final norm is made for the width of the last layer; the earlier stages of a hierarchical network have another.
     fits = [norm is not None and states[index].shape[1] == states[-1].shape[1] for index in indices]
-    asked = wanted_norm(options, found)
+    asked = wanted_norm(options, matched)
 
     def read(net: Any, images: Tensor, which: Sequence[int]) -> list[Tensor]:
         maps, _ = _states(net, images, model.text)
@@ -87,17 +93,24 @@ def _load(model: ModelName, options: BackboneOptions) -> tuple[Any, dict[str, An
             "run: python -m pip install 'couplingkit[transformers]'."
         ) from error
     place = model.architecture
-    local = Path(place).expanduser().is_dir()
+    folder = existing_path(place)
+    local = folder is not None and folder.is_dir()
+    # Whatever a terminal answers when it is asked, a folder's own code runs only where that was asked for.
+    own: dict[str, Any] = {"trust_remote_code": options.trust_checkpoint}
     with seeded(options.seed, place), build_errors(model, pretrained=not model.random):
-        if not local:
+        if folder is not None and local:
+            place = str(folder)
+            if not options.trust_checkpoint:
+                _check_code(folder, model)
+        else:
             check_hub(place, ["config.json"])
         if model.random:
-            config = transformers.AutoConfig.from_pretrained(place)
+            config = transformers.AutoConfig.from_pretrained(place, **own)
             build: Any = transformers.AutoModel.from_config
-            return build(config).eval(), _processor(transformers, place)
+            return build(config, **own).eval(), _processor(transformers, place)
         # torch's pickle is never opened here: what other people publish may be safetensors or stay outside.
         network, report = transformers.AutoModel.from_pretrained(
-            place, output_loading_info=True, use_safetensors=True, local_files_only=local
+            place, output_loading_info=True, use_safetensors=True, local_files_only=local, **own
         )
     lacking = [name for name in report["missing_keys"] if not name.startswith(("pooler.", "head."))]
     lacking += [str(entry) for entry in report.get("mismatched_keys", ())]
@@ -108,14 +121,24 @@ def _load(model: ModelName, options: BackboneOptions) -> tuple[Any, dict[str, An
     return network.eval(), _processor(transformers, place)
 
 
+def _check_code(folder: Path, model: ModelName) -> None:
+    """Raise `BackboneError` if a folder's network is code of its own."""
+    config = folder / "config.json"
+    if config.is_file() and read_json(config, _Config, f"model {model.text}:", error=BackboneError).auto_map:
+        raise BackboneError(
+            f"{model.text} is built by code that lies in its folder; `trust_checkpoint=True` runs it, and whatever "
+            "else it does."
+        )
+
+
 def _processor(transformers: Any, place: str) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = transformers.image_processing_utils.ImageProcessingMixin.get_image_processor_dict(
+        matched: dict[str, Any] = transformers.image_processing_utils.ImageProcessingMixin.get_image_processor_dict(
             place
         )[0]
     except (OSError, ValueError):
         return {}
-    return found
+    return matched
 
 
 def _native_size(network: Any, processor: dict[str, Any]) -> Size:

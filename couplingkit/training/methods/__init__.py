@@ -1,1 +1,1 @@
-"""One file per method, each against the `Method` protocol."""
+"""One file per method, each a `Method` or a `DenseMethod`."""

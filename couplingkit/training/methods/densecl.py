@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import check_range
-from ..method import Progress, Views, full_precision
+from ..method import DenseMethod, Progress, Views, full_precision
 from ..teacher import gathered
 from .moco import KEY, QUERY, MoCo, MoCoSettings, Queue, info_nce
 
@@ -40,7 +40,7 @@ def correspondence(query: Tensor, key: Tensor) -> Tensor:
         return torch.einsum("bic,bjc->bij", one, other).argmax(dim=-1)
 
 
-class DenseCL(MoCo):
+class DenseCL(MoCo, DenseMethod):
     """L = (1 - share) x MoCo's + share x InfoNCE(query's cell, the key's cell that is most like it; a dense queue).
 
     The dense queue takes one vector per image: the mean of its cells' projections, of unit length.

@@ -15,8 +15,8 @@ from ...errors import check_range
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_training import embed_cells, token_features, vit_to_train
 from ...pixels import normalize
-from ..method import Batch, Cutting, Progress, Views, cells_of_view, check_normalisation, full_precision
-from ..teacher import cosine, follow, mean_over_processes
+from ..method import Batch, DenseMethod, Masking, Progress, Views, cells_of_view, check_normalisation, full_precision
+from ..teacher import cosine, ema_update, mean_over_processes
 
 __all__ = ["IBOT", "Head", "IBOTSettings", "cross_entropy"]
 
@@ -36,7 +36,7 @@ class IBOTSettings:
         momentum: of the teacher at the start; 1 at the end, by a cosine.
         drop_path: of the student.
         frozen_epochs: in which the head's last layer is held.
-        cutting: of the student's views.
+        masking: of the student's views.
         mean, std: of the normalisation, sRGB in [0, 1]; written into the weights' file.
     """
 
@@ -52,7 +52,7 @@ class IBOTSettings:
     momentum: float = 0.996
     drop_path: float = 0.1
     frozen_epochs: float = 1
-    cutting: Cutting = field(default_factory=lambda: Cutting("blockwise", 0.1, 0.5))
+    masking: Masking = field(default_factory=lambda: Masking("blockwise", 0.1, 0.5))
     mean: RGB = IMAGENET_MEAN
     std: RGB = IMAGENET_STD
 
@@ -131,7 +131,7 @@ def cross_entropy(logits: Tensor, target: Tensor, temperature: float) -> Tensor:
     return -(target * F.log_softmax(logits.float() / temperature, dim=-1)).sum(dim=-1)
 
 
-class IBOT(nn.Module):
+class IBOT(DenseMethod):
     """L = CE(teacher's class token of one view -> student's of the other) + CE(teacher's cell -> student's cut cell).
 
     Args:
@@ -155,10 +155,6 @@ class IBOT(nn.Module):
         # Of the teacher's logits, for the class and the cells: one pair per part of the step.
         self._means: list[tuple[Tensor, Tensor]] = []
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """Return the losses; what a wrapper that synchronises processes calls."""
-        return self.losses(views)
-
     def train(self, mode: bool = True) -> IBOT:
         """Keep the teacher as it is evaluated: without stochastic depth."""
         super().train(mode)
@@ -176,14 +172,14 @@ class IBOT(nn.Module):
 
     def views(self, batch: Batch) -> Views:
         """Cut each view; all cells of a view that is spared are kept."""
-        keep = [self.settings.cutting.draw(batch, self.grid(crop), "view", v) for v, crop in enumerate(batch.crops)]
+        keep = [self.settings.masking.draw(batch, self.grid(crop), "view", v) for v, crop in enumerate(batch.crops)]
         return Views(batch, tuple(keep), composed=tuple(range(len(keep))))
 
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return `class` and `cells`."""
         crops = views.batch.crops
         student = [self.student(crop, keep=keep) for crop, keep in zip(crops, views.keep, strict=True)]
-        teacher = [self._answers(views, view) for view in range(len(crops))]
+        teacher = [self._teacher_outputs(views, view) for view in range(len(crops))]
         of_class = torch.stack([logits.mean(dim=0) for logits, _ in teacher]).mean(dim=0)
         of_cells = torch.stack([logits.mean(dim=(0, 1, 2)) for _, logits in teacher]).mean(dim=0)
         self._means.append((of_class, of_cells))
@@ -207,7 +203,7 @@ class IBOT(nn.Module):
         image, row, column = cut.nonzero(as_tuple=True)
         if not len(image):
             return cells.sum() * 0
-        target = self._softened(self._answers(views, view)[1][image, row, column], self.cell_centre)
+        target = self._softened(self._teacher_outputs(views, view)[1][image, row, column], self.cell_centre)
         each = cross_entropy(self._logits(cells[image, row, column]), target, self._sharpness)
         share = 1 / cut.sum(dim=(1, 2)).clamp(min=1).to(each.dtype)
         return (each * share[image]).sum() / len(cut)
@@ -217,14 +213,14 @@ class IBOT(nn.Module):
         return self.settings.student_temperature
 
     @torch.no_grad()
-    def _answers(self, views: Views, view: int) -> tuple[Tensor, Tensor]:
+    def _teacher_outputs(self, views: Views, view: int) -> tuple[Tensor, Tensor]:
         """Return the teacher's logits of a clean view, computed once: class (B, K), cells (B, h, w, K)."""
         key = f"teacher {view}"
         if key not in views.memo:
             feature, cells = self.teacher(views.batch.crops[view])
             views.memo[key] = (self.teacher.head(feature), self.teacher.head(cells))
-        answers: tuple[Tensor, Tensor] = views.memo[key]
-        return answers
+        outputs: tuple[Tensor, Tensor] = views.memo[key]
+        return outputs
 
     def _softened(self, logits: Tensor, centre: Tensor) -> Tensor:
         return F.softmax((logits.float() - centre) / self.temperature, dim=-1)
@@ -245,7 +241,7 @@ class IBOT(nn.Module):
     @torch.no_grad()
     def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
         """Return the teacher's distribution of each cell of some images, (n, h, w, K)."""
-        return self._softened(self._answers(views, view)[1][rows], self.cell_centre)
+        return self._softened(self._teacher_outputs(views, view)[1][rows], self.cell_centre)
 
     def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
         """Return the cross-entropy of each image, the mean over its cells in `where`; 0 where there are none."""
@@ -261,7 +257,7 @@ class IBOT(nn.Module):
 
     def after_step(self, progress: Progress) -> None:
         """Move the teacher towards the student and the centres towards the teacher's means."""
-        follow(self.teacher, self.student, cosine(self.settings.momentum, 1.0, progress.share))
+        ema_update(self.teacher, self.student, cosine(self.settings.momentum, 1.0, progress.share))
         if self._means:
             for centre, parts in zip(
                 (self.class_centre, self.cell_centre), zip(*self._means, strict=True), strict=True

@@ -15,7 +15,7 @@ from ...features.loading import load_backbone
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_training import class_attention, embed_cells, run_tokens, token_levels, vit_to_train
 from ...pixels import normalize
-from ..method import Batch, Cutting, Progress, Views, cells_of_view, check_normalisation
+from ..method import Batch, DenseMethod, Masking, Views, cells_of_view, check_normalisation
 
 __all__ = ["Alignment", "MaskAlign", "MaskAlignSettings", "chosen_cells", "whitened"]
 
@@ -34,7 +34,7 @@ class MaskAlignSettings:
         kept: share of the cells that the student sees.
         levels: the last blocks of the teacher that are aligned with.
         drop_path: of the student.
-        cutting: which cells are kept first; by default they are drawn by the teacher's attention.
+        masking: which cells are kept first; by default they are drawn by the teacher's attention.
         mean, std: of the student's normalisation, sRGB in [0, 1]; the teacher has its own.
     """
 
@@ -44,7 +44,7 @@ class MaskAlignSettings:
     kept: float = 0.3
     levels: int = 5
     drop_path: float = 0.1
-    cutting: Cutting | None = None
+    masking: Masking | None = None
     mean: RGB = IMAGENET_MEAN
     std: RGB = IMAGENET_STD
 
@@ -96,7 +96,7 @@ class Alignment(nn.Module):
         return torch.stack([head(level) for head, level in zip(self.heads, mixed, strict=True)], dim=2)
 
 
-class MaskAlign(nn.Module):
+class MaskAlign(DenseMethod):
     """L = 2 x smooth-L1(aligned levels of the student's kept tokens, whitened levels of the teacher's).
 
     Args:
@@ -135,10 +135,6 @@ class MaskAlign(nn.Module):
             torch.manual_seed(seed)
             self.alignment = Alignment(depths[0], settings.levels, student.num_features, teacher.num_features)
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """Return the losses; what a wrapper that synchronises processes calls."""
-        return self.losses(views)
-
     def train(self, mode: bool = True) -> MaskAlign:
         """Keep the teacher as it is evaluated."""
         super().train(mode)
@@ -164,17 +160,17 @@ class MaskAlign(nn.Module):
         """Return the cells of each image, int64 (B, count); drawn for the images of all processes."""
         batch = views.batch
         generator, own = batch.generator("kept", view), slice(batch.first, batch.first + len(batch))
-        if self.settings.cutting is not None:
-            first = self.settings.cutting.draw(batch, grid, "view", view)
+        if self.settings.masking is not None:
+            first = self.settings.masking.draw(batch, grid, "view", view)
             return chosen_cells(batch.in_place(first), count, generator)[own]
         # Without replacement, by attention: the largest of log(share) + Gumbel noise.
         noise = torch.rand(batch.total, grid[0] * grid[1], generator=generator, device=generator.device)[own]
-        shares = self._answers(views, view)[1].clamp(min=1e-9)
+        shares = self._teacher_outputs(views, view)[1].clamp(min=1e-9)
         score = shares.log() - torch.log(-torch.log(noise.clamp(1e-9, 1 - 1e-7)))
         return score.topk(count, dim=1).indices.sort(dim=1).values
 
     @torch.no_grad()
-    def _answers(self, views: Views, view: int) -> tuple[Tensor, Tensor]:
+    def _teacher_outputs(self, views: Views, view: int) -> tuple[Tensor, Tensor]:
         """Return what the teacher says of a whole view, computed once.
 
         Its last levels, whitened, (B, 1 + n, levels, D), and its class token's attention, (B, n).
@@ -197,8 +193,8 @@ class MaskAlign(nn.Module):
             attention = class_attention(self.teacher, levels[-2])
             chosen = torch.stack(levels[-self.settings.levels :], dim=2)
             views.memo[key] = (whitened(chosen), attention.float())
-        answers: tuple[Tensor, Tensor] = views.memo[key]
-        return answers
+        outputs: tuple[Tensor, Tensor] = views.memo[key]
+        return outputs
 
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return `tokens`: of the kept cells and the class token."""
@@ -208,7 +204,7 @@ class MaskAlign(nn.Module):
             chosen = keep.flatten(1).nonzero()[:, 1].view(len(keep), -1)
             aligned = self.alignment(run_tokens(self.student, cells, chosen))
             places = torch.cat([torch.zeros_like(chosen[:, :1]), chosen + 1], dim=1)
-            target = self._answers(views, view)[0]
+            target = self._teacher_outputs(views, view)[0]
             target = target.gather(1, places[..., None, None].expand(-1, -1, *target.shape[2:]))
             parts.append(_distance(aligned, target).mean())
         return {"tokens": torch.stack(parts).mean()}
@@ -228,18 +224,12 @@ class MaskAlign(nn.Module):
     def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
         """Return the teacher's whitened levels of each cell of some images, (n, h, w, levels x D)."""
         height, width = views.keep[view].shape[1:]
-        return self._answers(views, view)[0][rows][:, 1:].flatten(2).view(len(rows), height, width, -1)
+        return self._teacher_outputs(views, view)[0][rows][:, 1:].flatten(2).view(len(rows), height, width, -1)
 
     def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
         """Return the loss of each image, the mean over its cells in `where`; 0 where there are none."""
         each = _distance(prediction, target).mean(dim=-1) * where
         return each.sum(dim=(1, 2)) / where.sum(dim=(1, 2)).clamp(min=1)
-
-    def before_step(self, progress: Progress) -> None:
-        """Nothing changes from step to step."""
-
-    def after_step(self, progress: Progress) -> None:
-        """The teacher is frozen."""
 
     def branches(self) -> dict[str, nn.Module]:
         """Return the student; the teacher is a model already."""

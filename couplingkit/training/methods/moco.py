@@ -17,7 +17,8 @@ from ...features.sources.timm_convnets import convnet_to_train, last_map, last_s
 from ...pixels import normalize
 from ..method import (
     Batch,
-    Cutting,
+    Masking,
+    Method,
     Progress,
     Views,
     cells_of_view,
@@ -25,7 +26,7 @@ from ..method import (
     full_precision,
     pixels_of_cells,
 )
-from ..teacher import follow, gathered, mean_statistics, process_count, process_index
+from ..teacher import ema_update, gathered, mean_statistics, process_count, process_index
 
 __all__ = ["ConvBranch", "MoCo", "MoCoSettings", "Queue", "info_nce", "without_cells"]
 
@@ -45,7 +46,7 @@ class MoCoSettings:
         momentum: of the key encoder.
         norm_group: images that share the statistics of batch normalisation; queries and keys are grouped differently,
             so that a query cannot find its key by them.
-        cutting: of the query's view; its cells are filled with the mean colour.
+        masking: of the query's view; its cells are filled with the mean colour.
         mean, std: of the normalisation, sRGB in [0, 1]; written into the weights' file.
     """
 
@@ -57,7 +58,7 @@ class MoCoSettings:
     temperature: float = 0.2
     momentum: float = 0.999
     norm_group: int = 32
-    cutting: Cutting = field(default_factory=lambda: Cutting("rcc", 0.2, 0.6, spared=1.0))
+    masking: Masking = field(default_factory=lambda: Masking("rcc", 0.2, 0.6, spared=1.0))
     mean: RGB = IMAGENET_MEAN
     std: RGB = IMAGENET_STD
 
@@ -163,7 +164,7 @@ def _groups(images: Tensor, size: int) -> list[Tensor]:
     return [images[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-class MoCo(nn.Module):
+class MoCo(Method):
     """L = InfoNCE(query of the first crop, key of the second; queue).
 
     Args:
@@ -185,10 +186,6 @@ class MoCo(nn.Module):
         # Keys of this step's parts, which enter the queue behind the step.
         self._fresh: list[Tensor] = []
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """Return the losses; what a wrapper that synchronises processes calls."""
-        return self.losses(views)
-
     def grid(self, crop: Tensor) -> tuple[int, int]:
         """Return the cells (h, w) of a crop."""
         return cells_of_view(crop, last_stride_px(self.student.backbone))
@@ -197,7 +194,7 @@ class MoCo(nn.Module):
         """Cut the query's view; the key's is whole, and the one that composites are made of."""
         if len(batch.crops) != 2:
             raise ArgumentError(f"views must be two, a query's and a key's, but are {len(batch.crops)}.")
-        query = self.settings.cutting.draw(batch, self.grid(batch.crops[QUERY]), "view", QUERY)
+        query = self.settings.masking.draw(batch, self.grid(batch.crops[QUERY]), "view", QUERY)
         height, width = self.grid(batch.crops[KEY])
         whole = torch.ones(len(batch), height, width, dtype=torch.bool, device=query.device)
         return Views(batch, (query, whole), composed=(KEY,))
@@ -234,13 +231,10 @@ class MoCo(nn.Module):
         found: tuple[Tensor, Tensor] = views.memo["keys"]
         return found
 
-    def before_step(self, progress: Progress) -> None:
-        """Nothing changes from step to step."""
-
     def after_step(self, progress: Progress) -> None:
         """Move the key encoder towards the query encoder, and the keys of the step into the queue."""
         mean_statistics(self.student)
-        follow(self.teacher, self.student, self.settings.momentum)
+        ema_update(self.teacher, self.student, self.settings.momentum)
         for keys in self._fresh:
             self.queue.push(gathered(keys))
         self._fresh = []

@@ -14,18 +14,12 @@ from torch import Tensor, nn
 
 from ...errors import ArgumentError, check_range
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
-from ...features.sources.timm_convnets import (
-    convnet_to_train,
-    last_stride_px,
-    stage_channels,
-    stage_maps,
-    stages_of,
-)
+from ...features.sources.timm_convnets import convnet_to_train, last_stride_px, stage_channels, stage_maps, stages_of
 from ...pixels import normalize
-from ..cutting_shapes import box_shares, cells_of_boxes
-from ..method import Batch, Cutting, Progress, Views, cells_of_view, check_normalisation
+from ..box_cells import box_shares, cells_of_boxes
+from ..method import Batch, DenseMethod, Masking, Progress, Views, cells_of_view, check_normalisation
 from ..region_features import RegionHead, perceptron
-from ..teacher import cosine, follow, mean_statistics
+from ..teacher import cosine, ema_update, mean_statistics
 from .moco import without_cells
 
 __all__ = ["SoCo", "SoCoSettings", "agreement"]
@@ -51,7 +45,7 @@ class SoCoSettings:
         hidden, dimensions: widths of projector and predictor.
         momentum: of the teacher at the start; 1 at the end, by a cosine.
         jitter: of a box's centre and sides in the first view, as a share of them; half of the boxes are left.
-        cutting: of the second and third view; their cells are filled with the mean colour.
+        masking: of the second and third view; their cells are filled with the mean colour.
         mean, std: of the normalisation, sRGB in [0, 1]; written into the weights' file.
     """
 
@@ -64,7 +58,7 @@ class SoCoSettings:
     dimensions: int = 256
     momentum: float = 0.99
     jitter: float = 0.1
-    cutting: Cutting = field(default_factory=lambda: Cutting("rcc", 0.2, 0.6, spared=1.0))
+    masking: Masking = field(default_factory=lambda: Masking("rcc", 0.2, 0.6, spared=1.0))
     mean: RGB = IMAGENET_MEAN
     std: RGB = IMAGENET_STD
 
@@ -104,7 +98,7 @@ class Branch(nn.Module):
         return projected.view(*boxes.shape[:2], -1)
 
 
-class SoCo(nn.Module):
+class SoCo(DenseMethod):
     """L = sum over four pairs of views of -2 cos(prediction of a box, the teacher's projection of it in the other).
 
     Args:
@@ -125,10 +119,6 @@ class SoCo(nn.Module):
             torch.manual_seed(seed + 1)
             self.predictor = perceptron(settings.dimensions, settings.hidden, settings.dimensions)
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        """Return the losses; what a wrapper that synchronises processes calls."""
-        return self.losses(views)
-
     def views(self, batch: Batch) -> Views:
         """Move the boxes of the first view a little, and cut the other two with care for their boxes."""
         if len(batch.crops) != 3 or len(batch.boxes) != 3:
@@ -139,7 +129,7 @@ class SoCo(nn.Module):
             for boxes, grid, crop in zip(batch.boxes, grids, batch.crops, strict=True)
         )
         whole = torch.ones(len(batch), *grids[0], dtype=torch.bool, device=batch.crops[0].device)
-        cut = [self.settings.cutting.draw(batch, grids[view], "view", view, regions=regions[view]) for view in (1, 2)]
+        cut = [self.settings.masking.draw(batch, grids[view], "view", view, regions=regions[view]) for view in (1, 2)]
         memo = {"boxes": (self._jittered(batch), *batch.boxes[1:])}
         return Views(batch, (whole, *cut), composed=(1, 2), memo=memo, regions=regions)
 
@@ -211,13 +201,10 @@ class SoCo(nn.Module):
         each = agreement(prediction, target) * where
         return each.sum(dim=(1, 2)) / where.sum(dim=(1, 2)).clamp(min=1)
 
-    def before_step(self, progress: Progress) -> None:
-        """Nothing changes before a step."""
-
     def after_step(self, progress: Progress) -> None:
         """Move the teacher towards the student."""
         mean_statistics(self.student)
-        follow(self.teacher, self.student, cosine(self.settings.momentum, 1.0, progress.share))
+        ema_update(self.teacher, self.student, cosine(self.settings.momentum, 1.0, progress.share))
 
     def branches(self) -> dict[str, nn.Module]:
         """Return student and teacher."""

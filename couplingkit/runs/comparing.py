@@ -1,0 +1,80 @@
+"""A comparison of runs in, its folder out: differences overall and by group, and what was compared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ..files import new_folder
+from ..study.comparing import Comparison, Difference
+from ..typed_files import json_text
+from .records import Run
+from .writing import Writer, command_line
+
+__all__ = ["difference_table", "write_comparison"]
+
+
+def difference_table(differences: Sequence[Difference]) -> pd.DataFrame:
+    """Return one row a difference: every field as a column."""
+    return pd.DataFrame(
+        [
+            {
+                "model": one.model,
+                "effect": one.effect,
+                "grouping": one.grouping,
+                "group": one.group,
+                "difference": one.estimate.value,
+                "low": one.estimate.low,
+                "high": one.estimate.high,
+                "probes": one.probes,
+                "p": one.p,
+                "p_holm": one.p_holm,
+            }
+            for one in differences
+        ]
+    )
+
+
+def write_comparison(
+    folder: Path,
+    comparison: Comparison,
+    runs: Sequence[Run],
+    *,
+    files: Mapping[str, Writer],
+    table: str,
+    overwrite: bool = False,
+) -> None:
+    """Write comparison.csv, groups.csv, table.md, summary.json and what `files` write; all of it or none.
+
+    Args:
+        folder: where they go.
+        comparison: of the models.
+        runs: that they come from.
+        files: name -> what writes it.
+        table: for people.
+        overwrite: whether an older comparison may be replaced.
+    """
+    overall = [one for one in comparison.differences if one.grouping == "all"]
+    groups = [one for one in comparison.differences if one.grouping != "all"]
+    records = difference_table(overall).to_dict(orient="records")
+    document = {
+        "command": command_line(),
+        "baseline": comparison.baseline,
+        "runs": [str(run.folder) for run in runs],
+        "across": dict(comparison.across),
+        "probes": comparison.models[comparison.baseline].provenance["probes"],
+        "differences": [
+            {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in record.items()}
+            for record in records
+        ],
+    }
+    with new_folder(folder, overwrite=overwrite) as draft:
+        difference_table(overall).to_csv(draft / "comparison.csv", index=False)
+        difference_table(groups).to_csv(draft / "groups.csv", index=False)
+        (draft / "table.md").write_text(table, encoding="utf-8")
+        (draft / "summary.json").write_text(json_text(document), encoding="utf-8")
+        for name, write in files.items():
+            write(draft / name)

@@ -1,0 +1,283 @@
+"""Training runs of X and X-D in, the same probes and objects shown to all, differences with intervals out."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..data.coco import CocoIndex
+from ..errors import ArgumentError
+from ..evaluation.object_knn import KnnSettings, ObjectKnn, object_knn
+from ..features.loading import load_backbone
+from ..files import new_folder
+from ..metrics.bootstrap import Estimate
+from ..metrics.quantities import Quantity, shown_in
+from ..metrics.summary import paired_difference
+from ..probes.probeset import ProbeSet
+from ..streams import Stream
+from ..study.measurement import Measurement
+from ..study.measuring import measure
+from ..study.rows import columns_of
+from ..training.recipe import Recipe, recipe_toml
+from ..typed_files import Record, json_text, read_json_lines
+from .learning import common_probes, read_curve
+from .writing import Writer, command_line
+
+__all__ = [
+    "HeldOut",
+    "PairDifference",
+    "PairRun",
+    "TrainedModel",
+    "common_curves",
+    "compare_pair",
+    "difference_table",
+    "evaluate_run",
+    "pair_differences",
+    "run_folder",
+    "run_table",
+    "write_pair",
+]
+
+log = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """What one training run gave.
+
+    Attributes:
+        method: like `ibot-d`.
+        seed: of the run.
+        measurement: of its coupling.
+        objects: its object-level nearest neighbours.
+        steps_per_s: median over the run.
+    """
+
+    method: str
+    seed: int
+    measurement: Measurement
+    objects: ObjectKnn
+    steps_per_s: float
+
+
+@dataclass(frozen=True)
+class PairDifference:
+    """X-D minus X, paired.
+
+    Attributes:
+        quantity: a quantity's `difference`, or `accuracy` (of objects).
+        seeds: which one, or `all`: each probe's mean over the seeds.
+        estimate: with an interval over the photos of the probes (or objects); it says nothing of other seeds.
+        count: probes or objects that both models measured.
+    """
+
+    quantity: str
+    seeds: str
+    estimate: Estimate
+    count: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What trained models are measured on: probes, and the objects that are classified.
+
+    Attributes:
+        probes: the same for all runs that are compared.
+        index: the objects.
+        images: folder of their photos.
+        objects: how many are classified; all by default.
+    """
+
+    probes: ProbeSet
+    index: CocoIndex
+    images: Path
+    objects: int | None = None
+
+
+def evaluate_run(
+    run: Path, held_out: HeldOut, *, method: str, seed: int, device: str = "auto", progress: bool = False
+) -> TrainedModel:
+    """Measure the last checkpoint of a run: coupling on probes, nearest neighbours on the objects of photos.
+
+    Args:
+        run: the run folder.
+        held_out: what it is measured on.
+        method: of the run.
+        seed: of the run.
+        device: auto, cpu, cuda.
+        progress: whether to show bars.
+    """
+    backbone = load_backbone(str(run), device=device)
+    backbone.name = f"{method}, seed {seed}"
+    settings = KnnSettings(count=held_out.objects)
+    return TrainedModel(
+        method=method,
+        seed=seed,
+        measurement=measure(backbone, held_out.probes, progress=progress),
+        objects=object_knn(backbone, held_out.index, held_out.images, settings, progress=progress),
+        steps_per_s=_steps_per_s(run),
+    )
+
+
+def pair_differences(
+    plain: Sequence[TrainedModel], decoupled: Sequence[TrainedModel], *, level: float = 0.95
+) -> list[PairDifference]:
+    """Return X-D minus X per quantity that is compared, and of the accuracy: for each seed, and over all.
+
+    Args:
+        plain: runs of X.
+        decoupled: runs of X-D, of the same seeds in the same order.
+        level: of the intervals.
+
+    Raises:
+        ArgumentError: the seeds are not the same, or the models were shown different probes.
+    """
+    seeds = [model.seed for model in plain]
+    if not seeds or seeds != [model.seed for model in decoupled]:
+        raise ArgumentError(
+            f"decoupled must have the seeds of plain, {seeds}, but has {[model.seed for model in decoupled]}."
+        )
+    shown = {str(model.measurement.provenance["probes"]["fingerprint"]) for model in (*plain, *decoupled)}
+    if len(shown) > 1:
+        raise ArgumentError("the runs were measured on different probes; only the same ones can be paired.")
+    found = []
+    for name, of_model in _effects(plain, decoupled).items():
+        first, second = (np.stack([of_model(model) for model in models]) for models in (decoupled, plain))  # (S, N)
+        photos = _photos(plain[0], name)
+        every = [("all", first.mean(axis=0), second.mean(axis=0))] if len(seeds) > 1 else []
+        for seed, one, other in [*zip(map(str, seeds), first, second, strict=True), *every]:
+            stream = Stream(0).child("bootstrap", "pair", name)
+            found.append(PairDifference(name, seed, *paired_difference(one, other, photos, stream, level=level)))
+    return found
+
+
+def run_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
+    """Return one row a run: its numbers with their bounds (`NAME`, `NAME_low`, `NAME_high`)."""
+    rows = []
+    for model in models:
+        summary, accuracy = model.measurement.summary, model.objects.accuracy
+        row: dict[str, object] = {"method": model.method, "seed": model.seed}
+        for name, estimate in {**summary.estimates, "accuracy": accuracy}.items():
+            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        counts = {"probes": summary.probes, "measured": summary.measured, "objects": len(model.objects.rows)}
+        rows.append(row | counts | {"chance": model.objects.chance, "steps_per_s": model.steps_per_s})
+    return pd.DataFrame(rows)
+
+
+def difference_table(differences: Sequence[PairDifference]) -> pd.DataFrame:
+    """Return one row a difference."""
+    return pd.DataFrame(
+        [{"quantity": one.quantity, "seed": one.seeds, **vars(one.estimate), "count": one.count} for one in differences]
+    )
+
+
+def _effects(*models: Sequence[TrainedModel]) -> dict[str, Callable[[TrainedModel], Array]]:
+    """Return what is compared: name -> its value for each probe (or object), NaN where it could not be measured."""
+    controlled = all("cr_control" in columns_of(one.measurement.rows) for part in models for one in part)
+    quantities = [one for one in shown_in("compared") if controlled or not one.control]
+
+    def of_rows(quantity: Quantity, model: TrainedModel) -> Array:
+        values = quantity.value(columns_of(model.measurement.rows))
+        return np.log(values) if quantity.average == "geometric" else values
+
+    def correct(model: TrainedModel) -> Array:
+        return model.objects.rows["correct"].to_numpy(dtype=np.float64, na_value=np.nan)
+
+    return {one.difference: partial(of_rows, one) for one in quantities} | {"accuracy": correct}
+
+
+def _photos(model: TrainedModel, name: str) -> NDArray[np.int64]:
+    if name == "accuracy":
+        return model.objects.rows["image"].to_numpy(dtype=np.int64)[:, None]
+    return model.measurement.source_images[:, :2]
+
+
+def _steps_per_s(run: Path) -> float:
+    seconds = [line.seconds for line in read_json_lines(run / "metrics.jsonl", _Timed)]
+    return 1 / statistics.median(seconds) if seconds else float("nan")
+
+
+class _Timed(Record, frozen=True):
+    seconds: float
+
+
+@dataclass(frozen=True)
+class PairRun:
+    """What X and X-D gave, on what they were held out from.
+
+    Attributes:
+        recipes: of X and X-D for each seed, in turn.
+        models: what each run gave, in the same order.
+        differences: X-D minus X.
+    """
+
+    recipes: Sequence[Recipe]
+    models: Sequence[TrainedModel]
+    differences: Sequence[PairDifference]
+
+
+def compare_pair(out: Path, recipes: Sequence[Recipe], held_out: HeldOut, *, device: str = "auto") -> PairRun:
+    """Measure all runs of `train-pair` on the same probes and objects.
+
+    Args:
+        out: OUT/METHOD/seed-N holds each run.
+        recipes: of X and X-D for each seed, in turn.
+        held_out: what they are measured on.
+        device: where they are measured.
+    """
+    models = [
+        evaluate_run(
+            run_folder(out, recipe), held_out, method=recipe.name, seed=recipe.run.seed, device=device, progress=True
+        )
+        for recipe in recipes
+    ]
+    return PairRun(recipes, models, pair_differences(models[::2], models[1::2]))
+
+
+def run_folder(out: Path, recipe: Recipe) -> Path:
+    """Return where a run of a pair lies."""
+    return out / recipe.name / f"seed-{recipe.run.seed}"
+
+
+def common_curves(out: Path, recipes: Sequence[Recipe]) -> dict[str, list[Any]] | None:
+    """Return the looks at all runs while they trained, by method; None unless all saw the same probes."""
+    curves: dict[str, list[Any]] = {}
+    for recipe in recipes:
+        curves.setdefault(recipe.name, []).append(read_curve(run_folder(out, recipe)))
+    every = [curve for of_method in curves.values() for curve in of_method]
+    if not any(every):
+        return None
+    steps = [set.intersection(*({line["step"] for line in curve} for curve in part)) for part in curves.values()]
+    if not all(steps) or not common_probes(every):
+        log.warning("No curves.png: not all runs were looked at with the same probes after common steps.")
+        return None
+    return curves
+
+
+def write_pair(folder: Path, pair: PairRun, probes: ProbeSet, files: Mapping[str, Writer]) -> None:
+    """Write the runs' numbers, the differences, the rows behind them, and what `files` write; all of it or none."""
+    with new_folder(folder, overwrite=True) as draft:
+        run_table(pair.models).to_csv(draft / "runs.csv", index=False)
+        difference_table(pair.differences).to_csv(draft / "differences.csv", index=False)
+        pd.concat([model.measurement.rows for model in pair.models]).to_csv(draft / "rows.csv", index=False)
+        objects = [model.objects.rows.assign(model=model.objects.name) for model in pair.models]
+        pd.concat(objects).to_csv(draft / "objects.csv", index=False)
+        for recipe in pair.recipes[:2]:
+            (draft / f"{recipe.name}.toml").write_text(recipe_toml(recipe), encoding="utf-8")
+        (draft / "probes.json").write_text(probes.manifest().text(), encoding="utf-8")
+        facts = [{"measured": m.measurement.provenance, "classified": m.objects.provenance} for m in pair.models]
+        (draft / "provenance.json").write_text(
+            json_text({"command": command_line(), "models": facts}), encoding="utf-8"
+        )
+        for name, write in files.items():
+            write(draft / name)

@@ -1,0 +1,37 @@
+"""How a measurement is made, in one record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import check_range
+
+__all__ = ["MeasureSettings"]
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """How probes are measured and their rows summarized.
+
+    Attributes:
+        batch_size: images per forward pass; changes speed and memory, not the numbers.
+        eps: rad; smaller similarities count as this.
+        min_cells: a region of less than this many cells (sum of shares) cannot be measured at a stride.
+        center: subtract the mean of all z_A1 and z_B from the features first (for experts: it clips denominators).
+        level: of the intervals.
+        resamples: of the bootstrap.
+    """
+
+    batch_size: int = 32
+    eps: float = 1e-2
+    min_cells: float = 1.0
+    center: bool = False
+    level: float = 0.95
+    resamples: int = 2000
+
+    def __post_init__(self) -> None:
+        check_range("batch_size", self.batch_size, 1, 2**20)
+        check_range("eps", self.eps, 1e-6, 1)
+        check_range("min_cells", self.min_cells, 0, 1e6)
+        check_range("level", self.level, 0.5, 0.999)
+        check_range("resamples", self.resamples, 100, 10**6)
