@@ -56,7 +56,7 @@ def backbone_options(options: dict[str, Any]) -> BackboneOptions:
 
     from ..features.names import BackboneOptions
 
-    return BackboneOptions(**{one.name: options[one.name] for one in fields(BackboneOptions)})
+    return BackboneOptions(**{part.name: options[part.name] for part in fields(BackboneOptions)})
 
 
 def model_choices(models: tuple[str, ...], options: dict[str, Any], zoo: Path | None = None) -> list[ModelChoice]:

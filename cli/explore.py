@@ -76,8 +76,8 @@ def explore(models: tuple[str, ...], out: Path | None, overwrite: bool, **option
     def work(backbone: Any) -> list[Any]:
         read = list(read_photos(backbone, pictures.rgb, fit=options["fit"], batch_size=options["batch_size"]))
         return [
-            (layer.name, [of_layers[place] for of_layers in read], layer.provenance())
-            for place, layer in enumerate(backbone.layers)
+            (layer.name, [of_layers[index] for of_layers in read], layer.provenance())
+            for index, layer in enumerate(backbone.layers)
         ]
 
     read, failures = each_model(choices, work, alone=len(choices) == 1)

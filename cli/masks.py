@@ -60,7 +60,7 @@ def masks(annotations: Path, form: str, out: Path | None, overwrite: bool, **opt
     pairs = [(strategy, ratio) for ratio in options["ratio"] for strategy in options["strategy"]]
     grid = (options["grid"], options["grid"])
     parts = object_survival(index, pairs, grid=grid, draws=options["draws"], seed=options["seed"], progress=True)
-    figure = survival_figure({(one.strategy, one.ratio): one.visible for one in parts}, erased_below=1 - ERASED)
+    figure = survival_figure({(part.strategy, part.ratio): part.visible for part in parts}, erased_below=1 - ERASED)
     settings = {key: options[key] for key in ("grid", "draws", "seed", "min_area", "allow_border")}
     document = survival_document(parts, index, settings)
     write_survival(folder, parts, document, files=figure_files({"survival": figure}), overwrite=overwrite)

@@ -92,7 +92,9 @@ def _refuse_changes() -> None:
 
     allowed = ("probe_every", "tensorboard", "resume", "device", "method")
     options = click.get_current_context().command.params
-    given = [max(one.opts, key=len) for one in options if one.name in given_names() and one.name not in allowed]
+    given = [
+        max(option.opts, key=len) for option in options if option.name in given_names() and option.name not in allowed
+    ]
     if given:
         raise ArgumentError(f"--resume goes on with the run as it was begun; leave {', '.join(given)} away.")
 

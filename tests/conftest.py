@@ -92,9 +92,3 @@ def browser():
         opened = playwright.chromium.launch(executable_path=path, args=arguments)
         yield opened
         opened.close()
-
-
-@pytest.fixture(scope="session")
-def quick():
-    """Whether the tests that move gigabytes are to be left out."""
-    return bool(os.environ.get("COUPLINGKIT_QUICK"))

@@ -483,10 +483,8 @@ print((peak[0] - before) / size, (anonymous() - before) / size)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_loading_keeps_one_copy_of_the_backbone(tmp_path, suffix, quick):
+def test_loading_keeps_one_copy_of_the_backbone(tmp_path, suffix):
     """A training file of 1.2 GB with a ViT-L's teacher, student, heads and the optimizer's two moments."""
-    if quick:
-        pytest.skip("COUPLINGKIT_QUICK is set: a file of 1.2 GB is made")
     if not Path("/proc/self/status").exists():
         pytest.skip("no /proc to read the memory from")
     teacher = network("vit_base_patch16_224", 1)

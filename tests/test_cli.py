@@ -7,12 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import timm
 import torch
+from click.testing import CliRunner
 from command import run
+from couplingkit.cli.command import Command
+from couplingkit.cli.main import Commands
 from PIL import Image
 
 import couplingkit
@@ -280,3 +284,16 @@ def test_nan_weights_give_no_number(data, tmp_path):
     assert done.exit_code == 2
     assert "NaN or infinite features" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_an_accident_of_our_own_is_one_line_and_a_report(monkeypatch):
+    """Every command hangs below `Commands`; so does this one, which has a bug."""
+    monkeypatch.delenv("COUPLINGKIT_DEBUG")
+    group = Commands("couplingkit", commands={"buggy": Command("buggy", callback=lambda: 1 / 0)})
+    done = CliRunner().invoke(group, ["buggy"])
+    assert done.exit_code == 70
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    report = Path(done.stderr.strip().removesuffix(".").split()[-1])
+    assert "ZeroDivisionError" in report.read_text()
+    report.unlink()

@@ -114,7 +114,7 @@ def affinity_maps(
     found: list[list[CellMap | None]] = [[None] * len(queries) for _ in layered.layers]
     shown = read_photos(layered, [photos[number] for number in used], fit=fit, batch_size=batch_size)
     for number, of_layers in zip(used, shown, strict=True):
-        places = [place for place, query in enumerate(queries) if query.photo == number]
+        places = [index for index, query in enumerate(queries) if query.photo == number]
         points = [(queries[place].x, queries[place].y) for place in places]
         for maps, features in zip(found, of_layers, strict=True):
             for place, cell_map in zip(places, features.affinity(points), strict=True):

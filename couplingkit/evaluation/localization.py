@@ -188,7 +188,7 @@ def localize(
             for of_layer, layer, features in zip(rows, layered.layers, of_layers, strict=True):
                 of_layer += _rows(layer.name, group, features, settings.how)
             bar.update(len(group))
-    order = {query.target.annotation_id: place for place, query in enumerate(queries)}
+    order = {query.target.annotation_id: index for index, query in enumerate(queries)}
     return [
         _record(layer, pd.DataFrame(of_layer), order, settings)
         for layer, of_layer in zip(layered.layers, rows, strict=True)
@@ -200,7 +200,7 @@ def _rows(model: str, group: Sequence[ObjectQuery], features: PhotoFeatures, how
     photo = group[0].photo
     annotated = [*photo.objects, *photo.crowds]
     masks: NDArray[np.bool_] = np.stack([rle_mask(record.rle) for record in annotated])
-    places = {record.annotation_id: place for place, record in enumerate(annotated)}
+    places = {record.annotation_id: index for index, record in enumerate(annotated)}
     nothing, everything = ~masks.any(axis=0, keepdims=True), np.ones_like(masks[:1])
     planes = np.concatenate([masks, nothing, everything])
     grid = (features.cells.shape[1], features.cells.shape[2])

@@ -89,8 +89,8 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
     backbones = [
         NetworkBackbone(
             network,
-            _reader(opened, place),
-            name=name if len(layers) == 1 else f"{name} (layer {layers[place]})",
+            _reader(opened, index),
+            name=name if len(layers) == 1 else f"{name} (layer {layers[index]})",
             size_px=opened.size_px,
             mean=mean,
             std=std,
@@ -105,7 +105,7 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
                 },
             ),
         )
-        for place, layer in enumerate(opened.layers)
+        for index, layer in enumerate(opened.layers)
     ]
     return LayeredBackbone(backbones, lambda network, images: opened.read(network, images, range(len(layers))))
 

@@ -74,11 +74,11 @@ def affinity_figure(
             picture=photos[query.photo],
             size=(photos[query.photo].shape[0], photos[query.photo].shape[1]),
             point=(query.x, query.y),
-            caption=f"{query.x:g}, {query.y:g}" if captions is None else captions[place],
-            panels=[Panel(partial(_drawn, model.maps[place], how), scale, how == "bicubic") for model in models],
-            outline=None if outlines is None else outlines[place],
+            caption=f"{query.x:g}, {query.y:g}" if captions is None else captions[index],
+            panels=[Panel(partial(_drawn, model.maps[index], how), scale, how == "bicubic") for model in models],
+            outline=None if outlines is None else outlines[index],
         )
-        for place, query in enumerate(queries)
+        for index, query in enumerate(queries)
     ]
     return map_grid(rows, labels or short_labels([model.name for model in models]), width_in=look.width_in)
 

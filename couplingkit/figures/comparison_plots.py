@@ -41,7 +41,7 @@ def comparison_text(comparison: Comparison, form: str) -> str:
             f"{main.name} (its probes)": quantity_text(main, summary.estimates[main.name]) + mark,
         }
         for effect in effects:
-            found = [one for one in comparison.overall(effect) if one.model == name]
+            found = [difference for difference in comparison.overall(effect) if difference.model == name]
             row[f"difference of {effect}"] = estimate_text(found[0].estimate) if found else "-"
             if effect == main.difference:
                 row["p"] = _p_text(found[0].p) if found else "-"
@@ -61,12 +61,20 @@ def _p_text(p: float) -> str:
 
 def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) -> Figure:
     """Draw each model's difference of the coupling rate with its interval: over all probes, and by group."""
-    models = [one.model for one in comparison.overall()]
+    models = [difference.model for difference in comparison.overall()]
     labels = [shorten(label, LONGEST) for label in short_labels(models)]
     effect = shown_in("compared")[0].difference
-    first = [one for one in comparison.differences if one.effect == effect and one.model == models[0]]
+    first = [
+        difference
+        for difference in comparison.differences
+        if difference.effect == effect and difference.model == models[0]
+    ]
     rows = [("all", "all"), *((one.grouping, one.group) for one in first if one.grouping in SHORT)]
-    found = {(one.model, one.grouping, one.group): one for one in comparison.differences if one.effect == effect}
+    found = {
+        (difference.model, difference.grouping, difference.group): difference
+        for difference in comparison.differences
+        if difference.effect == effect
+    }
     heading = 0.16 * len(models) + 0.1
     height = ROW_IN * len(rows) * max(1.0, 0.55 * len(models)) + 0.55 + heading
     with rc_context(STYLE):
@@ -75,21 +83,25 @@ def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) ->
         axes.axvline(0, color="#555555", linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
         step = 0.7 / len(models)
         unsure = False
-        for place, (model, label) in enumerate(zip(models, labels, strict=True)):
-            colour, mark = COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]
-            shift = step * (place - (len(models) - 1) / 2)
+        for index, (model, label) in enumerate(zip(models, labels, strict=True)):
+            colour, mark = COLOURS[index % len(COLOURS)], MARKS[index % len(MARKS)]
+            shift = step * (index - (len(models) - 1) / 2)
             own = [(row, found[(model, *key)]) for row, key in enumerate(rows) if (model, *key) in found]
             at = [row + shift for row, _ in own]
             estimates = [one.estimate for _, one in own]
-            few = [math.isnan(one.low) for one in estimates]
+            few = [math.isnan(estimate.low) for estimate in estimates]
             axes.hlines(
-                at, [one.low for one in estimates], [one.high for one in estimates], color=colour, linewidth=1.1
+                at,
+                [estimate.low for estimate in estimates],
+                [estimate.high for estimate in estimates],
+                color=colour,
+                linewidth=1.1,
             )
-            axes.plot([one.value for one in estimates], at, mark, color=colour, markersize=3.5, label=label)
+            axes.plot([estimate.value for estimate in estimates], at, mark, color=colour, markersize=3.5, label=label)
             # Without an interval a mark would pass for a precise one.
-            for place_of, one, bare in zip(at, estimates, few, strict=True):
+            for place_of, estimate, bare in zip(at, estimates, few, strict=True):
                 if bare:
-                    axes.plot(one.value, place_of, mark, markersize=3.5, color=colour, markerfacecolor="white")
+                    axes.plot(estimate.value, place_of, mark, markersize=3.5, color=colour, markerfacecolor="white")
             unsure = unsure or any(few)
         names = ["all probes", *(SHORT[grouping].format(group) for grouping, group in rows[1:])]
         axes.set_yticks(range(len(rows)), names)

@@ -81,10 +81,10 @@ def explorer_page(
         "photos": [_photo_document(photo) for photo in photos],
         "features": [
             [
-                one.document() | {"frame": _frame_document(features[place].frame, features[place].stride_px)}
+                one.document() | {"frame": _frame_document(features[index].frame, features[index].stride_px)}
                 for one, (_, features) in zip(of_photo, models, strict=True)
             ]
-            for place, of_photo in enumerate(packed)
+            for index, of_photo in enumerate(packed)
         ],
         "colours": [round(255 * float(part)) for part in colormaps["inferno"](range(256))[:, :3].ravel()],
         # More would be false precision where features are quantised.
@@ -150,8 +150,8 @@ def _first_points(photo: ExplorerPhoto) -> tuple[list[int], list[int]]:
     height, width = photo.rgb.shape[:2]
     found = [[width // 2, height // 2], [width // 4, height // 2]]
     largest = sorted((mask for _, mask in photo.objects if mask.any()), key=lambda mask: -int(mask.sum()))
-    for place, mask in enumerate(largest[:2]):
-        found[place] = list(inner_point(mask))
+    for index, mask in enumerate(largest[:2]):
+        found[index] = list(inner_point(mask))
     return found[0], found[1]
 
 

@@ -110,7 +110,7 @@ def map_grid(rows: Sequence[GridRow], headings: Sequence[str], *, width_in: floa
         for row, top in zip(rows, tops, strict=True):
             _draw_row(figure, layout, row, top)
         for scale in dict.fromkeys(panel.scale for row in rows for panel in row.panels):
-            using = [place for place, row in enumerate(rows) if any(panel.scale == scale for panel in row.panels)]
+            using = [index for index, row in enumerate(rows) if any(panel.scale == scale for panel in row.panels)]
             bottom = tops[using[-1]] + layout.row_height(rows[using[-1]].size)
             _draw_bar(figure, layout, scale, tops[using[0]], bottom)
     return figure
@@ -118,8 +118,8 @@ def map_grid(rows: Sequence[GridRow], headings: Sequence[str], *, width_in: floa
 
 def _write_names(figure: Figure, layout: Layout, first: str) -> None:
     bottom = MARGIN + layout.heading_height - 0.04
-    for place, lines in enumerate([[first], *layout.headings]):
-        middle = layout.column(place) + layout.panel / 2
+    for index, lines in enumerate([[first], *layout.headings]):
+        middle = layout.column(index) + layout.panel / 2
         for above, line in enumerate(reversed(lines)):
             # On one baseline, whether or not a name has letters that reach below it.
             place_y = bottom - DESCENT - LINE * above
@@ -148,8 +148,8 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
             (left + inset, top + height + 0.02),
             shortened(row.caption, layout.panel - inset, CAPTION_PT),
         )
-    for place, panel in enumerate(row.panels, 1):
-        left = layout.column(place) + inset
+    for index, panel in enumerate(row.panels, 1):
+        left = layout.column(index) + inset
         dpi = SMOOTH_DPI if panel.smooth else SHARP_DPI
         values = panel.at_size((max(1, round(height * dpi)), max(1, round(width * dpi))))
         own = None if np.isnan(values).all() else (float(np.nanmin(values)), float(np.nanmax(values)))

@@ -45,10 +45,10 @@ def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
         above.axhline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
         for axes, column, label in ((above, "cr_mean", "cr_mean"), (below, "accuracy", "1-NN accuracy")):
-            for place, name in enumerate(names):
+            for index, name in enumerate(names):
                 for method, side, colour in ((name, -1, MARK), (name + SUFFIX, 1, INK)):
                     part = runs[runs["method"] == method].sort_values("seed")
-                    _draw_runs(axes, part, column, place + side * APART / 2, colour)
+                    _draw_runs(axes, part, column, index + side * APART / 2, colour)
             axes.set_ylabel(label)
             for edge in ("right", "top"):
                 axes.spines[edge].set_visible(False)
@@ -75,8 +75,13 @@ def pair_text(models: Sequence[TrainedModel], differences: Sequence[PairDifferen
     runs = pd.DataFrame([_run_words(model) for model in models])
     gaps = pd.DataFrame(
         [
-            {"X-D minus X": one.quantity, "seed": one.seeds, "[95%]": estimate_text(one.estimate), "n": str(one.count)}
-            for one in differences
+            {
+                "X-D minus X": difference.quantity,
+                "seed": difference.seeds,
+                "[95%]": estimate_text(difference.estimate),
+                "n": str(difference.count),
+            }
+            for difference in differences
         ]
     )
     return f"{as_text(runs, 'markdown')}\n\n{as_text(gaps, 'markdown')}"

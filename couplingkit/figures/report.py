@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib import colormaps, rc_context
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
@@ -57,6 +58,7 @@ def report_page(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]], 
         for name, suffix in zip(names, ("css", "js"), strict=True)
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["code"] = _code
     template = environment.from_string((page / "report.html").read_text(encoding="utf-8"))
     return template.render(
         title=title,
@@ -65,20 +67,25 @@ def report_page(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]], 
         galleries=_galleries(runs, extremes),
         runs=[_run(run) for run in runs],
         headings=[quantity.name for quantity in shown_in("report")],
-        marks=marks_line([one.summary for run in runs for one in run.measurements]),
+        marks=marks_line([measurement.summary for run in runs for measurement in run.measurements]),
         meanings=[(quantity.name, quantity.meaning) for quantity in shown_in("report")],
         **parts,
     )
+
+
+def _code(text: str) -> Markup:
+    """Return a sentence as HTML, what stands in backquotes as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def _by_probes(runs: Sequence[Run]) -> list[list[tuple[Run, Measurement]]]:
     """Return the models of runs that are no sweeps, those of the same probes and settings together."""
     found: dict[tuple[Any, ...], list[tuple[Run, Measurement]]] = {}
     for run in runs:
-        for one in () if run.swept else run.measurements:
-            probes = one.provenance["probes"]
-            settings = tuple(one.provenance["settings"][key] for key in SETTINGS)
-            found.setdefault((probes["identity"], probes["fingerprint"], *settings), []).append((run, one))
+        for measurement in () if run.swept else run.measurements:
+            probes = measurement.provenance["probes"]
+            settings = tuple(measurement.provenance["settings"][key] for key in SETTINGS)
+            found.setdefault((probes["identity"], probes["fingerprint"], *settings), []).append((run, measurement))
     return list(found.values())
 
 
@@ -90,13 +97,13 @@ def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, A
     # The control row is the same for each run on one set of probes.
     controls = [pair for pair in group if pair[1].name == CONTROL_ROW][:1]
     models = [pair for pair in group if pair[1].name != CONTROL_ROW] + controls
-    names = [one.name for _, one in models]
+    names = [measurement.name for _, measurement in models]
     # A model that was measured in two ways is told apart by its runs, which its user named.
     labels = [
-        f"{run.title}: {label}" if names.count(one.name) > 1 else label
-        for (run, one), label in zip(models, short_labels(names), strict=True)
+        f"{run.title}: {label}" if names.count(measurement.name) > 1 else label
+        for (run, measurement), label in zip(models, short_labels(names), strict=True)
     ]
-    named = [replace(one, name=label) for (_, one), label in zip(models, labels, strict=True)]
+    named = [replace(measurement, name=label) for (_, measurement), label in zip(models, labels, strict=True)]
     drawn = named[:MOST_IN_A_FIGURE]
     return {
         "number": number,
@@ -104,16 +111,16 @@ def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, A
         "facts": f"{probes['count']} probes of {probes['eligible_objects']} eligible objects; objects of "
         f"{spec['object_size']} units, gap {spec['gap']}, canvas {spec['canvas']}, visible {spec['visible']:g}, "
         f"pairing {spec['pairing']}, seed {probes['seed']}; {settings}; fingerprint {probes['fingerprint'][:16]}",
-        "rows": [_row(run, one, label) for (run, one), label in zip(models, labels, strict=True)],
+        "rows": [_row(run, measurement, label) for (run, measurement), label in zip(models, labels, strict=True)],
         "figure": _vector(coupling_figure(drawn, width_in=FIGURE_IN)),
         "left_out": len(models) - len(drawn),
     }
 
 
-def _row(run: Run, one: Measurement, label: str) -> dict[str, Any]:
-    summary = one.summary
+def _row(run: Run, measurement: Measurement, label: str) -> dict[str, Any]:
+    summary = measurement.summary
     cells = [
-        {"text": label, "sort": label.lower(), "title": one.name},
+        {"text": label, "sort": label.lower(), "title": measurement.name},
         {"text": run.title, "sort": run.title},
     ]
     for quantity in shown_in("report"):
@@ -123,7 +130,7 @@ def _row(run: Run, one: Measurement, label: str) -> dict[str, Any]:
         shown = quantity_text(quantity, estimate) if quantity.unit != "share" else quantity.text(value)
         cells.append({"text": shown + mark, "sort": "" if math.isnan(value) else repr(value)})
     cells.append({"text": f"{summary.measured} of {summary.probes}", "sort": str(summary.measured)})
-    return {"cells": cells, "clipped": bool(summary.marks("cr_mean")), "control": one.name == CONTROL_ROW}
+    return {"cells": cells, "clipped": bool(summary.marks("cr_mean")), "control": measurement.name == CONTROL_ROW}
 
 
 def _swept(run: Run) -> dict[str, Any]:
@@ -150,29 +157,29 @@ def _galleries(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]]) -
     shown = set()
     for run in runs:
         own = extremes.get(str(run.folder), ())
-        for model in dict.fromkeys(one.model for one in own):
-            picked = [one for one in own if one.model == model]
-            same = (model, tuple((one.probe, round(one.cr, 6)) for one in picked))
+        for model in dict.fromkeys(extreme.model for extreme in own):
+            picked = [extreme for extreme in own if extreme.model == model]
+            same = (model, tuple((extreme.probe, round(extreme.cr, 6)) for extreme in picked))
             if same in shown:
                 continue
             shown.add(same)
-            cards = [_card(one) for one in picked]
+            cards = [_card(extreme) for extreme in picked]
             found.append({"run": run.title, "model": short_labels([model])[0], "cards": cards})
     return found
 
 
-def _card(one: Extreme) -> dict[str, Any]:
-    low, high = float(np.nanmin(one.maps)), float(np.nanmax(one.maps))
-    height, width = one.images.shape[1:3]
+def _card(extreme: Extreme) -> dict[str, Any]:
+    low, high = float(np.nanmin(extreme.maps)), float(np.nanmax(extreme.maps))
+    height, width = extreme.images.shape[1:3]
     return {
-        "probe": one.probe,
-        "cr": f"{one.cr:.3f}",
-        "caption": one.caption,
-        "images": [_picture(image) for image in one.images],
-        "maps": [_picture(_coloured(values, low, high)) for values in one.maps],
+        "probe": extreme.probe,
+        "cr": f"{extreme.cr:.3f}",
+        "caption": extreme.caption,
+        "images": [_picture(image) for image in extreme.images],
+        "maps": [_picture(_coloured(values, low, high)) for values in extreme.maps],
         "range": f"{low:.2f} to {high:.2f}",
-        "left": f"{100 * (one.point[0] + 0.5) / width:.2f}%",
-        "top": f"{100 * (one.point[1] + 0.5) / height:.2f}%",
+        "left": f"{100 * (extreme.point[0] + 0.5) / width:.2f}%",
+        "top": f"{100 * (extreme.point[1] + 0.5) / height:.2f}%",
     }
 
 
@@ -185,14 +192,14 @@ def _coloured(values: NDArray[np.float32], low: float, high: float) -> NDArray[n
 def _run(run: Run) -> dict[str, Any]:
     models = [
         {
-            "name": f"{one.name}, {place[0]} {place[1]}" if place else one.name,
-            "warnings": one.warnings,
-            "zero": one.provenance["zero_control"]["probes"],
-            "provenance": json.dumps(one.provenance, indent=1),
+            "name": f"{measurement.name}, {place[0]} {place[1]}" if place else measurement.name,
+            "warnings": measurement.warnings,
+            "zero": measurement.provenance["zero_control"]["probes"],
+            "provenance": json.dumps(measurement.provenance, indent=1),
         }
-        for one, place in zip(run.measurements, run.places, strict=True)
+        for measurement, place in zip(run.measurements, run.places, strict=True)
     ]
-    control = [one.summary.cr_mean for one in run.measurements if one.name == CONTROL_ROW]
+    control = [measurement.summary.cr_mean for measurement in run.measurements if measurement.name == CONTROL_ROW]
     return {
         "name": run.title,
         "command": run.command,

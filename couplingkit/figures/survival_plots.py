@@ -47,12 +47,12 @@ def survival_figure(
         for axes, ratio in zip(row, ratios, strict=True):
             axes.axvspan(0, erased_below, color="0.88", linewidth=0)
             axes.axvline(1 - ratio, color="0.5", linewidth=0.6, linestyle=(0, (1, 2)))
-            for place, strategy in enumerate(strategies):
+            for index, strategy in enumerate(strategies):
                 if (strategy, ratio) in visible:
                     ordered = np.sort(visible[strategy, ratio], axis=None)
                     share = np.arange(1, ordered.size + 1) / ordered.size
-                    style = DASHES[place % len(DASHES)]
-                    colour = COLOURS[place % len(COLOURS)]
+                    style = DASHES[index % len(DASHES)]
+                    colour = COLOURS[index % len(COLOURS)]
                     axes.step(
                         ordered, share, where="post", color=colour, linestyle=style, linewidth=1.2, label=strategy
                     )

@@ -168,10 +168,11 @@ def render(run: Run, form: str) -> str:
 def difference_lines(differences: Sequence[PairedDifference]) -> list[str]:
     """Return a line for each paired difference, with an empty one before them."""
     lines = []
-    for one in differences:
-        left, right = short_labels([one.first, one.second])
-        text = quantity_text(QUANTITIES[one.quantity], one.estimate)
-        lines.append(f"{one.quantity}({left}) - {one.quantity}({right}) = {text} on the {one.probes} probes of both")
+    for difference in differences:
+        left, right = short_labels([difference.first, difference.second])
+        name = difference.quantity
+        text = quantity_text(QUANTITIES[name], difference.estimate)
+        lines.append(f"{name}({left}) - {name}({right}) = {text} on the {difference.probes} probes of both")
     return ["", *lines] if lines else []
 
 

@@ -41,12 +41,12 @@ def loss_figure(lines: Sequence[Mapping[str, float]], *, width_in: float = COLUM
     with rc_context(STYLE):
         figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
         axes = figure.subplots()
-        for place, name in enumerate(names):
+        for index, name in enumerate(names):
             values = np.array([line[name] for line in lines])
             starts = np.arange(0, len(values), span)
             counts = np.diff(np.append(starts, len(values)))
             means, middles = (np.add.reduceat(part, starts) / counts for part in (values, steps))
-            axes.plot(middles, means, color=COLOURS[place % len(COLOURS)], linewidth=1, label=name)
+            axes.plot(middles, means, color=COLOURS[index % len(COLOURS)], linewidth=1, label=name)
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         axes.legend(frameon=False)
@@ -77,8 +77,8 @@ def coupling_curves(
         figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
         axes = figure.subplots()
         axes.axhline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
-        for place, (label, curves) in enumerate(runs.items()):
-            _draw_method(axes, label, curves, COLOURS[place % len(COLOURS)])
+        for index, (label, curves) in enumerate(runs.items()):
+            _draw_method(axes, label, curves, COLOURS[index % len(COLOURS)])
         axes.set_xlabel("step")
         axes.set_ylabel("cr_mean")
         axes.legend(frameon=False)
@@ -100,8 +100,8 @@ def _draw_method(axes: Any, label: str, curves: Sequence[Sequence[Mapping[str, f
         low, high = ([line[f"cr_mean_{side}"] for line in curves[0]] for side in ("low", "high"))
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     else:
-        for one in values:
-            axes.plot(steps, one, color=colour, linewidth=0.5, alpha=0.6)
+        for value in values:
+            axes.plot(steps, value, color=colour, linewidth=0.5, alpha=0.6)
     mean = values.mean(axis=0)
     axes.plot(steps, mean, color=colour, linewidth=1.3, label=label)
     for open_mark in (False, True):

@@ -137,10 +137,10 @@ def _deviations(
     statistics: Sequence[Statistic], images: NDArray[np.int64], stream: Stream, level: float, resamples: int
 ) -> tuple[Array, Array | None]:
     """Return the statistics, and how far each resample lies from them (resamples, statistics); None: few photos."""
-    values = np.array([one.value() for one in statistics], dtype=np.float64)
+    values = np.array([statistic.value() for statistic in statistics], dtype=np.float64)
     if len(np.unique(images)) < FEWEST_IMAGES:
         return values, None
-    psi = np.column_stack([one.influence() for one in statistics])  # (N, statistics)
+    psi = np.column_stack([statistic.influence() for statistic in statistics])  # (N, statistics)
     draws, linear = _resample(statistics, psi, images, stream, resamples)
     return values, (draws - values) * _width_factor(psi, linear, images, level)
 
@@ -193,17 +193,19 @@ def _resample(
     statistics: Sequence[Statistic], psi: Array, images: NDArray[np.int64], stream: Stream, resamples: int
 ) -> tuple[Array, Array]:
     """Return the resampled statistics and the resampled means of their influence, each (resamples, statistics)."""
-    parts = [[] if one.median else one.columns() for one in statistics]
+    parts = [[] if statistic.median else statistic.columns() for statistic in statistics]
     ends = np.cumsum([0, *(len(part) for part in parts)])
     # One product for all columns of all statistics: (resamples, N) @ (N, columns + statistics).
     every = np.column_stack([*(column for part in parts for column in part), psi])
-    orders = [np.argsort(one.top, kind="stable") if one.median else None for one in statistics]
+    orders = [np.argsort(statistic.top, kind="stable") if statistic.median else None for statistic in statistics]
     draws, linear = [], []
     for weights in _pigeonhole_weights(images, stream, resamples):
         means = weights @ every / weights.sum(axis=1, keepdims=True)
         resampled = [
-            one.of_means(means[:, begin:end]) if order is None else _weighted_medians(one.top[order], weights[:, order])
-            for one, order, begin, end in zip(statistics, orders, ends[:-1], ends[1:], strict=True)
+            statistic.of_means(means[:, begin:end])
+            if order is None
+            else _weighted_medians(statistic.top[order], weights[:, order])
+            for statistic, order, begin, end in zip(statistics, orders, ends[:-1], ends[1:], strict=True)
         ]
         draws.append(np.column_stack(resampled))
         linear.append(means[:, ends[-1] :])

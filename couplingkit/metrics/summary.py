@@ -88,10 +88,10 @@ def summarize(
         raise ArgumentError("rates hold no measured probe; there is nothing to summarize.")
     pair = images[kept, :2]
     how: dict[str, Any] = {"level": level, "resamples": int(resamples)}
-    plain = [one for one in QUANTITIES.values() if not one.control]
+    plain = [quantity for quantity in QUANTITIES.values() if not quantity.control]
     found = _estimates(plain, columns, kept, pair, stream, **how)
     if "cr_control" in columns:
-        controlled = [one for one in QUANTITIES.values() if one.control]
+        controlled = [quantity for quantity in QUANTITIES.values() if quantity.control]
         # C's photo is a third thing that such probes share, but does not make up for too few of A's and B's.
         parts = _estimates(controlled, columns, kept, images[kept], stream.child("control"), **how)
         if np.isnan(found["cr_mean"].low):
@@ -111,11 +111,13 @@ def _estimates(
     level: float,
     resamples: int,
 ) -> dict[str, Estimate]:
-    statistics = [one.statistic(columns, kept) for one in quantities]
+    statistics = [quantity.statistic(columns, kept) for quantity in quantities]
     estimates = intervals(statistics, images, stream, level=level, resamples=resamples)
     return {
-        one.name: Estimate(*np.exp(list(vars(estimate).values())).tolist()) if one.average == "geometric" else estimate
-        for one, estimate in zip(quantities, estimates, strict=True)
+        quantity.name: Estimate(*np.exp(list(vars(estimate).values())).tolist())
+        if quantity.average == "geometric"
+        else estimate
+        for quantity, estimate in zip(quantities, estimates, strict=True)
     }
 
 

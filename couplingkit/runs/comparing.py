@@ -22,18 +22,18 @@ def difference_table(differences: Sequence[Difference]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "model": one.model,
-                "effect": one.effect,
-                "grouping": one.grouping,
-                "group": one.group,
-                "difference": one.estimate.value,
-                "low": one.estimate.low,
-                "high": one.estimate.high,
-                "probes": one.probes,
-                "p": one.p,
-                "p_holm": one.p_holm,
+                "model": difference.model,
+                "effect": difference.effect,
+                "grouping": difference.grouping,
+                "group": difference.group,
+                "difference": difference.estimate.value,
+                "low": difference.estimate.low,
+                "high": difference.estimate.high,
+                "probes": difference.probes,
+                "p": difference.p,
+                "p_holm": difference.p_holm,
             }
-            for one in differences
+            for difference in differences
         ]
     )
 
@@ -57,8 +57,8 @@ def write_comparison(
         table: for people.
         overwrite: whether an older comparison may be replaced.
     """
-    overall = [one for one in comparison.differences if one.grouping == "all"]
-    groups = [one for one in comparison.differences if one.grouping != "all"]
+    overall = [difference for difference in comparison.differences if difference.grouping == "all"]
+    groups = [difference for difference in comparison.differences if difference.grouping != "all"]
     records = difference_table(overall).to_dict(orient="records")
     document = {
         "command": command_line(),

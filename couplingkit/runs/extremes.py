@@ -86,14 +86,14 @@ def _extreme(backbone: LayeredBackbone, probes: ProbeSet, measurement: Measureme
 def write_extremes(extremes: Sequence[Extreme], path: Path) -> None:
     """Write them as a compressed NumPy archive."""
     arrays: dict[str, Any] = {
-        "models": np.array([one.model for one in extremes], dtype=np.str_),
-        "probes": np.array([one.probe for one in extremes], dtype=np.int64),
-        "cr": np.array([one.cr for one in extremes], dtype=np.float64),
-        "captions": np.array([one.caption for one in extremes], dtype=np.str_),
-        "points": np.array([one.point for one in extremes], dtype=np.int64).reshape(-1, 2),
+        "models": np.array([extreme.model for extreme in extremes], dtype=np.str_),
+        "probes": np.array([extreme.probe for extreme in extremes], dtype=np.int64),
+        "cr": np.array([extreme.cr for extreme in extremes], dtype=np.float64),
+        "captions": np.array([extreme.caption for extreme in extremes], dtype=np.str_),
+        "points": np.array([extreme.point for extreme in extremes], dtype=np.int64).reshape(-1, 2),
     }
-    for place, one in enumerate(extremes):
-        arrays |= {f"images_{place}": one.images, f"maps_{place}": one.maps}
+    for index, extreme in enumerate(extremes):
+        arrays |= {f"images_{index}": extreme.images, f"maps_{index}": extreme.maps}
     with path.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
 

@@ -95,7 +95,7 @@ def measure_models(
 
 def as_choices(models: Sequence[str | ModelChoice]) -> list[ModelChoice]:
     """Return models as choices; refuse what cannot be one, and two of one name."""
-    choices = [ModelChoice(one) if isinstance(one, str) else one for one in models]
+    choices = [ModelChoice(model) if isinstance(model, str) else model for model in models]
     if not choices:
         raise ArgumentError("models must not be empty; name what is to be measured.")
     check_models(choices, lenient=len(choices) > 1)

@@ -196,7 +196,7 @@ def _choice(table: dict[str, Any], common: BackboneOptions, what: str) -> ModelC
             raise ArgumentError(f"{what} has the key {key!r}, which is not known{near(key, known)}.")
     entry = as_record(table, _Entry, what, error=ArgumentError)
     own: dict[str, Any] = {
-        one.name: getattr(entry, one.name, None) for one in fields(BackboneOptions) if one.name not in COMMON
+        part.name: getattr(entry, part.name, None) for part in fields(BackboneOptions) if part.name not in COMMON
     }
     own = {name: value for name, value in own.items() if value is not None}
     try:

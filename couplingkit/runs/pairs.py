@@ -177,7 +177,15 @@ def run_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
 def difference_table(differences: Sequence[PairDifference]) -> pd.DataFrame:
     """Return one row a difference."""
     return pd.DataFrame(
-        [{"quantity": one.quantity, "seed": one.seeds, **vars(one.estimate), "count": one.count} for one in differences]
+        [
+            {
+                "quantity": difference.quantity,
+                "seed": difference.seeds,
+                **vars(difference.estimate),
+                "count": difference.count,
+            }
+            for difference in differences
+        ]
     )
 
 

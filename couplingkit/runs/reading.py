@@ -65,7 +65,7 @@ def read_run(folder: str | Path) -> Run:
     content = decode_json(text, SummaryFile, what)
     rows = read_rows(folder / ROWS)
     measurements = tuple(_measurement(entry, rows, f"run {folder}") for entry in content.models)
-    if sum(len(one.rows) for one in measurements) != len(rows):
+    if sum(len(measurement.rows) for measurement in measurements) != len(rows):
         raise DataError(f"run {folder} has rows of models that its {SUMMARY} does not name; measure again.")
     _check_pairs(folder, measurements)
     places = tuple(None if entry.axis is None else (entry.axis, entry.value) for entry in content.models)
@@ -131,10 +131,10 @@ def _whole_record(values: dict[str, Any], kind: type[Kind], what: str) -> Kind:
 
 def _check_derived(written: Estimate, derived: Estimate, what: str) -> None:
     """Raise `DataError` unless a number that is written is the one that the rows give."""
-    for one, other in zip(vars(written).values(), vars(derived).values(), strict=True):
-        both_undefined = math.isnan(one) and math.isnan(other)
-        if not both_undefined and not math.isclose(one, other, rel_tol=CLOSE, abs_tol=CLOSE_TO_ZERO):
-            raise DataError(f"{what} is {one:g} in {SUMMARY}, but {other:g} by its rows; measure again.")
+    for stated, other in zip(vars(written).values(), vars(derived).values(), strict=True):
+        both_undefined = math.isnan(stated) and math.isnan(other)
+        if not both_undefined and not math.isclose(stated, other, rel_tol=CLOSE, abs_tol=CLOSE_TO_ZERO):
+            raise DataError(f"{what} is {stated:g} in {SUMMARY}, but {other:g} by its rows; measure again.")
 
 
 def _check_pairs(folder: Path, measurements: Sequence[Measurement]) -> None:
@@ -143,15 +143,17 @@ def _check_pairs(folder: Path, measurements: Sequence[Measurement]) -> None:
         raise DataError(f"run {folder} has no {PROBES}; measure again.")
     pairs = read_manifest(folder / PROBES).pairs
     expected = [(pair.number, pair.annotation_a, pair.annotation_b, pair.direction) for pair in pairs]
-    for one in measurements:
+    for measurement in measurements:
         columns = ["probe", "annotation_a", "annotation_b", "direction"]
-        if list(one.rows[columns].itertuples(index=False, name=None)) != expected:
-            raise DataError(f"run {folder}: the rows of {one.name} are not of the probes in {PROBES}; measure again.")
+        if list(measurement.rows[columns].itertuples(index=False, name=None)) != expected:
+            raise DataError(
+                f"run {folder}: the rows of {measurement.name} are not of the probes in {PROBES}; measure again."
+            )
 
 
 def _differences(content: SummaryFile, run: Run) -> tuple[PairedDifference, ...]:
     """Return the differences that a run states, each derived anew."""
-    by_name = {one.name: one for one in run.measurements}
+    by_name = {measurement.name: measurement for measurement in run.measurements}
     found = []
     for entry in content.differences:
         what = f"run {run.folder}: the difference of {entry.first} and {entry.second}"
@@ -182,16 +184,18 @@ def named_models(runs: Sequence[Run]) -> dict[str, Measurement]:
     if twice:
         raise DataError(f"run {twice[0]} is given twice; give each folder once.")
     measured = [_along_the_gap(run) if run.swept else list(run.measurements) for run in runs]
-    models = [[one for one in of_run if one.name != CONTROL_ROW] or of_run for of_run in measured]
-    every = [one.name for of_run in models for one in of_run]
+    models = [
+        [measurement for measurement in of_run if measurement.name != CONTROL_ROW] or of_run for of_run in measured
+    ]
+    every = [measurement.name for of_run in models for measurement in of_run]
     for run, of_run in zip(runs, models, strict=True):
-        for one in of_run:
-            name = run.title if len(of_run) == 1 and len(runs) > 1 else one.name
-            if name in named or (len(of_run) > 1 and every.count(one.name) > 1):
-                name = f"{run.title}/{one.name}"
+        for measurement in of_run:
+            name = run.title if len(of_run) == 1 and len(runs) > 1 else measurement.name
+            if name in named or (len(of_run) > 1 and every.count(measurement.name) > 1):
+                name = f"{run.title}/{measurement.name}"
             if name in named:
                 raise DataError(f"two models are called {name}; give each run's folder once ({listed(named)}).")
-            named[name] = replace(one, name=name)
+            named[name] = replace(measurement, name=name)
     return named
 
 

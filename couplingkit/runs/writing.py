@@ -71,10 +71,10 @@ def write_run(
 def rows_table(run: Run) -> pd.DataFrame:
     """Return the rows of all models one under the other; of a sweep with axis and value in front."""
     if not run.swept:
-        return pd.concat([one.rows for one in run.measurements])
+        return pd.concat([measurement.rows for measurement in run.measurements])
     rows = [
-        one.rows.assign(model=one.name, axis=place[0], value=str(place[1]))
-        for one, place in zip(run.measurements, run.places, strict=True)
+        measurement.rows.assign(model=measurement.name, axis=place[0], value=str(place[1]))
+        for measurement, place in zip(run.measurements, run.places, strict=True)
         if place is not None
     ]
     table = pd.concat(rows)
@@ -87,8 +87,8 @@ def summary_file(run: Run) -> SummaryFile:
         format=FORMAT,
         version=VERSION,
         command=run.command,
-        models=[_model(one, place) for one, place in zip(run.measurements, run.places, strict=True)],
-        differences=[_difference(one) for one in run.differences],
+        models=[_model(measurement, place) for measurement, place in zip(run.measurements, run.places, strict=True)],
+        differences=[_difference(difference) for difference in run.differences],
         failures=list(run.failures),
         run=run.identity,
         held=run.held,
@@ -119,14 +119,14 @@ def _model(measurement: Measurement, place: tuple[str, object] | None) -> ModelE
     )
 
 
-def _difference(one: PairedDifference) -> DifferenceEntry:
-    bounds = EstimateEntry.of(one.estimate)
+def _difference(difference: PairedDifference) -> DifferenceEntry:
+    bounds = EstimateEntry.of(difference.estimate)
     return DifferenceEntry(
-        statistic=one.quantity,
-        first=one.first,
-        second=one.second,
+        statistic=difference.quantity,
+        first=difference.first,
+        second=difference.second,
         value=bounds.value,
         low=bounds.low,
         high=bounds.high,
-        probes=one.probes,
+        probes=difference.probes,
     )

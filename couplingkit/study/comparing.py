@@ -67,7 +67,11 @@ class Comparison:
     def overall(self, effect: str | None = None) -> list[Difference]:
         """Return each model's difference over all probes; of the first effect by default."""
         wanted = shown_in("compared")[0].difference if effect is None else effect
-        return [one for one in self.differences if one.grouping == "all" and one.effect == wanted]
+        return [
+            difference
+            for difference in self.differences
+            if difference.grouping == "all" and difference.effect == wanted
+        ]
 
 
 def compare_models(
@@ -110,9 +114,9 @@ def compare_models(
     found = []
     for name in others:
         found += _of_model(name, models[name], reference, Stream(seed).child("bootstrap", "paired"), level)
-    tested = [place for place, one in enumerate(found) if not np.isnan(one.p)]
+    tested = [index for index, one in enumerate(found) if not np.isnan(one.p)]
     corrected = dict(zip(tested, holm([found[place].p for place in tested]), strict=True))
-    differences = tuple(replace(one, p_holm=corrected.get(place, one.p_holm)) for place, one in enumerate(found))
+    differences = tuple(replace(one, p_holm=corrected.get(index, one.p_holm)) for index, one in enumerate(found))
     return Comparison(first, {name: models[name] for name in (first, *others)}, differences, differing)
 
 

@@ -71,7 +71,7 @@ RANGES = {
 
 def mean_feature(batches: Sequence[RegionFeatures], min_cells: float) -> Tensor:
     """Return the mean of all z_A1 and z_B that can be read, float64 (D,)."""
-    kept = [torch.cat([one.alone, one.partner])[one.readable(min_cells).repeat(2)] for one in batches]
+    kept = [torch.cat([batch.alone, batch.partner])[batch.readable(min_cells).repeat(2)] for batch in batches]
     return torch.cat(kept).to(torch.float64).mean(dim=0)
 
 

@@ -107,8 +107,8 @@ def sweep(
         )
     rows = variant_rows(backbone, variants, settings, processes=processes, parts=parts, progress=progress)
     points, failures = [], []
-    for place, value in enumerate(values):
-        variant, layer = (0, place) if axis == "layer" else (place, 0)
+    for index, value in enumerate(values):
+        variant, layer = (0, index) if axis == "layer" else (index, 0)
         try:
             measured = summarize_layer(backbone.layers[layer], variants[variant], rows[variant][layer], settings)
             points.append(SweepPoint(axis, value, measured))

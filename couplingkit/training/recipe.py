@@ -287,7 +287,7 @@ def _record(kind: type, given: Any, table: str) -> Any:
     """Return a settings record from a table of TOML; every value must be of the type that the record says."""
     if not isinstance(given, dict):
         raise ArgumentError(f"recipe's {table} must be a table, but is {given!r}.")
-    known = {one.name: one for one in fields(kind)}
+    known = {part.name: part for part in fields(kind)}
     _check_keys(f"recipe's [{table}]", given, set(known))
     values = dict(given)
     for key, value in given.items():
@@ -295,6 +295,6 @@ def _record(kind: type, given: Any, table: str) -> Any:
         if str(known[key].type).startswith("Masking") and isinstance(value, dict):
             # What a table leaves out is as the method has it.
             base = {} if default is MISSING else asdict(default())
-            _check_keys(f"recipe's {table}.{key}", value, {one.name for one in fields(Masking)})
+            _check_keys(f"recipe's {table}.{key}", value, {part.name for part in fields(Masking)})
             values[key] = {**base, **value}
     return as_record(values, kind, f"recipe's [{table}]", error=ArgumentError)

@@ -57,8 +57,8 @@ class RegionHead(nn.Module):
         # RoIAlign wants one type; boxes stay float32.
         first = levels[self.names[0]].float()
         aligned = first.new_zeros(len(flat), first.shape[1], ALIGNED, ALIGNED)
-        for place, name in enumerate(self.names):
-            level, rows = levels[name].float(), (chosen == place).nonzero()[:, 0]
+        for index, name in enumerate(self.names):
+            level, rows = levels[name].float(), (chosen == index).nonzero()[:, 0]
             # A map that is rounded up has the stride of one that is not. `aligned`: a cell's value is its middle's.
             scale = 2.0 ** round(math.log2(level.shape[-1] / size[1]))
             read = roi_align(level, regions[rows], ALIGNED, spatial_scale=scale, sampling_ratio=2, aligned=True)

@@ -86,10 +86,10 @@ def _step(running: Running, parts: Sequence[Batch], where: Progress, *, asked: b
     method.before_step(where)
     running.optimizer.zero_grad()
     sums: dict[str, Tensor] = {}
-    for place, batch in enumerate(parts):
+    for index, batch in enumerate(parts):
         # What is left to the global generator (stochastic depth) depends on step, process and part alone.
-        torch.manual_seed(batch.stream.child("global", engine.process_index, place).torch_seed())
-        with nullcontext() if place + 1 == len(parts) else engine.no_sync(model):
+        torch.manual_seed(batch.stream.child("global", engine.process_index, index).torch_seed())
+        with nullcontext() if index + 1 == len(parts) else engine.no_sync(model):
             with engine.autocast():
                 losses: dict[str, Tensor] = model(method.views(batch))
                 total = torch.stack(list(losses.values())).sum()

@@ -115,8 +115,8 @@ class CropDataset(Dataset[dict[str, Any]]):
         # torchvision draws from torch's global generator; it is put back when the image is done.
         # `torch.manual_seed` would look for accelerators each time, which takes as long as the crop.
         with torch.random.fork_rng(devices=[]):
-            for place, (geometry, colours) in enumerate(self.transforms):
-                stream = self.stream.child(epoch, number, place)
+            for index, (geometry, colours) in enumerate(self.transforms):
+                stream = self.stream.child(epoch, number, index)
                 torch.default_generator.manual_seed(stream.child("geometry").torch_seed())
                 crop, within = geometry(image), whole
                 if whole is not None:

@@ -50,7 +50,10 @@ def _survey_timm(name: str) -> CatalogueEntry:
         maps = _all_maps(network, size)
     except RUN_ERRORS as error:
         return CatalogueEntry(**entry, stride=0, channels=0, layers=0, other_sizes="no", problem=first_line(error))
-    strides = [_stride(network, index, (one[-2], one[-1]), size) for index, one in enumerate(maps)]
+    strides = [
+        _stride(network, index, (maps_of_model[-2], maps_of_model[-1]), size)
+        for index, maps_of_model in enumerate(maps)
+    ]
     odd = [str(index) for index, stride in enumerate(strides) if not stride]
     problem = "" if strides[-1] else f"{maps[-1][-2]} x {maps[-1][-1]} cells are no whole px per cell"
     if odd and not problem:
@@ -78,7 +81,7 @@ def _all_maps(network: Any, size: Size) -> list[torch.Size]:
         maps = network.forward_intermediates(
             torch.zeros(1, 3, *size, device=_device(network)), indices=None, output_fmt="NCHW", intermediates_only=True
         )
-    return [one.shape for one in maps]
+    return [maps_of_model.shape for maps_of_model in maps]
 
 
 def _stride(network: Any, index: int, grid: Size, size: Size) -> int:
