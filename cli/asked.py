@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..runs.probe_sets import ProbesChoice
     from ..study.settings import MeasureSettings
 
-
 FIGURES = (".png", ".pdf", ".svg")
 
 
@@ -110,7 +109,8 @@ def measure_settings(options: dict[str, Any]) -> MeasureSettings:
     """Return the record of how probes are measured."""
     from ..study.settings import MeasureSettings
 
-    return MeasureSettings(options["batch_size"], options["eps"], options["min_cells"], options.get("center", False))
+    names = ("batch_size", "eps", "min_cells", "center", "position")
+    return MeasureSettings(**{name: options[name] for name in names if name in options})
 
 
 def watch_settings(options: dict[str, Any], probes: int) -> WatchSettings:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .asked import claim, default_out
 from .command import Command
-from .options import across_option, format_option, no_device_option, out_options, runs_argument, seed_option
+from .options import (
+    across_option,
+    format_option,
+    label_option,
+    new_eps_option,
+    no_device_option,
+    out_options,
+    runs_argument,
+    seed_option,
+)
+from .words import terminal_width
 
 __all__ = ["compare"]
 
@@ -17,24 +28,21 @@ __all__ = ["compare"]
 @runs_argument
 @click.option("--baseline", help="Run, or model, that the others are compared with. [default: the first]")
 @across_option
+@new_eps_option
+@label_option
 @seed_option
 @no_device_option
 @format_option
 @out_options("runs/comparison-DATE-TIME")
 def compare(
-    runs: tuple[Path, ...],
-    baseline: str | None,
-    across: tuple[str, ...] | None,
-    seed: int,
-    form: str,
-    out: Path | None,
-    overwrite: bool,
+    runs: tuple[Path, ...], baseline: str | None, form: str, out: Path | None, overwrite: bool, **options: Any
 ) -> None:
     """Compare the models of finished runs with a baseline, probe by probe.
 
     A run is a folder that `measure` wrote, or `sweep` over --gap (all gaps together, and each). Runs on different
     probes, or with other settings than --across names, are refused, with what differs. Intervals resample source
-    photos; p-values are corrected for the number of models by Holm's procedure.
+    photos; p-values, from 30 photos on, are corrected for the number of models by Holm's procedure. A difference below
+    the resolution of the arithmetic is called that.
 
     \b
     Example:
@@ -47,13 +55,16 @@ def compare(
     from ..figures.comparison_plots import comparison_figure, comparison_text
     from ..figures.plots import figure_files
     from ..runs.comparing import write_comparison
+    from ..runs.concluding import concluded_again, relabelled
     from ..runs.reading import named_models, read_run
     from ..study.comparing import compare_models
 
     folder = out or default_out("comparison")
     claim(folder, overwrite=overwrite)
-    read = [read_run(run) for run in runs]
-    models = named_models(read)
+    read = relabelled([read_run(run) for run in runs], options["labels"])
+    if options["eps"] is not None:
+        read = [concluded_again(run, eps=options["eps"]) for run in read]
+    models = named_models(read, labelled=bool(options["labels"]))
     for run in read:
         if run.swept:
             others = sorted({place[0] for place in run.places if place is not None} - {"gap"})
@@ -61,9 +72,9 @@ def compare(
             click.echo(f"{run.folder} is a sweep: its gaps count together, and one by one{left}.", err=True)
     # As it stands on the command line, with or without its folders.
     chosen = baseline if baseline is None or baseline in models else Path(baseline).name
-    comparison = compare_models(models, baseline=chosen, across=across or (), seed=seed)
+    comparison = compare_models(models, baseline=chosen, across=options["across"] or (), seed=options["seed"])
     files = figure_files({"comparison": comparison_figure(comparison)})
     table = comparison_text(comparison, "markdown") + "\n"
     write_comparison(folder, comparison, read, files=files, table=table, overwrite=overwrite)
     click.echo(f"Wrote comparison.csv, groups.csv, table.md, summary.json, comparison.png/.pdf to {folder}", err=True)
-    click.echo(comparison_text(comparison, form))
+    click.echo(comparison_text(comparison, form, width=terminal_width()))

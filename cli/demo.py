@@ -14,6 +14,7 @@ import click
 from .asked import claim, default_out
 from .command import Command
 from .options import device_option, out_options, seed_option
+from .words import terminal_width
 
 if TYPE_CHECKING:
     from ..features.names import BackboneOptions
@@ -27,6 +28,8 @@ __all__ = ["demo"]
 
 COUPLED, DECOUPLED, KNOWN = "bundled:ibot", "bundled:ibot-d", "control:leak:0.2"
 MODELS = (COUPLED, DECOUPLED, KNOWN)
+# A model is decoupled where all of these are lower.
+DECIDING = ("specificity", "leak", "displacement")
 SCENES = 60
 PROBES = 100
 # The probe whose affinity maps are drawn.
@@ -50,7 +53,7 @@ def demo(seed: int, device: str, out: Path | None, overwrite: bool) -> None:
     from ..runs.learning import SCENES_SEED
     from ..runs.measuring import RunPlace, measure_models
     from ..runs.models import ModelChoice
-    from ..study.measurement import compare
+    from ..study.measurement import compared
 
     folder = out or default_out("demo")
     claim(folder, overwrite=overwrite)
@@ -63,12 +66,12 @@ def demo(seed: int, device: str, out: Path | None, overwrite: bool) -> None:
         choices = [ModelChoice(name, options) for name in MODELS]
         run = measure_models(choices, probes, place=place, progress=True)
     by_name = {measurement.name: measurement for measurement in run.measurements}
-    gap, _ = compare(by_name[DECOUPLED], by_name[COUPLED], seed=seed)
+    gaps = {name: compared(by_name[DECOUPLED], by_name[COUPLED], name, seed=seed).estimate for name in DECIDING}
     click.echo(f"Wrote rows.csv, summary.json, probes.json, coupling.png, affinity.png to {folder}", err=True)
-    click.echo(render(run, "table"))
+    click.echo(render(run, "table", width=terminal_width()))
     click.echo()
-    for sentence in _meaning({name: measurement.summary for name, measurement in by_name.items()}, gap, folder):
-        click.echo(textwrap.fill(sentence, 100))
+    for sentence in _meaning({name: measurement.summary for name, measurement in by_name.items()}, gaps, folder):
+        click.echo(textwrap.fill(sentence, terminal_width()))
 
 
 def _files(probes: ProbeSet, options: BackboneOptions, run: Run) -> Mapping[str, Writer]:
@@ -82,24 +85,28 @@ def _files(probes: ProbeSet, options: BackboneOptions, run: Run) -> Mapping[str,
     return figure_files({"coupling": coupling_figure(run.measurements), "affinity": run_figure(maps)})
 
 
-def _meaning(found: dict[str, RateSummary], gap: Estimate, folder: Path) -> list[str]:
+def _meaning(found: dict[str, RateSummary], gaps: dict[str, Estimate], folder: Path) -> list[str]:
     coupled, decoupled, known = (found[name] for name in MODELS)
+    numbers = ", ".join(f"{name} {getattr(coupled, name):.3f} and {getattr(decoupled, name):.3f}" for name in DECIDING)
     return [
-        f"Each of {coupled.probes} probes shows one object alone and then beside another; the coupling rate (CR) is "
-        "how similar the features of the two are side by side, divided by how similar they are apart, so that "
-        f"control:cell, which reads every cell by itself, has {found['control:cell'].cr_mean:.6f}, and a planted leak "
-        f"of 0.2 has {known.cr_mean:.4f}.",
-        f"iBOT has {coupled.cr_mean:.3f} and iBOT-D {decoupled.cr_mean:.3f}: the difference on the same probes is "
-        f"{gap.value:.3f} [{gap.low:.3f}, {gap.high:.3f}], which {_of_gap(gap)}.",
-        "A rate below 1 says that the neighbour disturbs the feature without drawing it to itself; what is due to the "
-        f"neighbour's content is the specificity, {coupled.specificity:.3f} in iBOT and {decoupled.specificity:.3f} in "
-        f"iBOT-D, and {folder / 'affinity.png'} shows what the neighbour does to the map of a point.",
+        f"Each of {coupled.probes} probes shows one object alone and then beside another; the coupling rate (cr) is "
+        "how similar the features of the two are side by side, divided by how similar they are apart. control:cell "
+        f"reads every cell by itself and has {found['control:cell'].cr:.6f}; a planted leak of 0.2 has {known.cr:.4f}.",
+        f"iBOT has {coupled.cr:.3f} and iBOT-D {decoupled.cr:.3f}, but a rate also falls where a neighbour merely "
+        "disturbs a feature: what counts is what is due to the neighbour's content (specificity, leak), and how far "
+        f"the feature moves at all (displacement). Of iBOT and iBOT-D: {numbers}; {_verdict(gaps)}.",
+        f"{folder / 'affinity.png'} shows what the neighbour does to the map of a point. docs/coupling.md says on one "
+        "page what each number can say and what it cannot.",
     ]
 
 
-def _of_gap(gap: Estimate) -> str:
-    if gap.high < 0:
-        return "says that the decoupled one's features turn less towards their neighbours"
-    if gap.low > 0:
-        return "says that the decoupled one's features turn more towards their neighbours"
-    return "does not tell the two apart"
+def _verdict(gaps: dict[str, Estimate]) -> str:
+    """Return in words what paired differences say: decoupled only where all that decides is lower."""
+    lower = [name for name, gap in gaps.items() if gap.high < 0]
+    if len(lower) == len(gaps):
+        return "on the same probes all three are lower in iBOT-D by their intervals: these weights are decoupled"
+    rest = [name for name in gaps if name not in lower]
+    held = (
+        f"{', '.join(lower)} lower in iBOT-D by the interval, but not {', '.join(rest)}" if lower else "none is lower"
+    )
+    return f"on the same probes {held}: that does not show these weights to be decoupled"

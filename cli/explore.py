@@ -61,7 +61,7 @@ def explore(models: tuple[str, ...], out: Path | None, overwrite: bool, **option
     from ..errors import ArgumentError, CouplingKitError
     from ..evaluation.photo_features import read_photos
     from ..figures.explorer import explorer_page
-    from ..figures.tables import short_labels
+    from ..figures.labels import short_labels
     from ..files import new_file
     from ..runs.models import describe, each_model
 

@@ -12,6 +12,7 @@ from .asked import claim, default_out, measure_settings, model_choices, probe_sp
 from .command import Command, as_options
 from .options import (
     batch_size_option,
+    columns_option,
     data_options,
     eps_option,
     format_option,
@@ -25,6 +26,7 @@ from .options import (
     some_models_argument,
     zoo_option,
 )
+from .words import terminal_width
 
 if TYPE_CHECKING:
     from ..runs.records import Run
@@ -44,16 +46,30 @@ __all__ = ["coupling_files", "end", "measure"]
 @batch_size_option
 @eps_option
 @min_cells_option
+@click.option(
+    "--position",
+    is_flag=True,
+    help="Measure how far an object's feature depends on its place, too: four more forward passes a probe.",
+)
 @click.option("--center", is_flag=True, help="For experts: subtract the mean feature first (clips denominators).")
 @seed_option
 @format_option
+@columns_option
 @out_options("runs/measure-DATE-TIME")
 def measure(
-    models: tuple[str, ...], zoo: Path | None, form: str, out: Path | None, overwrite: bool, **options: Any
+    models: tuple[str, ...],
+    zoo: Path | None,
+    form: str,
+    columns: tuple[str, ...] | None,
+    out: Path | None,
+    overwrite: bool,
+    **options: Any,
 ) -> None:
     """Measure the coupling rate of each MODEL, all on the same probes.
 
-    A coupling rate of 1 means that an object's feature knows nothing of its neighbour; above 1 it moved towards it.
+    Two objects are cut out and pasted apart and side by side. The coupling rate (cr) says how much more similar their
+    features are side by side: above 1 they are coupled. At or below 1 they may be, too: a decoupled model has a low
+    specificity, leak and displacement, all three (docs/coupling.md).
 
     \b
     MODEL is one of
@@ -85,6 +101,7 @@ def measure(
     extremes.npz (for `couplingkit report`). Rows are kept in OUT.unfinished as they come: a run that is stopped goes on
     with the same command and --out. torchrun shares the probes out over processes.
     """
+    from ..figures.tables import columns_chosen
     from ..runs.measuring import RunPlace, measure_models
     from ..runs.probe_sets import open_probes
     from ..runs.session import entered, joined_processes
@@ -92,13 +109,14 @@ def measure(
     with joined_processes() as processes:
         folder = processes.only_first(lambda: out or default_out("measure"))
         processes.only_first(lambda: claim(folder, overwrite=True))
+        columns_chosen(columns or ())
         choices = model_choices(models, options, zoo)
         with entered(processes, open_probes(probes_choice(options, probe_spec(options)))) as probes:
             place = RunPlace(folder, overwrite, coupling_files)
             settings = measure_settings(options)
             run = measure_models(choices, probes, settings, place=place, processes=processes, progress=True)
         if processes.first:
-            end(run, form)
+            end(run, form, columns or ())
 
 
 def coupling_files(run: Run) -> Mapping[str, Writer]:
@@ -108,22 +126,20 @@ def coupling_files(run: Run) -> Mapping[str, Writer]:
     return figure_files({"coupling": coupling_figure(run.measurements)})
 
 
-def end(run: Run, form: str) -> None:
+def end(run: Run, form: str, columns: tuple[str, ...]) -> None:
     """Print what a run found, and what its reader must know; exit code 2 where a model failed."""
-    from ..figures.tables import render
+    from ..figures.tables import controls_line, render
 
     if not run.fresh:
         click.echo(f"{run.folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)")
         return
     click.echo(f"Wrote rows.csv, summary.json, probes.json, extremes.npz, coupling.png/.pdf to {run.folder}", err=True)
-    click.echo(render(run, form))
+    click.echo(render(run, form, columns=columns, width=terminal_width()))
     for measurement in run.measurements:
         for warning in measurement.warnings:
             click.echo(as_options(f"Note on {measurement.name}: {warning}"), err=True)
-    zero = run.measurements[0].provenance["zero_control"]
-    click.echo(
-        f"Zero control: with B left out, CR is exactly 1 on each model's first {zero['probes']} probes.", err=True
-    )
+    for measurement in run.measurements[:1]:
+        click.echo(f"Controls of {measurement.name}: {controls_line(measurement)}", err=True)
     if run.failures:
         count = len(run.identity["models"])
         again = "The same command tries them again."

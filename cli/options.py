@@ -81,7 +81,21 @@ probes_option = click.option(
     help="How many are drawn; or a manifest (`couplingkit probes make`), or its name (`couplingkit probes sets`).",
 )
 eps_option = click.option(
-    "--eps", type=float, default=0.01, show_default=True, help="Smaller similarities count as this, in rad."
+    "--eps",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="In cr_mean and its like smaller similarities count as this, in rad; changes the table, never the rows.",
+)
+new_eps_option = click.option(
+    "--eps", type=float, help="Make rates anew from the rows with this eps, in rad. [default: the runs' own]"
+)
+columns_option = click.option(
+    "--columns",
+    callback=listed_values(str, "quantities with commas, like cr,leak"),
+    metavar="all|NAME,...",
+    help="What the printed table shows; all, or of cr, cr_mean, turn, specificity, leak, displacement, cr_median, "
+    "cr_geomean, cr_control, ... [default: the first six]",
 )
 min_cells_option = click.option(
     "--min-cells",

@@ -8,7 +8,15 @@ import click
 
 from .asked import claim
 from .command import Command
-from .options import no_device_option, no_seed_option, out_options, runs_argument
+from .options import (
+    across_option,
+    label_option,
+    new_eps_option,
+    no_device_option,
+    no_seed_option,
+    out_options,
+    runs_argument,
+)
 
 __all__ = ["report"]
 
@@ -17,16 +25,28 @@ MARK = b'name="generator" content="couplingkit"'
 
 @click.command(cls=Command, short_help="Put runs on one self-contained HTML page.")
 @runs_argument
+@new_eps_option
+@label_option
+@across_option
 @click.option("--title", default="Coupling", show_default=True, help="Of the page.")
 @no_seed_option
 @no_device_option
 @out_options("report.html")
-def report(runs: tuple[Path, ...], title: str, out: Path | None, overwrite: bool) -> None:
+def report(
+    runs: tuple[Path, ...],
+    title: str,
+    eps: float | None,
+    labels: tuple[str, ...],
+    across: tuple[str, ...] | None,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
     """Write one HTML file on finished runs of `measure` and `sweep`.
 
     It has a table that a click sorts, the figures, each model's probes of the highest and the lowest coupling rate with
     their affinity maps, notes, controls, settings and provenance. It needs no server and no network, reads on a phone
-    and prints. Folders that hold no finished run are left out and named.
+    and prints. Folders that hold no finished run are left out and named. Runs on the same probes but with other
+    settings than --across names are refused, with what differs.
 
     \b
     Example:
@@ -35,6 +55,7 @@ def report(runs: tuple[Path, ...], title: str, out: Path | None, overwrite: bool
     from ..errors import ArgumentError, CouplingKitError, DataError
     from ..figures.report import report_page
     from ..files import new_file
+    from ..runs.concluding import concluded_again, relabelled
     from ..runs.extremes import EXTREMES, read_extremes
     from ..runs.reading import read_run
 
@@ -46,13 +67,15 @@ def report(runs: tuple[Path, ...], title: str, out: Path | None, overwrite: bool
     for folder in dict.fromkeys(runs):
         try:
             run = read_run(folder)
+            run = run if eps is None else concluded_again(run, eps=eps)
             extremes[str(run.folder)] = read_extremes(folder / EXTREMES)
             read.append(run)
         except DataError as error:
             failures.append(str(error))
     if not read:
         raise CouplingKitError(f"no run could be read: {' '.join(failures)}")
-    page = report_page(read, extremes, title=title)
+    read = relabelled(read, labels)
+    page = report_page(read, extremes, title=title, across=across or ())
     with new_file(path, overwrite=overwrite, mark=MARK) as draft:
         draft.write_text(page, encoding="utf-8")
     models = sum(len(run.measurements) for run in read)

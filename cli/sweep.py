@@ -26,7 +26,7 @@ from .options import (
     some_models_argument,
     zoo_option,
 )
-from .words import listed_values
+from .words import listed_values, terminal_width
 
 if TYPE_CHECKING:
     from ..probes.spec import ProbeSpec
@@ -137,7 +137,7 @@ def _end(run: Run, form: str) -> None:
     axes = dict.fromkeys(place[0] for place in run.places if place is not None)
     pictures = ", ".join(f"sweep-{axis}.png/.pdf" for axis in axes)
     click.echo(f"Wrote rows.csv, sweep.csv, summary.json, probes.json, {pictures} to {run.folder}", err=True)
-    click.echo(sweep_render(run, form))
+    click.echo(sweep_render(run, form, width=terminal_width()))
     for note in sweep_notes(run):
         click.echo(note, err=True)
     if run.failures:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,3 +110,8 @@ def point(_context: click.Context, _parameter: click.Parameter, values: tuple[st
             raise click.BadParameter(f"{value!r} is not X,Y in px of the picture, like 212,140.") from None
         points.append((x, y))
     return points
+
+
+def terminal_width() -> int:
+    """Return how many letters a line may have: those of the terminal, at least 80, which is also that of a file."""
+    return max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 80

@@ -39,6 +39,12 @@ class Counting:
         return self.inner(images)
 
 
+def control_images(batch):
+    """How many images the controls show, for a first batch of so many probes: it again as it is, in another order, and
+    at the end; its first objects moved over an empty canvas; and one larger image."""
+    return 3 * batch + (1 + 2 * min(batch, 8)) + 1
+
+
 def counted_hub(folder):
     """Write a local torch-hub clone of a network that counts; return the words that measure it."""
     folder.mkdir(exist_ok=True)

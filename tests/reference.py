@@ -57,11 +57,64 @@ def measure_probe(maps, masks, stride, *, eps=0.01, min_cells=1.0):
     return {
         "cells_a": weights_a.sum(),
         "cells_b": weights_b.sum(),
+        "theta_a1_b": angle(z1, zb),
+        "theta_a2_b": angle(z2, zb),
+        "theta_a3_b": angle(z3, zb),
+        "theta_a1_a2": angle(z1, z2),
+        "toward_b": way(z1, z2, zb),
+        "toward_c": way(z1, z3, zb),
         "numerator": numerator,
         "denominator": denominator,
         "cr": numerator / denominator,
         "cr_control": similarity(z3, zb, eps) / denominator,
-        "displacement": angle(z1, z2),
+        "distance_px": distance(masks["a"], masks["b"]),
+    }
+
+
+def way(start, moved, goal):
+    """Share of the way from start to goal that was gone, by the projection onto it."""
+    return sum((m - s) * (g - s) for m, s, g in zip(moved, start, goal, strict=True)) / sum(
+        (g - s) ** 2 for s, g in zip(start, goal, strict=True)
+    )
+
+
+def distance(mask_a, mask_b):
+    """Least distance of two masks, px between the squares of their pixels; by looking at every pair of edge pixels."""
+    first, second = ([(y, x) for y, x in np.argwhere(mask) if on_edge(mask, y, x)] for mask in (mask_a, mask_b))
+    least = math.inf
+    for y, x in first:
+        for v, u in second:
+            least = min(least, max(abs(y - v) - 1, 0) ** 2 + max(abs(x - u) - 1, 0) ** 2)
+    return math.sqrt(least)
+
+
+def on_edge(mask, y, x):
+    inside = 0 < y < mask.shape[0] - 1 and 0 < x < mask.shape[1] - 1
+    return not inside or not (mask[y - 1, x] and mask[y + 1, x] and mask[y, x - 1] and mask[y, x + 1])
+
+
+def panel(rows, eps=0.01):
+    """Every number of the panel from what `measure_probe` gave, one dictionary a probe."""
+    count = len(rows)
+    true = sum(math.pi / 2 - row["theta_a1_b"] for row in rows) / count
+    biased = sum(math.pi / 2 - row["theta_a2_b"] for row in rows) / count
+    control = sum(math.pi / 2 - row["theta_a3_b"] for row in rows) / count
+    return {
+        "cr": biased / true,
+        "cr_mean": sum(row["cr"] for row in rows) / count,
+        "turn": sum(row["theta_a1_b"] - row["theta_a2_b"] for row in rows) / count,
+        "specificity": (biased - control) / true,
+        "leak": sum(row["toward_b"] - row["toward_c"] for row in rows) / count,
+        "displacement": sum(row["theta_a1_a2"] for row in rows) / count,
+        "cr_control": control / true,
+        "cr_median": sorted(row["cr"] for row in rows)[count // 2]
+        if count % 2
+        else sum(sorted(row["cr"] for row in rows)[count // 2 - 1 : count // 2 + 1]) / 2,
+        "cr_geomean": math.exp(sum(math.log(row["cr"]) for row in rows) / count),
+        "similarity_true": true,
+        "similarity_biased": biased,
+        "clipped_numerator": sum(math.pi / 2 - row["theta_a2_b"] < eps for row in rows) / count,
+        "clipped_denominator": sum(math.pi / 2 - row["theta_a1_b"] < eps for row in rows) / count,
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,11 @@ import pandas as pd
 import pytest
 from command import run
 from PIL import Image
+from rates import with_rates
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, DataError, MeasurementError
+from couplingkit.figures.comparison_plots import comparison_text
 from couplingkit.figures.report import report_page
 from couplingkit.metrics.bootstrap import Statistic, interval_and_p, intervals
 from couplingkit.metrics.multiple import holm
@@ -80,11 +83,11 @@ def test_planted_differences_are_found_in_every_effect(measured):
     for one in comparison.differences:
         if one.grouping == "all":
             (quantity,) = [entry for entry in QUANTITIES.values() if entry.difference == one.effect]
-            values = [quantity.value(measured[name].rows) for name in (one.model, "0.2")]
-            values = np.log(values) if quantity.average == "geometric" else values
-            assert one.estimate.value == pytest.approx(np.mean(values[0] - values[1]))
+            first, second = (getattr(measured[name].summary, quantity.name) for name in (one.model, "0.2"))
+            assert one.estimate.value == pytest.approx(first - second)
+            assert not one.below
             assert one.probes == 60
-        assert np.isnan(one.p) == (one.grouping != "all" or one.effect != "cr_mean")
+        assert np.isnan(one.p) == (one.grouping != "all" or one.effect != "cr")
     expected, _ = ck.compare(measured["0.4"], measured["0.2"])
     # The difference that `measure` prints, to the last digit of its interval.
     assert vars(more.estimate) == pytest.approx(vars(expected))
@@ -100,11 +103,16 @@ def test_groups_are_a_division_of_the_probes(measured):
     means = areas.groupby(groups["size"]).mean()[order]
     assert means.is_monotonic_increasing
     total = comparison.overall()[0]
-    for grouping in groups:
+    for grouping, of_rows in groups.items():
         parts = [one for one in comparison.differences if one.grouping == grouping and one.model == total.model]
         assert sum(one.probes for one in parts) == 60
-        weighted = sum(one.probes * one.estimate.value for one in parts) / 60
-        assert weighted == pytest.approx(total.estimate.value)
+        for part in parts:
+            own = of_rows == part.group
+            first, second = (
+                (np.pi / 2 - rows["theta_a2_b"][own]).mean() / (np.pi / 2 - rows["theta_a1_b"][own]).mean()
+                for rows in (measured[total.model].rows, measured[comparison.baseline].rows)
+            )
+            assert part.estimate.value == pytest.approx(first - second)
 
 
 def test_other_probes_are_refused_with_what_differs(scenes, measured):
@@ -127,7 +135,7 @@ def test_other_probes_are_refused_with_what_differs(scenes, measured):
 def test_other_settings_are_refused(scenes, measured):
     probes = ck.ProbeSet.from_coco(*scenes, count=60)
     backbone = ck.load_backbone("control:leak:0.2", device="cpu")
-    for settings, word in (({"eps": 0.5}, "eps 0.01 and 0.5"), ({"center": True}, "center False and True")):
+    for settings, word in (({"eps": 0.5}, "eps 0.01 and 0.5"), ({"min_cells": 2.0}, "min_cells 1.0 and 2.0")):
         other = ck.measure(backbone, probes, ck.MeasureSettings(**settings))
         with pytest.raises(MeasurementError, match=word):
             compare_models({**measured, "other": other})
@@ -139,7 +147,7 @@ def test_other_settings_are_refused(scenes, measured):
 
 def test_a_run_is_paired_by_probe_and_not_by_place(measured):
     rows = measured["0.4"].rows
-    shuffled = replace(measured["0.4"], rows=rows.sort_values("cr", ignore_index=True))
+    shuffled = replace(measured["0.4"], rows=rows.sort_values("theta_a2_b", ignore_index=True))
     with pytest.raises(MeasurementError, match="different probes"):
         ck.compare(shuffled, measured["0.2"])
 
@@ -152,10 +160,15 @@ def test_too_few_models_or_no_such_baseline(measured):
 
 
 @pytest.fixture(scope="module")
-def runs(scenes, tmp_path_factory):
+def data_of(scenes):
+    """The words that name the probes of the runs."""
+    return ["--annotations", scenes[0], "--images", scenes[1], "--probes", 40]
+
+
+@pytest.fixture(scope="module")
+def runs(data_of, tmp_path_factory):
     """Folders of three runs, one of two models, and of a sweep."""
-    folder = tmp_path_factory.mktemp("runs")
-    data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 40]
+    folder, data = tmp_path_factory.mktemp("runs"), data_of
     for leak in LEAKS:
         assert run("measure", f"control:leak:{leak}", *data, "--out", folder / f"leak-{leak}").exit_code == 0
     both = run("measure", "control:leak:0.1", "random:test_vit", *data, "--out", folder / "two")
@@ -169,10 +182,12 @@ def test_compare_writes_everything_it_says(runs, tmp_path):
     folders = [runs / f"leak-{leak}" for leak in LEAKS]
     done = run("compare", *folders, "--baseline", "leak-0.2", "--out", out)
     assert done.exit_code == 0, done.output
-    assert [line.split()[0] for line in done.stdout.splitlines()[1:]] == ["leak-0.2", "leak-0.1", "leak-0.4"]
+    first = done.stdout.split("\n\n")[0].splitlines()
+    assert [line.split()[0] for line in first[1:]] == ["leak-0.2", "leak-0.1", "leak-0.4"]
+    assert max(map(len, done.stdout.splitlines())) <= 80
     table = pd.read_csv(out / "comparison.csv")
-    assert set(table["effect"]) == {"cr_mean", "ln_cr", "specificity", "displacement"}
-    rows = {leak: pd.read_csv(runs / f"leak-{leak}" / "rows.csv").iloc[:40] for leak in LEAKS}
+    assert set(table["effect"]) == {"cr", "cr_mean", "turn", "specificity", "leak", "displacement"}
+    rows = {leak: with_rates(pd.read_csv(runs / f"leak-{leak}" / "rows.csv").iloc[:40]) for leak in LEAKS}
     said = table[(table["model"] == "leak-0.4") & (table["effect"] == "cr_mean")]["difference"].item()
     assert said == pytest.approx((rows["0.4"]["cr"] - rows["0.2"]["cr"]).mean())
     groups = pd.read_csv(out / "groups.csv")
@@ -207,7 +222,7 @@ def test_compare_refuses_in_one_sentence(runs, tmp_path, words):
 
 
 def test_extremes_are_the_highest_and_the_lowest(runs):
-    rows = pd.read_csv(runs / "two" / "rows.csv")
+    rows = with_rates(pd.read_csv(runs / "two" / "rows.csv"))
     found = read_extremes(runs / "two" / "extremes.npz")
     for model in ("control:leak:0.1", "random:test_vit"):
         own = [one for one in found if one.model == model]
@@ -243,7 +258,7 @@ def test_the_report_is_self_contained_and_says_what_the_runs_say(page, runs):
     assert "http" not in re.sub(r"data:image[^\"]*", "", text).replace("http-equiv", "")
     for leak in LEAKS:
         (found, _) = read_run(runs / f"leak-{leak}").measurements
-        estimate = found.summary.estimates["cr_mean"]
+        estimate = found.summary.estimates["cr"]
         assert f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]" in text
     assert text.count("data:image/svg+xml") == 2  # one set of probes, one sweep
     assert len(text) < 5e6
@@ -314,3 +329,82 @@ def test_nothing_overflows_on_a_phone(opened, width):
 def test_it_prints(opened, tmp_path):
     opened.pdf(path=tmp_path / "report.pdf")
     assert (tmp_path / "report.pdf").stat().st_size > 10_000
+
+
+def test_what_is_below_the_resolution_is_called_that(measured):
+    """The same rows under another name, but for a rounding."""
+    rows = measured["0.2"].rows
+    twin = replace(measured["0.2"], rows=rows.assign(theta_a2_b=rows["theta_a2_b"] + 1e-9))
+    comparison = compare_models({"0.2": measured["0.2"], "twin": twin})
+    (gap,) = comparison.overall()
+    assert gap.below
+    assert np.isnan(gap.p)
+    assert "below resolution" in comparison_text(comparison, "table")
+    (other,) = compare_models({"0.2": measured["0.2"], "0.4": measured["0.4"]}).overall()
+    assert not other.below
+
+
+def test_few_photos_give_no_p_value(scenes):
+    """From 10 photos on there is an interval, from 30 on a p-value."""
+    probes = ck.ProbeSet.from_coco(*scenes, count=12)
+    few, more = (ck.measure(ck.load_backbone(f"control:leak:{leak}"), probes) for leak in (0.1, 0.4))
+    assert 10 <= few.summary.source_images < 30
+    (gap,) = compare_models({"few": few, "more": more}).overall()
+    assert gap.estimate.low > 0
+    assert np.isnan(gap.p)
+
+
+def test_eps_changes_a_table_and_not_a_run(runs, data_of, tmp_path):
+    """The same command with another eps measures nothing; compare and report take one of their own."""
+    out = tmp_path / "run"
+    shutil.copytree(runs / "leak-0.4", out)
+    before = (out / "rows.csv").read_bytes()
+    words = ["measure", "control:leak:0.4", *data_of, "--out", out]
+    again = run(*words, "--eps", 1)
+    assert again.exit_code == 0, again.output
+    assert "only what is made of them is made anew" in again.stderr
+    assert (out / "rows.csv").read_bytes() == before
+    at_one, at_usual = (json.loads((folder / "summary.json").read_text()) for folder in (out, runs / "leak-0.4"))
+    one, usual = (document["models"][0]["statistics"] for document in (at_one, at_usual))
+    for name in ("cr", "turn", "specificity", "leak", "displacement"):
+        assert one[name] == usual[name]
+    assert one["cr_mean"] != usual["cr_mean"]
+    assert one["clipped_denominator"]["value"] > usual["clipped_denominator"]["value"]
+    assert "nothing to do" in run(*words, "--eps", 1).stdout
+    refused = run("compare", out, runs / "leak-0.2", "--out", tmp_path / "apart")
+    assert refused.exit_code == 2
+    assert "eps 1.0 and 0.01" in refused.stderr
+    for eps in ("0.3", "0.01"):
+        done = run("compare", out, runs / "leak-0.2", "--eps", eps, "--out", tmp_path / f"at-{eps}")
+        assert done.exit_code == 0, done.output
+    assert run("report", out, runs / "leak-0.2", "--eps", "0.01", "--out", tmp_path / "page.html").exit_code == 0
+
+
+def test_labels_name_the_models_of_runs(runs, tmp_path):
+    folders = [runs / "leak-0.1", runs / "leak-0.4"]
+    done = run("compare", *folders, "--label", "less", "--label", "more", "--out", tmp_path / "labelled")
+    assert done.exit_code == 0, done.output
+    assert [line.split()[0] for line in done.stdout.split("\n\n")[0].splitlines()[1:]] == ["less", "more"]
+    page = run("report", *folders, "--label", "less", "--label", "more", "--out", tmp_path / "page.html")
+    assert page.exit_code == 0, page.output
+    assert ">more</th>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    wrong = run("compare", *folders, "--label", "less", "--out", tmp_path / "x")
+    assert wrong.exit_code == 2
+    assert "--label must be given once per model" in wrong.stderr
+
+
+def test_a_report_refuses_what_is_not_alike_and_says_how_models_were_read(data_of, tmp_path):
+    for size in (224, 160):
+        words = ["--image-size", size, "--out", tmp_path / f"at-{size}"]
+        assert run("measure", "random:test_vit", *data_of, *words).exit_code == 0
+    both = [tmp_path / "at-224", tmp_path / "at-160"]
+    refused = run("report", *both, "--out", tmp_path / "page.html")
+    assert refused.exit_code == 2
+    assert "size 224 x 224 and 160 x 160" in refused.stderr
+    assert "--across size" in refused.stderr
+    meant = run("report", *both, "--across", "size", "--out", tmp_path / "page.html")
+    assert meant.exit_code == 0, meant.output
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert ">input</button>" in page
+    assert ">160</td>" in page
+    assert ">stride</button>" not in page

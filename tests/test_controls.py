@@ -7,6 +7,7 @@ import pytest
 import reference
 import torch
 from networks import exported
+from rates import with_rates
 
 import couplingkit as ck
 from couplingkit.errors import BackboneError
@@ -17,7 +18,7 @@ from couplingkit.errors import BackboneError
 @pytest.mark.parametrize("size", [224, (336, 240)])
 def test_a_network_that_cannot_couple_has_one(scenes, gap, canvas, size):
     probes = ck.ProbeSet.from_coco(*scenes, count=16, spec=ck.ProbeSpec(gap=gap, canvas=canvas))
-    rows = ck.measure(ck.load_backbone("control:cell", image_size=size), probes).rows
+    rows = with_rates(ck.measure(ck.load_backbone("control:cell", image_size=size), probes).rows)
     assert rows["measured"].all()
     assert (rows["cr"] - 1).abs().max() < 1e-6
     assert (rows["cr_control"] - 1).abs().max() < 1e-6
@@ -27,7 +28,7 @@ def test_a_network_that_cannot_couple_has_one(scenes, gap, canvas, size):
 @pytest.mark.parametrize("reach", [None, 16, 48])
 def test_planted_leak_has_its_closed_form(probes, amount, reach):
     name = f"control:leak:{amount}" + (f":{reach}" if reach else "")
-    rows = ck.measure(ck.load_backbone(name), probes).rows
+    rows = with_rates(ck.measure(ck.load_backbone(name), probes).rows)
     cell = ck.load_backbone("control:cell")
     radius = reach // 16 if reach else None
     for number in range(6):

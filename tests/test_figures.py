@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import couplingkit as ck
+from couplingkit.figures.labels import short_labels
 from couplingkit.figures.plots import COLUMN_IN, PAGE_IN, coupling_figure, probe_sheet, save_figure
-from couplingkit.figures.tables import render, short_labels
+from couplingkit.figures.tables import render
 
 
 @pytest.fixture(scope="module")

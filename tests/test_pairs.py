@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command import run
+from rates import with_rates
 from safetensors import safe_open
 
 import couplingkit as ck
@@ -82,6 +83,7 @@ def test_a_pair_is_trained_compared_and_drawn(pair):
     assert (out / "comparison" / "table.md").read_text().strip() in done.stdout
     runs = pd.read_csv(out / "comparison" / "runs.csv")
     rows, objects = (pd.read_csv(out / "comparison" / f"{name}.csv") for name in ("rows", "objects"))
+    rows = with_rates(rows)
     for run in runs.to_dict("records"):
         name = f"{run['method']}, seed {run['seed']}"
         assert rows[rows["model"] == name]["cr"].mean() == pytest.approx(run["cr_mean"])
@@ -91,7 +93,7 @@ def test_a_pair_is_trained_compared_and_drawn(pair):
 
 def test_differences_are_those_of_the_rows(pair):
     _, out, _ = pair
-    rows = pd.read_csv(out / "comparison" / "rows.csv")
+    rows = with_rates(pd.read_csv(out / "comparison" / "rows.csv"))
     found = pd.read_csv(out / "comparison" / "differences.csv").set_index(["quantity", "seed"])
     per_seed = []
     for seed in (0, 1):
@@ -100,7 +102,28 @@ def test_differences_are_those_of_the_rows(pair):
         )
         per_seed.append(decoupled - plain)
         assert found.loc[("cr_mean", str(seed)), "value"] == pytest.approx(np.nanmean(decoupled - plain))
-    assert found.loc[("cr_mean", "all"), "value"] == pytest.approx(np.nanmean(np.mean(per_seed, axis=0)))
+    means = [np.nanmean(gaps) for gaps in per_seed]
+    over_seeds = found.loc[("cr_mean", "all")]
+    assert over_seeds["value"] == pytest.approx(np.mean(means))
+    # Student's interval of two seeds: t(0.975, 1) = 12.706 times the standard error.
+    half = 12.706 * np.std(means, ddof=1) / np.sqrt(2)
+    assert over_seeds["high"] - over_seeds["value"] == pytest.approx(half, rel=1e-3)
+    assert over_seeds["scenes_low"] < over_seeds["value"] < over_seeds["scenes_high"]
+    # Each seed's ratio of means is one of its own; their mean is no ratio of all rows.
+    of_means = [
+        [part["similarity_biased"].mean() / part["similarity_true"].mean() for part in of_method]
+        for of_method in (
+            [
+                own.assign(
+                    similarity_biased=np.pi / 2 - own["theta_a2_b"], similarity_true=np.pi / 2 - own["theta_a1_b"]
+                )
+                for own in (rows[rows["model"] == f"{method}, seed {seed}"] for seed in (0, 1))
+            ]
+            for method in ("ibot", "ibot-d")
+        )
+    ]
+    expected = np.mean(np.subtract(of_means[1], of_means[0]))
+    assert found.loc[("cr", "all"), "value"] == pytest.approx(expected)
     assert (found["low"] <= found["value"]).all()
     assert (found["value"] <= found["high"]).all()
 
@@ -147,7 +170,7 @@ def test_runs_of_other_seeds_are_no_pair():
 def test_figures_refuse_what_they_cannot_draw():
     with pytest.raises(ArgumentError, match="at least one row"):
         pair_figure(run_table([]))
-    line = {"cr_mean": 1.0, "cr_mean_low": 0.9, "cr_mean_high": 1.1, "clipped_denominator": 0.2}
+    line = {"cr": 1.0, "cr_low": 0.9, "cr_high": 1.1, "similarity_true_low": -0.1}
     with pytest.raises(ArgumentError, match="same steps"):
         coupling_curves({"x": [[{"step": 0, **line}], [{"step": 5, **line}]]})
     # A run that was looked at more often is drawn after the steps that both share.

@@ -2,13 +2,18 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from command import run
+from rates import with_rates
 
 import couplingkit as ck
+from couplingkit.metrics import doubts
+from couplingkit.metrics.bootstrap import FEWEST_FOR_P, FEWEST_IMAGES
+from couplingkit.metrics.coupling import SEEN, derived_columns
 from couplingkit.metrics.quantities import QUANTITIES, Quantity, columns_needed, register, shown_in
 from couplingkit.study.rows import ROW_COLUMNS
 
@@ -17,7 +22,6 @@ MADE_UP = Quantity(
     "mean square of the coupling rates, made up by a test",
     lambda columns: columns["cr"] ** 2,
     places=frozenset({"table", "sweep", "pairs", "report", "compared", "curve"}),
-    bounds=True,
     neutral=1.0,
 )
 
@@ -42,19 +46,19 @@ def runs(data, tmp_path):
 
 def test_a_new_quantity_is_found_everywhere(registered, runs, data, tmp_path):
     first, second, said = runs
-    expected = (pd.read_csv(first / "rows.csv").query("model == 'control:leak:0.1'")["cr"] ** 2).mean()
+    expected = (with_rates(pd.read_csv(first / "rows.csv")).query("model == 'control:leak:0.1'")["cr"] ** 2).mean()
     document = json.loads((first / "summary.json").read_text())
     stated = document["models"][0]["statistics"]["squared_rate"]
     assert stated["value"] == pytest.approx(expected)
     assert stated["low"] < stated["value"] < stated["high"]
     shown = f"{stated['value']:.3f} [{stated['low']:.3f}, {stated['high']:.3f}]"
-    assert "squared_rate [95%]" in said
+    assert "squared_rate" in said
     assert shown in said
     compared = run("compare", first, second, "--out", tmp_path / "compared")
     assert compared.exit_code == 0, compared.output
     assert "squared_rate" in compared.stdout
     table = pd.read_csv(tmp_path / "compared" / "comparison.csv").set_index("effect")
-    other = (pd.read_csv(second / "rows.csv").query("model == 'control:leak:0.4'")["cr"] ** 2).mean()
+    other = (with_rates(pd.read_csv(second / "rows.csv")).query("model == 'control:leak:0.4'")["cr"] ** 2).mean()
     assert table.loc["squared_rate", "difference"] == pytest.approx(other - expected)
     assert run("report", first, second, "--out", tmp_path / "page.html").exit_code == 0
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -77,14 +81,16 @@ def test_the_table_is_whole():
         assert quantity.name == name
         assert quantity.meaning
     assert len({quantity.difference for quantity in shown_in("compared")}) == len(shown_in("compared"))
-    assert set(columns_needed()) <= set(ROW_COLUMNS)
+    seen = {name: np.linspace(0.5, 1.2, 9) for name in (*SEEN, "position")}
+    assert set(columns_needed()) <= set(derived_columns(seen, 0.01))
+    assert set(seen) <= set(ROW_COLUMNS)
 
 
-@pytest.mark.parametrize("name", list(QUANTITIES))
+@pytest.mark.parametrize("name", [name for name in QUANTITIES if not name.startswith(("similarity", "position_other"))])
 def test_its_neutral_value_is_that_of_a_network_that_cannot_couple(probes, name):
-    summary = ck.measure(ck.load_backbone("control:cell", device="cpu"), probes).summary
-    if name.startswith("similarity"):
-        pytest.skip("a similarity is what it is, coupled or not")
+    summary = ck.measure(
+        ck.load_backbone("control:cell", device="cpu"), probes, ck.MeasureSettings(position=True)
+    ).summary
     assert summary.estimates[name].value == pytest.approx(QUANTITIES[name].neutral, abs=1e-9)
 
 
@@ -96,3 +102,16 @@ def test_each_average_is_what_its_name_says():
     assert replace(plain, average="median").statistic(columns, kept).value() == 2
     assert np.exp(replace(plain, average="geometric").statistic(columns, kept).value()) == pytest.approx(2)
     assert replace(plain, over=lambda held: held["b"]).statistic(columns, kept).value() == pytest.approx(1)
+
+
+def test_the_page_on_coupling_has_every_quantity():
+    """The panel in its table, the rest by name; and what it says of the limits is what is used."""
+    page = (Path(__file__).parents[1] / "docs" / "coupling.md").read_text(encoding="utf-8")
+    for quantity in QUANTITIES.values():
+        if quantity in shown_in("table") and not quantity.optional:
+            assert f"| `{quantity.name}` |" in page
+        elif quantity.unit != "share" and not quantity.name.startswith("similarity"):
+            assert f"`{quantity.name}`" in page
+    assert f"{doubts.CLIPPED_LIMIT:.0%}".replace("%", " %") in page
+    assert f"from {doubts.FEWEST_FOR_SHARE} probes on" in page
+    assert f"below {FEWEST_IMAGES} photos there is none, below {FEWEST_FOR_P} no p-value" in page

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from networks import Counting
+from networks import Counting, control_images
+from rates import with_rates
 
 import couplingkit as ck
 from couplingkit.errors import MeasurementError
 from couplingkit.figures.tables import render
+from couplingkit.metrics.coupling import SEEN
 from couplingkit.study.region_features import outlier_share
 from couplingkit.study.rows import ROW_COLUMNS
 
@@ -23,10 +25,13 @@ def test_each_image_runs_once_and_the_zero_control_once_more(scenes, control, pa
     probes = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(control=control))
     backbone = Counting()
     measurement = ck.measure(backbone, probes, ck.MeasureSettings(batch_size=8))
-    assert len(backbone.shown) == passes * 20 + 8
-    assert measurement.provenance["zero_control"] == {"probes": 8, "cr": 1.0}
+    assert len(backbone.shown) == passes * 20 + control_images(8)
+    controls = measurement.provenance["controls"]
+    assert controls["probes"] == 8
+    assert controls["other_batch_rad"] < 1e-6
+    assert controls["follows"] > 0.9
     assert ("specificity" in measurement.summary.estimates) == control
-    assert measurement.rows["cr_control"].isna().all() != control
+    assert measurement.rows["theta_a3_b"].isna().all() != control
 
 
 def network(read, **options):
@@ -60,32 +65,28 @@ def test_rows_have_the_published_columns_and_empty_values_where_unmeasured(scene
     assert 0 < lost.sum() < 30
     assert measurement.summary.probes - measurement.summary.measured == lost.sum()
     assert any("`image_size`" in warning for warning in measurement.warnings)
-    values = [
-        "numerator",
-        "denominator",
-        "cr",
-        "cr_control",
-        "displacement",
-        "clipped_numerator",
-        "clipped_denominator",
-    ]
-    assert rows.loc[lost, values].isna().all(axis=None)
-    assert rows.loc[~lost, values].notna().all(axis=None)
+    assert rows.loc[lost, list(SEEN)].isna().all(axis=None)
+    assert rows.loc[~lost, list(SEEN)].notna().all(axis=None)
     assert ((rows["cells_a"] >= 1) & (rows["cells_b"] >= 1)).eq(rows["measured"]).all()
     rows.to_csv(tmp_path / "rows.csv", index=False)
     line = (tmp_path / "rows.csv").read_text().splitlines()[1 + int(np.flatnonzero(lost)[0])]
-    assert line.endswith(",,,,,,,,False")
+    assert line.endswith(",,,,,,,False")
 
 
 def test_every_published_number_derives_from_the_rows(probes):
     measurement = ck.measure(ck.load_backbone("random:test_vit", precision="float32"), probes)
-    rows = measurement.rows[measurement.rows["measured"]]
+    rows = with_rates(measurement.rows[measurement.rows["measured"]])
     summary = measurement.summary
+    true, biased, control = (math.pi / 2 - rows[f"theta_{name}_b"] for name in ("a1", "a2", "a3"))
+    assert summary.cr == pytest.approx(biased.mean() / true.mean())
     assert summary.cr_mean == pytest.approx(rows["cr"].mean())
-    assert summary.cr_of_means == pytest.approx(rows["numerator"].mean() / rows["denominator"].mean())
-    assert summary.specificity == pytest.approx((rows["cr"] - rows["cr_control"]).mean())
-    assert summary.clipped_denominator == pytest.approx(rows["clipped_denominator"].mean())
-    assert np.allclose(rows["cr"], rows["numerator"] / rows["denominator"])
+    assert summary.turn == pytest.approx((biased - true).mean())
+    assert summary.specificity == pytest.approx((biased.mean() - control.mean()) / true.mean())
+    assert summary.specificity == pytest.approx(summary.cr - summary.cr_control)
+    assert summary.leak == pytest.approx((rows["toward_b"] - rows["toward_c"]).mean())
+    assert summary.displacement == pytest.approx(rows["theta_a1_a2"].mean())
+    assert summary.clipped_denominator == pytest.approx((true < 0.01).mean())
+    assert np.allclose(measurement.cr[measurement.rows["measured"]], rows["cr"])
 
 
 def test_nothing_measurable_is_an_error_and_no_number(scenes):
@@ -98,7 +99,7 @@ def test_a_feature_without_direction_is_not_measured(probes):
     dead = ck.measure(ck.load_backbone("control:cell"), probes)
     silent = network(lambda net, x: torch.relu(net(x)) * (x.abs().amax() > 2))
     assert dead.summary.measured == len(probes)
-    with pytest.raises(MeasurementError, match="none of the"):
+    with pytest.raises(MeasurementError, match="gives a map of zeros"):
         ck.measure(silent, probes)
 
 
@@ -112,7 +113,10 @@ def test_centering_changes_the_rates_and_warns_of_clipped_denominators(probes):
     assert np.nanmax(np.abs(centered.cr - again.cr)) < 1e-5
     assert centered.summary.clipped_denominator > 0.05 > plain.summary.clipped_denominator
     assert any("clipped" in warning for warning in centered.warnings)
-    assert "(!) no measurement" in render(ck.Run([centered]), "table")
+    assert "(!) no measurement: cr_mean: over 5% of the denominators are clipped" in " ".join(
+        render(ck.Run([centered]), "table").split()
+    )
+    assert "(!)" in render(ck.Run([centered]), "table")
     assert "(!)" not in render(ck.Run([plain]), "table")
     assert centered.provenance["settings"]["center"] is True
 
@@ -139,11 +143,11 @@ def test_provenance_says_what_is_needed_to_repeat_it(probes):
     assert {"couplingkit", "torch", "timm"} <= set(record["versions"])
 
 
-@pytest.mark.parametrize("name", sorted(GOLDEN["cr_mean"]))
-def test_golden_rates(probes, name):
-    assert ck.measure(ck.load_backbone(name), probes).summary.cr_mean == pytest.approx(
-        GOLDEN["cr_mean"][name], abs=1e-6
-    )
+@pytest.mark.parametrize("name", sorted(GOLDEN["quantities"]))
+def test_golden_quantities(probes, name):
+    summary = ck.measure(ck.load_backbone(name), probes).summary
+    for quantity, value in GOLDEN["quantities"][name].items():
+        assert getattr(summary, quantity) == pytest.approx(value, abs=1e-6), quantity
 
 
 def test_cells_of_huge_norm_are_counted_and_reported(probes):
@@ -159,8 +163,13 @@ def test_cells_of_huge_norm_are_counted_and_reported(probes):
         maps[..., ::3, ::3] *= 10
         return maps
 
-    backbone = ck.NetworkBackbone(cell.network, spiked, name="spiked", mean=cell.mean, std=cell.std)
-    found = ck.measure(backbone, probes)
+    def network_of(**facts):
+        declared = ck.Declaration(facts=facts)
+        return ck.NetworkBackbone(cell.network, spiked, name="spiked", mean=cell.mean, std=cell.std, declared=declared)
+
+    found = ck.measure(network_of(tokens=True), probes)
     assert found.rows["outliers_a"].max() > 0
     assert any("times the median norm" in warning for warning in found.warnings)
-    assert not any("times the median norm" in warning for warning in ck.measure(cell, probes).warnings)
+    # A convolution has no tokens; that a region of it varies says nothing of registers.
+    for other in (cell, network_of()):
+        assert not any("times the median norm" in warning for warning in ck.measure(other, probes).warnings)

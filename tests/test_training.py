@@ -17,6 +17,7 @@ import pytest
 import torch
 from command import run
 from PIL import Image
+from rates import with_rates
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, BackboneError, DataError, MeasurementError, OutputError
@@ -728,7 +729,7 @@ def test_the_coupling_rate_is_drawn_while_it_trains_and_goes_on_after_a_stop(tin
     assert list((out / "tensorboard").glob("events*"))
     # Each published number derives from rows on the disk.
     for line in read_curve(out):
-        rows = pd.read_csv(out / "coupling" / f"step-{int(line['step']):08d}.csv")
+        rows = with_rates(pd.read_csv(out / "coupling" / f"step-{int(line['step']):08d}.csv"))
         assert rows["cr"].mean() == pytest.approx(line["cr_mean"], abs=1e-9)
     # As if it had been stopped after step 6, with a look that belongs to no step that is left.
     shutil.rmtree(checkpoints_of(out)[-1])

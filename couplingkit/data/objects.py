@@ -74,6 +74,7 @@ class Objects(Sequence[ObjectRecord]):
         categories: int64 (N,), places in `category_names`.
         category_names: of the whole file.
         extents: float64 (N, 2), width and height of the box in px, as the file states it.
+        areas: float64 (N,), px of the mask, as the file states it.
     """
 
     def __init__(self, table: InstanceTable, rows: NDArray[np.int64], path: Path):
@@ -83,6 +84,7 @@ class Objects(Sequence[ObjectRecord]):
         self.categories = table.category[rows]
         self.category_names = table.category_names()
         self.extents = table.box[rows, 2:]
+        self.areas = table.area[rows]
 
     def __len__(self) -> int:
         return len(self._rows)

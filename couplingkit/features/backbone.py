@@ -14,10 +14,19 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, BackboneError
 from ..pixels import normalize
 from ..words import rgb_numbers
-from .hardware import resolve_precision
+from .hardware import resolve_precision, whole_float32
 from .names import IMAGENET_MEAN, IMAGENET_STD, RGB
 
-__all__ = ["RUN_ERRORS", "Declaration", "DenseBackbone", "LayeredBackbone", "NetworkBackbone", "evaluating", "tiles"]
+__all__ = [
+    "RUN_ERRORS",
+    "Declaration",
+    "DenseBackbone",
+    "LayeredBackbone",
+    "NetworkBackbone",
+    "evaluating",
+    "has_tokens",
+    "tiles",
+]
 
 # What torch and the networks raise on an input that they cannot take.
 RUN_ERRORS = (RuntimeError, AssertionError, ValueError, TypeError, AttributeError, IndexError)
@@ -173,7 +182,11 @@ class NetworkBackbone:
     def run(self, read: Callable[[Any, Tensor], Any], images: Tensor) -> Any:
         """Return what `read` gives of the normalised images, in this backbone's precision and without gradient."""
         lower = self.precision == "bfloat16"
-        with evaluating(self.network), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower):
+        with (
+            whole_float32(),
+            evaluating(self.network),
+            torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower),
+        ):
             return read(self.network, normalize(images, self.mean, self.std))
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -197,10 +210,18 @@ class NetworkBackbone:
             "mean": list(self.mean),
             "std": list(self.std),
             "precision": self.precision,
+            "tf32": False,
             "device": str(self.device),
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
+            "tokens": has_tokens(self.network),
             **self.facts,
         }
+
+
+def has_tokens(network: nn.Module) -> bool:
+    """Return whether a network is made of tokens that attend to each other, by the heads of its blocks."""
+    names = ("num_heads", "num_attention_heads")
+    return any(isinstance(getattr(part, name, None), int) for part in network.modules() for name in names)
 
 
 def tiles(grid: tuple[int, int], size: tuple[int, int], stride: int) -> bool:

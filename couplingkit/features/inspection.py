@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..errors import NormalisationError
+from ..errors import BackboneError, NormalisationError
 from .loading import load_layers
 from .names import IMAGENET_MEAN, IMAGENET_STD, BackboneOptions
 
@@ -13,14 +14,41 @@ __all__ = ["inspect_model", "inspection_text"]
 
 
 def inspect_model(name: str, options: BackboneOptions) -> list[dict[str, Any]]:
-    """Load a model, run it once, and return what its record says, of each layer; errors as in `load_layers`."""
+    """Load a model, run it once, and return what its record says, of each layer; errors as in `load_layers`.
+
+    The first record has `layers`: the label, channels, stride and norm of every layer that can be read by its index.
+    """
+    unknown: dict[str, Any] = {}
     try:
-        return [layer.provenance() for layer in load_layers(name, **asdict(options)).layers]
+        records = _records(name, options)
     except NormalisationError:
         # Everything else can be said of the file all the same.
-        known = replace(options, mean=options.mean or IMAGENET_MEAN, std=options.std or IMAGENET_STD)
-        layers = load_layers(name, **asdict(known)).layers
-        return [{**layer.provenance(), "mean": None, "std": None, "normalisation": "not known"} for layer in layers]
+        options = replace(options, mean=options.mean or IMAGENET_MEAN, std=options.std or IMAGENET_STD)
+        unknown = {"mean": None, "std": None, "normalisation": "not known"}
+        records = _records(name, options)
+    first, *others = ({**record, **unknown} for record in records)
+    return [first | {"layers": _all_layers(name, options, first)}, *others]
+
+
+def _records(name: str, options: BackboneOptions) -> list[dict[str, Any]]:
+    return [layer.provenance() for layer in load_layers(name, **asdict(options)).layers]
+
+
+def _all_layers(name: str, options: BackboneOptions, record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what can be chosen as `layer`; nothing where layers have names, as in torchvision's networks."""
+    _, numbered, last = str(record.get("layer")).partition(" of 0..")
+    if not numbered:
+        return []
+    every = [str(index) for index in range(int(last) + 1)]
+    try:
+        found = _records(name, replace(options, layer=",".join(every)))
+    except BackboneError:
+        # A first layer that does not tile its input, say; the others can be read all the same.
+        found = []
+        for index in every:
+            with suppress(BackboneError):
+                found += _records(name, replace(options, layer=index))
+    return [{key: layer[key] for key in ("layer", "channels", "stride_px", "norm")} for layer in found]
 
 
 def inspection_text(record: dict[str, Any]) -> str:
@@ -43,12 +71,22 @@ def inspection_text(record: dict[str, Any]) -> str:
         "map": f"stride {record['stride_px']} px, {record['channels']} channels",
         "layer": record.get("layer"),
         "norm": record.get("norm"),
+        "all layers": _layers(record),
         "mean, std": _normalisation(record),
         "left out": "; ".join(record.get("left_out", ())) or None,
         "precision": f"{record['precision']} on {record['device']}",
     }
     told = [f"{label:14s}{value}" for label, value in lines.items() if value is not None]
     return "\n".join([*told, *(f"note          {note}" for note in record.get("notes", ()))])
+
+
+def _layers(record: dict[str, Any]) -> str | None:
+    told: dict[str, list[str]] = {}
+    for layer in record.get("layers", ()):
+        map_of = f"{layer['channels']} channels, stride {layer['stride_px']} px, norm {layer['norm']}"
+        told.setdefault(map_of, []).append(layer["layer"].partition(" ")[0])
+    lines = [f"{of[0]} to {of[-1]}: {map_of}" if len(of) > 1 else f"{of[0]}: {map_of}" for map_of, of in told.items()]
+    return f"\n{'':14s}".join(lines) or None
 
 
 def _size(size: list[int] | None) -> str:

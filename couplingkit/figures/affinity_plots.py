@@ -14,9 +14,9 @@ from ..errors import ArgumentError
 from ..evaluation.affinity import AffinityMaps, ProbeMaps, Query
 from ..evaluation.photo_features import CellMap
 from ..runs.affinity import AffinityRun
+from .labels import short_labels
 from .map_grid import GridRow, Panel, Scale, map_grid
 from .plots import PAGE_IN
-from .tables import short_labels
 
 __all__ = ["ColourRange", "MapLook", "affinity_figure", "probe_figure", "run_figure"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import Any
 
 import pandas as pd
@@ -12,9 +13,11 @@ from matplotlib.figure import Figure
 from ..metrics.quantities import shown_in
 from ..runs.comparing import difference_table
 from ..study.comparing import Comparison
-from .plots import COLUMN_IN, STYLE, shorten
+from .labels import cut_labels, short_labels
+from .plots import COLUMN_IN, STYLE
 from .sweep_plots import COLOURS, LONGEST, MARKS
-from .tables import as_text, estimate_text, marks_line, quantity_text, short_labels
+from .tables import difference_text, marked_text, marks_line
+from .text_tables import as_text
 
 __all__ = ["comparison_figure", "comparison_text"]
 
@@ -23,36 +26,37 @@ SHORT = {"direction": "B {}", "size": "{} quarter of A", "gap": "gap {}"}
 ROW_IN = 0.17
 
 
-def comparison_text(comparison: Comparison, form: str) -> str:
-    """Return the table, one row a model, as text in one of the formats of `Format`."""
+def comparison_text(comparison: Comparison, form: str, *, width: int | None = None) -> str:
+    """Return the table, one row a model, as text in one of the formats of `Format`; see `as_text` for the width."""
     if form == "csv":
         return difference_table(list(comparison.differences)).to_csv(index=False).rstrip()
     if form == "json":
         return str(difference_table(list(comparison.differences)).to_json(orient="records", indent=1))
     labels = dict(zip(comparison.models, short_labels(list(comparison.models)), strict=True))
-    effects = [quantity.difference for quantity in shown_in("compared")]
-    main = shown_in("compared")[0]
+    main, *others = shown_in("compared")
     rows = []
     for name, model in comparison.models.items():
-        summary = model.summary
-        mark = " (!)" if summary.marks(main.name) else ""
-        row: dict[str, Any] = {
-            "model": labels[name],
-            f"{main.name} (its probes)": quantity_text(main, summary.estimates[main.name]) + mark,
-        }
-        for effect in effects:
-            found = [difference for difference in comparison.overall(effect) if difference.model == name]
-            row[f"difference of {effect}"] = estimate_text(found[0].estimate) if found else "-"
-            if effect == main.difference:
-                row["p"] = _p_text(found[0].p) if found else "-"
-                row["p (Holm)"] = _p_text(found[0].p_holm) if found else "-"
-                row["common probes"] = str(found[0].probes) if found else str(summary.measured)
+        row: dict[str, Any] = {"model": labels[name], main.name: marked_text(main, model.summary)}
+        for quantity in (main, *others):
+            gap = next((gap for gap in comparison.overall(quantity.difference) if gap.model == name), None)
+            if gap is None and quantity.optional:
+                continue
+            estimate, below = (None, False) if gap is None else (gap.estimate, gap.below)
+            text = difference_text(quantity, estimate, below=below)
+            row[f"d {quantity.difference}"] = text
+            if quantity is main:
+                row["p"] = _p_text(gap.p) if gap else "-"
+                row["p (Holm)"] = _p_text(gap.p_holm) if gap else "-"
+                row["common probes"] = str(gap.probes if gap else model.summary.measured)
         rows.append(row)
-    table = as_text(pd.DataFrame(rows), form)
+    table = as_text(pd.DataFrame(rows).fillna("-"), form, width=width)
+    if form != "table":
+        return table
     foot = marks_line([model.summary for model in comparison.models.values()])
+    foot.append(f"d: minus {labels[comparison.baseline]}, on the probes of both; brackets: intervals over photos.")
     if comparison.across:
         foot.append(f"Not alike, as was meant: {'; '.join(comparison.across.values())}")
-    return "\n".join([table, *foot]) if form == "table" else table
+    return "\n".join([table, *(line for part in foot for line in textwrap.wrap(part, width or 10_000))])
 
 
 def _p_text(p: float) -> str:
@@ -62,7 +66,7 @@ def _p_text(p: float) -> str:
 def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) -> Figure:
     """Draw each model's difference of the coupling rate with its interval: over all probes, and by group."""
     models = [difference.model for difference in comparison.overall()]
-    labels = [shorten(label, LONGEST) for label in short_labels(models)]
+    labels = cut_labels(models, LONGEST)
     effect = shown_in("compared")[0].difference
     first = [
         difference

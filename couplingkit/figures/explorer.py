@@ -22,8 +22,8 @@ from ..errors import ArgumentError
 from ..evaluation.photo_features import PhotoFeatures
 from ..metrics.localization import inner_point
 from ..pixels import Frame
+from .labels import short_labels
 from .packing import pack, pack_exactly
-from .tables import short_labels
 
 __all__ = ["ExplorerPhoto", "explorer_page"]
 

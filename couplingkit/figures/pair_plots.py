@@ -11,14 +11,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..errors import ArgumentError
-from ..metrics.quantities import CLIPPED_LIMIT
+from ..metrics.quantities import shown_in
 from ..runs.pairs import PairDifference, TrainedModel
 from .plots import COLUMN_IN, INK, LEVEL_ONE, MARK, STYLE
-from .tables import as_text, estimate_text, quantity_columns
+from .tables import estimate_text, heading_of, quantity_columns
+from .text_tables import as_text
 
 __all__ = ["pair_figure", "pair_text"]
 
-HEIGHT_IN = 3.4
+ROW_IN, FOOT_IN = 0.95, 0.3
 # Of the names of the decoupled ones.
 SUFFIX = "-d"
 # Between X and X-D, and between the seeds of one of them, where methods are 1 apart.
@@ -26,12 +27,12 @@ APART, SPREAD = 0.36, 0.18
 
 
 def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
-    """Draw the coupling rate and the accuracy of each run with its interval, X and X-D of a method side by side.
+    """Draw what says coupling, and below the accuracy of objects, of each run: X and X-D of a method side by side.
 
-    An open mark stands where more than 5 % of the denominators are clipped.
+    Bars are intervals over scenes. An open mark stands where the quantity is no measurement.
 
     Args:
-        runs: one row a run, columns method, seed, cr_mean, accuracy and their bounds (`run_table`).
+        runs: one row a run, columns method, seed, the quantities with curves, accuracy and their bounds (`run_table`).
         width_in: inches.
 
     Raises:
@@ -40,33 +41,41 @@ def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
     if runs.empty:
         raise ArgumentError("runs must hold at least one row; train something first.")
     names = list(dict.fromkeys(str(name).removesuffix(SUFFIX) for name in runs["method"]))
+    shown = [quantity for quantity in shown_in("curve") if quantity.name in runs]
     with rc_context(STYLE):
-        figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1.3, 1])
-        above.axhline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
-        for axes, column, label in ((above, "cr_mean", "cr_mean"), (below, "accuracy", "1-NN accuracy")):
-            for index, name in enumerate(names):
-                for method, side, colour in ((name, -1, MARK), (name + SUFFIX, 1, INK)):
-                    part = runs[runs["method"] == method].sort_values("seed")
-                    _draw_runs(axes, part, column, index + side * APART / 2, colour)
-            axes.set_ylabel(label)
-            for edge in ("right", "top"):
-                axes.spines[edge].set_visible(False)
+        figure = Figure(figsize=(width_in, ROW_IN * (len(shown) + 1) + FOOT_IN), layout="constrained")
+        panels = list(figure.subplots(len(shown) + 1, 1, sharex=True))
+        for axes, quantity in zip(panels, shown, strict=False):
+            axes.axhline(quantity.neutral, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
+            _draw_methods(axes, runs, names, quantity.name)
+            axes.set_ylabel(heading_of(quantity))
+        below = panels[-1]
+        _draw_methods(below, runs, names, "accuracy")
+        below.set_ylabel("1-NN accuracy")
         below.axhline(float(runs["chance"].mean()), color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (1, 2)))
         below.set_ylim(0, 1)
-        places = [place + side * APART / 2 for place in range(len(names)) for side in (-1, 1)]
+        places = [index + side * APART / 2 for index in range(len(names)) for side in (-1, 1)]
         below.set_xticks(places, [name + ending for name in names for ending in ("", SUFFIX)])
         below.tick_params(axis="x", labelsize=7 if len(names) < 3 else 6)
         below.set_xlim(-0.6, len(names) - 0.4)
     return figure
 
 
+def _draw_methods(axes: Axes, runs: pd.DataFrame, names: Sequence[str], column: str) -> None:
+    for index, name in enumerate(names):
+        for method, side, colour in ((name, -1, MARK), (name + SUFFIX, 1, INK)):
+            part = runs[runs["method"] == method].sort_values("seed")
+            _draw_runs(axes, part, column, index + side * APART / 2, colour)
+    for edge in ("right", "top"):
+        axes.spines[edge].set_visible(False)
+
+
 def _draw_runs(axes: Axes, part: pd.DataFrame, column: str, centre: float, colour: str) -> None:
     where = centre + np.linspace(-SPREAD / 2, SPREAD / 2, len(part)) if len(part) > 1 else np.array([centre])
     for x, row in zip(where, part.to_dict("records"), strict=True):
         axes.plot([x, x], [row[f"{column}_low"], row[f"{column}_high"]], color=colour, linewidth=1, alpha=0.7)
-        clipped = column == "cr_mean" and row["clipped_denominator"] > CLIPPED_LIMIT
-        face = "white" if clipped else colour
+        unsure = column in ("cr", "specificity") and not row["similarity_true_low"] > 0
+        face = "white" if unsure else colour
         axes.plot(x, row[column], "o", color=colour, markerfacecolor=face, markersize=3.5, markeredgewidth=0.8)
 
 
@@ -78,7 +87,8 @@ def pair_text(models: Sequence[TrainedModel], differences: Sequence[PairDifferen
             {
                 "X-D minus X": difference.quantity,
                 "seed": difference.seeds,
-                "[95%]": estimate_text(difference.estimate),
+                "over seeds [95%, t]": estimate_text(difference.estimate) if difference.seeds == "all" else "-",
+                "over scenes [95%]": estimate_text(difference.scenes),
                 "n": str(difference.count),
             }
             for difference in differences

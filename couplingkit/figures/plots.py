@@ -11,26 +11,34 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from ..metrics.quantities import QUANTITIES, Quantity, shown_in
 from ..streams import Stream
 from ..study.measurement import Measurement
-from .tables import short_labels
+from .labels import cut_labels, short_labels, shorten
+from .tables import marked_text
 
 __all__ = [
     "COLUMN_IN",
     "PAGE_IN",
     "coupling_figure",
     "draw_coupling",
+    "draw_quantity",
     "figure_files",
     "probe_sheet",
     "save_figure",
-    "shorten",
 ]
 
 COLUMN_IN = 3.35
 PAGE_IN = 6.9
-ROW_IN, FOOT_IN = 0.45, 0.5
+ROW_IN, FOOT_IN = 0.45, 0.52
+# The same of the panels below: a model's row, and ticks and names.
+PANEL_ROW_IN, PANEL_FOOT_IN = 0.14, 0.32
+# How far the axis goes: multiples of the quartiles' distance, and at most this far for an interval (log).
+FENCE, DECADE = 3.0, float(np.log(10))
+Array = NDArray[np.float64]
 STYLE: Any = {
     "font.size": 7,
     "axes.linewidth": 0.6,
@@ -49,53 +57,112 @@ MAKER = "couplingkit"
 
 
 def coupling_figure(measurements: Sequence[Measurement], *, width_in: float = COLUMN_IN) -> Figure:
-    """Draw the distribution of the coupling rate of each model, with its mean and interval.
+    """Draw the coupling rates of each model, and below them, side by side, what else says how coupled it is.
+
+    Above: a dot per probe, the quartiles, `cr` with its interval (filled) and `cr_mean` (open). Below: the other
+    quantities that have curves, with their intervals, the models in the same order.
 
     Args:
         measurements: one row of the figure each, from the top.
         width_in: inches.
     """
+    shown = [
+        quantity
+        for quantity in shown_in("curve")[1:]
+        if any(quantity.name in measurement.summary.estimates for measurement in measurements)
+    ]
+    rates = ROW_IN * len(measurements) + FOOT_IN
+    panels = PANEL_ROW_IN * len(measurements) + PANEL_FOOT_IN
+    height = rates + panels
     with rc_context(STYLE):
-        height = ROW_IN * len(measurements) + FOOT_IN
         figure = Figure(figsize=(width_in, height))
-        figure.subplots_adjust(left=0.02, right=0.98, top=1 - 0.02 / height, bottom=FOOT_IN / height)
-        draw_coupling(figure.subplots(), measurements, longest_label=int(width_in * LETTERS_PER_IN) - 22)
+        above = figure.add_axes((0.02, (panels + FOOT_IN) / height, 0.96, (rates - FOOT_IN - 0.02) / height))
+        draw_coupling(
+            above, measurements, longest_label=int(width_in * LETTERS_PER_IN) - 26, numbered=len(measurements) > 1
+        )
+        left, between = 0.055, 0.045
+        each = (0.98 - left - between * (len(shown) - 1)) / len(shown)
+        for index, quantity in enumerate(shown):
+            place = (left + index * (each + between), PANEL_FOOT_IN / height, each, (panels - PANEL_FOOT_IN) / height)
+            axes = figure.add_axes(place)
+            draw_quantity(axes, measurements, quantity)
+            axes.tick_params(labelleft=index == 0)
     return figure
 
 
-def draw_coupling(axes: Axes, measurements: Sequence[Measurement], *, longest_label: int = 34) -> None:
-    """Draw the rows of `coupling_figure` into axes of the caller's: one dot a probe, bar of the quartiles, mean.
+def draw_quantity(axes: Axes, measurements: Sequence[Measurement], quantity: Quantity) -> None:
+    """Draw a quantity of each model with its interval into axes of the caller's, one row a model, numbered from 1.
+
+    Args:
+        axes: empty.
+        measurements: from the top.
+        quantity: of the table.
+    """
+    axes.axvline(quantity.neutral, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
+    reach = [quantity.neutral]
+    for row, measurement in enumerate(measurements):
+        estimate = measurement.summary.estimates.get(quantity.name)
+        if estimate is None or np.isnan(estimate.value):
+            continue
+        reach += [bound for bound in vars(estimate).values() if not np.isnan(bound)]
+        doubtful = bool(measurement.summary.marks(quantity.name))
+        axes.plot([estimate.low, estimate.high], [row, row], color=MARK, linewidth=1.3, zorder=4)
+        face = "white" if doubtful else MARK
+        axes.plot(estimate.value, row, "D", color=MARK, markerfacecolor=face, markersize=3, zorder=5)
+        if doubtful:
+            axes.annotate("(!)", (estimate.value, row), (3, 2), textcoords="offset points", color=MARK, fontsize=6)
+    room = 0.08 * (max(reach) - min(reach)) or 0.01
+    axes.set_xlim(min(reach) - room, max(reach) + room)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=3, min_n_ticks=2))
+    axes.set_yticks(range(len(measurements)), [str(row + 1) for row in range(len(measurements))])
+    axes.set_ylim(len(measurements) - 0.5, -0.5)
+    axes.set_xlabel(f"{quantity.name}, rad" if quantity.unit == "rad" else quantity.name, labelpad=1.5)
+    axes.tick_params(axis="both", length=2, pad=1.5, labelsize=6)
+    for side in ("right", "top"):
+        axes.spines[side].set_visible(False)
+
+
+def draw_coupling(
+    axes: Axes, measurements: Sequence[Measurement], *, longest_label: int = 30, numbered: bool = False
+) -> None:
+    """Draw the upper half of `coupling_figure` into axes of the caller's.
 
     Args:
         axes: emptied of ticks on its left.
         measurements: one row each, from the top.
         longest_label: letters of a model's name that are shown; longer ones lose their middle.
+        numbered: whether names are led by the number of their row.
     """
     rates = [measurement.cr[~np.isnan(measurement.cr)] for measurement in measurements]
-    low, high = _limits(rates)
-    names = short_labels([measurement.name for measurement in measurements])
-    labels = [shorten(name, longest_label) for name in names]
-    if len(set(labels)) < len(set(names)):
-        # What tells them apart fell out of the middle.
-        labels = [f"{row}: {shorten(name, longest_label - 3)}" for row, name in enumerate(names, 1)]
+    low, high = _limits(rates, measurements)
+    labels = _row_labels(measurements, longest_label, numbered)
     axes.axvline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
     for row, (label, measurement, cr) in enumerate(zip(labels, measurements, rates, strict=True)):
         jitter = Stream(0).child("jitter").generator().uniform(-0.16, 0.16, len(cr))
         shown = np.clip(cr, low, high)
         axes.scatter(shown, row + 0.12 + jitter, s=2, color=INK, alpha=0.25, linewidths=0, zorder=2, clip_on=False)
         axes.plot(np.quantile(shown, [0.25, 0.75]), [row + 0.12] * 2, color=INK, linewidth=3.5, alpha=0.55, zorder=3)
-        estimate = measurement.summary.estimates["cr_mean"]
-        axes.plot([estimate.low, estimate.high], [row + 0.12] * 2, color=MARK, linewidth=1.3, zorder=4)
-        axes.plot(estimate.value, row + 0.12, "D", color=MARK, markersize=3, zorder=5)
-        value = f"{estimate.value:.3f}"
-        value += "" if np.isnan(estimate.low) else f" [{estimate.low:.3f}, {estimate.high:.3f}]"
+        summary = measurement.summary
+        rate, mean = summary.estimates["cr"], summary.estimates["cr_mean"]
+        ends = np.clip([rate.low, rate.high], low, high)
+        axes.plot(ends, [row + 0.12] * 2, color=MARK, linewidth=1.3, zorder=4)
+        of_mean = float(np.clip(mean.value, low, high))
+        axes.plot(of_mean, row + 0.12, "D", color=MARK, markerfacecolor="white", markersize=3.4, zorder=5)
+        axes.plot(np.clip(rate.value, low, high), row + 0.12, "D", color=MARK, markersize=3, zorder=6)
+        if summary.marks("cr_mean"):
+            below: dict[str, Any] = {"ha": "center", "va": "top", "color": MARK, "fontsize": 6}
+            axes.annotate("(!)", (of_mean, row + 0.12), (0, -3), textcoords="offset points", zorder=7, **below)
+        value = marked_text(QUANTITIES["cr"], summary)
         for x, text, side in ((0.0, label, "left"), (1.0, value, "right")):
-            written = axes.text(x, row - 0.28, text, transform=axes.get_yaxis_transform(), ha=side, va="center")
+            written = axes.text(x, row - 0.3, text, transform=axes.get_yaxis_transform(), ha=side, va="center")
             written.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     beyond = sum(int(((cr < low) | (cr > high)).sum()) for cr in rates)
+    note = f", {beyond} beyond the edge" if beyond else ""
     level = measurements[0].summary.level
-    note = f"; {beyond} off the axis" if beyond else ""
-    axes.set_xlabel(f"coupling rate, log scale (dots: probes{note};\nbar: quartiles; red: mean, {level:.0%} interval)")
+    marked = ", (!) no measurement" if any(one.summary.marks("cr_mean") for one in measurements) else ""
+    axes.set_xlabel(
+        f"coupling rate, log scale (dots: probes{note};\nbar: quartiles; red: cr, {level:.0%}; open: cr_mean{marked})"
+    )
     axes.xaxis.label.set_fontsize(6.5)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
@@ -106,11 +173,32 @@ def draw_coupling(axes: Axes, measurements: Sequence[Measurement], *, longest_la
         axes.spines[side].set_visible(False)
 
 
-def _limits(rates: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-    """Return where the axis ends: the central 99 % of every model, and at least 0.95 to 1.05."""
-    low = min([0.95, *(float(np.quantile(cr, 0.005)) for cr in rates)])
-    high = max([1.05, *(float(np.quantile(cr, 0.995)) for cr in rates)])
-    return low * 0.97, high * 1.03
+def _row_labels(measurements: Sequence[Measurement], longest: int, numbered: bool) -> list[str]:
+    names = [measurement.name for measurement in measurements]
+    if numbered:
+        return [f"{row}  {shorten(name, longest - 3)}" for row, name in enumerate(short_labels(names), 1)]
+    return cut_labels(names, longest)
+
+
+def _limits(rates: Sequence[Array], measurements: Sequence[Measurement]) -> tuple[float, float]:
+    """Return where the axis ends: three times the quartiles' distance beyond them, and all intervals of `cr`.
+
+    A few probes whose denominators are tiny would stretch it over decades; they are drawn at its edge and counted.
+    """
+    low, high = np.log(0.95), np.log(1.05)
+    for measurement, cr in zip(measurements, rates, strict=True):
+        first, third = np.quantile(np.log(cr), [0.25, 0.75])
+        beyond = FENCE * (third - first)
+        low, high = min(low, max(first - beyond, np.log(cr).min())), max(high, min(third + beyond, np.log(cr).max()))
+        bounds = [*vars(measurement.summary.estimates["cr"]).values(), measurement.summary.estimates["cr_mean"].value]
+        known = [float(np.log(bound)) for bound in bounds if np.isfinite(bound) and bound > 0]
+        # A ratio over what may be 0 has an interval without end; a factor of 10 is drawn of it.
+        middle = float(np.median(np.log(cr)))
+        low, high = (
+            min([low, *(max(bound, middle - DECADE) for bound in known)]),
+            max([high, *(min(bound, middle + DECADE) for bound in known)]),
+        )
+    return float(np.exp(low)) * 0.98, float(np.exp(high)) * 1.02
 
 
 def _plain_log_ticks(axes: Axes, low: float, high: float) -> None:
@@ -123,12 +211,6 @@ def _plain_log_ticks(axes: Axes, low: float, high: float) -> None:
     shown = [tick for tick in ticks if low <= tick <= high]
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
     axes.set_xticks([], minor=True)
-
-
-def shorten(label: str, longest: int) -> str:
-    """Return a label without its middle where it has more than `longest` letters."""
-    half = longest // 2 - 1
-    return label if len(label) <= longest else f"{label[:half]}…{label[-half:]}"
 
 
 def probe_sheet(

@@ -7,7 +7,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from typing import Any
@@ -20,16 +20,27 @@ from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError
-from ..metrics.quantities import shown_in
+from ..errors import ArgumentError, MeasurementError, listed, near
+from ..metrics.quantities import Quantity, shown_in
 from ..runs.extremes import Extreme
 from ..runs.models import CONTROL_ROW
 from ..runs.records import Run
 from ..runs.sweeping import points_of
-from ..study.measurement import Measurement
+from ..study.measurement import SETTINGS as LIKE
+from ..study.measurement import Measurement, different_settings
+from .labels import short_labels
 from .plots import STYLE, coupling_figure
 from .sweep_plots import sweep_figure, sweep_text, uneven
-from .tables import difference_lines, marks_line, quantity_text, short_labels
+from .tables import (
+    WAYS,
+    controls_line,
+    difference_lines,
+    heading_of,
+    marked_text,
+    marks_line,
+    way_of_reading,
+    ways_unlike,
+)
 
 __all__ = ["report_page"]
 
@@ -38,19 +49,36 @@ FIGURE_IN = 4.6
 MOST_IN_A_FIGURE = 40
 
 
-def report_page(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]], *, title: str = "Coupling") -> str:
+def report_page(
+    runs: Sequence[Run],
+    extremes: Mapping[str, Sequence[Extreme]],
+    *,
+    title: str = "Coupling",
+    across: Collection[str] = (),
+) -> str:
     """Return the page as text; it needs no server, no network, and asks for none.
 
     Args:
         runs: of `measure` and `sweep`; models that saw the same probes stand in one table.
         extremes: folder of a run -> its probes of the highest and lowest rates.
         title: of the page.
+        across: settings (of `study.measurement.SETTINGS`) in which runs on the same probes are meant to differ.
 
     Raises:
         ArgumentError: there is no run.
+        MeasurementError: runs on the same probes were measured with other settings than is meant.
     """
     if not runs:
         raise ArgumentError("runs must not be empty; a report needs one at least.")
+    sets = _by_probes(runs)
+    for group in sets:
+        _check_like(group, across)
+    every = [measurement for run in runs for measurement in run.measurements]
+    quantities = [
+        quantity
+        for quantity in shown_in("report")
+        if not quantity.optional or any(quantity.name in one.summary.estimates for one in every)
+    ]
     page = files(__package__) / "page"
     names = ("style", "program")
     parts = {
@@ -62,13 +90,13 @@ def report_page(runs: Sequence[Run], extremes: Mapping[str, Sequence[Extreme]], 
     template = environment.from_string((page / "report.html").read_text(encoding="utf-8"))
     return template.render(
         title=title,
-        sets=[_probe_set(number, group) for number, group in enumerate(_by_probes(runs), 1)],
+        sets=[_probe_set(number, group, quantities) for number, group in enumerate(sets, 1)],
         sweeps=[_swept(run) for run in runs if run.swept],
         galleries=_galleries(runs, extremes),
         runs=[_run(run) for run in runs],
-        headings=[quantity.name for quantity in shown_in("report")],
-        marks=marks_line([measurement.summary for run in runs for measurement in run.measurements]),
-        meanings=[(quantity.name, quantity.meaning) for quantity in shown_in("report")],
+        headings=[heading_of(quantity) for quantity in quantities],
+        marks=marks_line([measurement.summary for measurement in every]),
+        meanings=[(quantity.name, quantity.meaning) for quantity in quantities],
         **parts,
     )
 
@@ -89,11 +117,35 @@ def _by_probes(runs: Sequence[Run]) -> list[list[tuple[Run, Measurement]]]:
     return list(found.values())
 
 
-def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, Any]:
+def _check_like(group: list[tuple[Run, Measurement]], across: Collection[str]) -> None:
+    """Raise `MeasurementError` if models of two runs differ in a setting that neither run varies nor `across` names."""
+    for name in across:
+        if name not in LIKE:
+            raise ArgumentError(f"across must be of {', '.join(LIKE)}, not {name!r}{near(name, LIKE)}.")
+    models = [pair for pair in group if pair[1].name != CONTROL_ROW]
+    if not models:
+        return
+    first_run, first = models[0]
+    meant = set(across)
+    for run, measurement in models:
+        own = next(other for one, other in models if one is run)
+        meant |= different_settings(own, measurement).keys()
+    for run, measurement in models:
+        unlike = {name: what for name, what in different_settings(first, measurement).items() if name not in meant}
+        if unlike:
+            raise MeasurementError(
+                f"{first.name} of {first_run.title} and {measurement.name} of {run.title} were measured with other "
+                f"settings: {listed(unlike.values())}; give them pages of their own, or say that it is meant: "
+                f"`across={','.join(unlike)}`."
+            )
+
+
+def _probe_set(number: int, group: list[tuple[Run, Measurement]], quantities: Sequence[Quantity]) -> dict[str, Any]:
     probes = group[0][1].provenance["probes"]
     spec = probes["spec"]
-    told = group[0][1].provenance["settings"]
-    settings = f"eps {told['eps']:g} rad, min_cells {told['min_cells']:g}{', centred' if told['center'] else ''}"
+    chosen = group[0][1].provenance["settings"]
+    centred = ", centred" if chosen["center"] else ""
+    settings = f"eps {chosen['eps']:g} rad, min_cells {chosen['min_cells']:g}{centred}"
     # The control row is the same for each run on one set of probes.
     controls = [pair for pair in group if pair[1].name == CONTROL_ROW][:1]
     models = [pair for pair in group if pair[1].name != CONTROL_ROW] + controls
@@ -105,32 +157,41 @@ def _probe_set(number: int, group: list[tuple[Run, Measurement]]) -> dict[str, A
     ]
     named = [replace(measurement, name=label) for (_, measurement), label in zip(models, labels, strict=True)]
     drawn = named[:MOST_IN_A_FIGURE]
+    unlike = ways_unlike(named)
     return {
         "number": number,
+        "ways": [WAYS[index] for index in unlike],
         "name": probes["name"],
         "facts": f"{probes['count']} probes of {probes['eligible_objects']} eligible objects; objects of "
         f"{spec['object_size']} units, gap {spec['gap']}, canvas {spec['canvas']}, visible {spec['visible']:g}, "
         f"pairing {spec['pairing']}, seed {probes['seed']}; {settings}; fingerprint {probes['fingerprint'][:16]}",
-        "rows": [_row(run, measurement, label) for (run, measurement), label in zip(models, labels, strict=True)],
+        "rows": [
+            _row(run, measurement, label, quantities, unlike)
+            for (run, measurement), label in zip(models, labels, strict=True)
+        ],
         "figure": _vector(coupling_figure(drawn, width_in=FIGURE_IN)),
         "left_out": len(models) - len(drawn),
     }
 
 
-def _row(run: Run, measurement: Measurement, label: str) -> dict[str, Any]:
+def _row(
+    run: Run, measurement: Measurement, label: str, quantities: Sequence[Quantity], unlike: Sequence[int]
+) -> dict[str, Any]:
     summary = measurement.summary
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"text": label, "sort": label.lower(), "title": measurement.name},
         {"text": run.title, "sort": run.title},
     ]
-    for quantity in shown_in("report"):
+    for quantity in quantities:
         estimate = summary.estimates.get(quantity.name)
         value = math.nan if estimate is None else estimate.value
-        mark = " (!)" if summary.marks(quantity.name) else ""
-        shown = quantity_text(quantity, estimate) if quantity.unit != "share" else quantity.text(value)
-        cells.append({"text": shown + mark, "sort": "" if math.isnan(value) else repr(value)})
+        shown = marked_text(quantity, summary) if quantity.unit != "share" else quantity.text(value)
+        mark = bool(summary.marks(quantity.name))
+        cells.append({"text": shown, "sort": "" if math.isnan(value) else repr(value), "marked": mark})
     cells.append({"text": f"{summary.measured} of {summary.probes}", "sort": str(summary.measured)})
-    return {"cells": cells, "clipped": bool(summary.marks("cr_mean")), "control": measurement.name == CONTROL_ROW}
+    for index in unlike:
+        cells.append({"text": way_of_reading(measurement)[index], "sort": way_of_reading(measurement)[index].zfill(8)})
+    return {"cells": cells, "control": measurement.name == CONTROL_ROW}
 
 
 def _swept(run: Run) -> dict[str, Any]:
@@ -194,12 +255,12 @@ def _run(run: Run) -> dict[str, Any]:
         {
             "name": f"{measurement.name}, {place[0]} {place[1]}" if place else measurement.name,
             "warnings": measurement.warnings,
-            "zero": measurement.provenance["zero_control"]["probes"],
+            "controls": controls_line(measurement),
             "provenance": json.dumps(measurement.provenance, indent=1),
         }
         for measurement, place in zip(run.measurements, run.places, strict=True)
     ]
-    control = [measurement.summary.cr_mean for measurement in run.measurements if measurement.name == CONTROL_ROW]
+    control = [measurement.summary.cr for measurement in run.measurements if measurement.name == CONTROL_ROW]
     return {
         "name": run.title,
         "command": run.command,

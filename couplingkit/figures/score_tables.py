@@ -11,7 +11,9 @@ from ..evaluation.localization import Localization
 from ..metrics.localization import SCORES
 from ..runs.affinity import ScoreDifference, score_document
 from ..typed_files import json_text
-from .tables import as_text, estimate_text, short_labels
+from .labels import short_labels
+from .tables import estimate_text
+from .text_tables import as_text
 
 __all__ = ["render_scores"]
 

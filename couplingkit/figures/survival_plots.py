@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError
 from ..metrics.bootstrap import Estimate
 from .plots import PAGE_IN, STYLE
-from .tables import as_text, estimate_text
+from .tables import estimate_text
+from .text_tables import as_text
 
 __all__ = ["survival_figure", "survival_text"]
 

@@ -10,17 +10,18 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from ..errors import listed
-from ..metrics.quantities import Quantity, shown_in
+from ..metrics.quantities import QUANTITIES, Quantity, shown_in
 from ..runs.records import Run
 from ..runs.sweeping import points_of
 from ..runs.writing import summary_file
 from ..study.sweeping import SweepPoint
 from ..typed_files import json_text
-from .plots import COLUMN_IN, STYLE, shorten
-from .tables import as_text, bounds_columns, quantity_columns, short_labels
+from .labels import cut_labels, short_labels
+from .plots import COLUMN_IN, STYLE
+from .tables import bounds_columns, quantity_columns
+from .text_tables import as_text
 
 __all__ = ["sweep_figure", "sweep_notes", "sweep_numbers", "sweep_render", "sweep_text", "uneven"]
 
@@ -34,13 +35,13 @@ NAMES = {
 # Told apart by colour and by mark, also in gray and by eyes that mix up red and green.
 COLOURS = ("#33567a", "#c03a2b", "#d69a2d", "#4f8f5b", "#7b5a9e", "#5c5c5c")
 MARKS = "osD^vP"
-PANEL_IN = 2.1
+PANEL_IN = 1.5
 # Letters of a name that a legend of one column has room for.
 LONGEST = 42
 
 
 def sweep_figure(points: Sequence[SweepPoint], *, width_in: float = COLUMN_IN) -> Figure:
-    """Draw `cr_mean` and, below, the specificity along one axis: a curve per model, bars are the intervals.
+    """Draw the quantities that have curves along one axis, one below the other: a curve per model, bars are intervals.
 
     Args:
         points: of one axis.
@@ -69,7 +70,8 @@ def _caption(points: Sequence[SweepPoint]) -> str:
     counts = {point.measurement.summary.measured for point in points}
     made = points[0].measurement.summary.probes
     told.append(f"{made} probes" if counts == {made} else f"{min(counts)} to {max(counts)} of {made} probes measured")
-    reasons = [why for point in points for why in point.measurement.summary.marks("cr_mean")]
+    shown = [quantity.name for quantity in shown_in("curve")]
+    reasons = [why for point in points for name in shown for why in point.measurement.summary.marks(name)]
     if reasons:
         told.append(f"open: {'; '.join(dict.fromkeys(reasons))}")
     return f"\n({'; '.join(told)})"
@@ -79,15 +81,15 @@ def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], quant
     values = list(dict.fromkeys(point.value for point in points))
     numeric = all(isinstance(value, int | float) for value in values)
     shift = 0.012 * ((max(values) - min(values)) if numeric else len(values) - 1)
-    labels = [shorten(label, LONGEST) for label in short_labels(models)]
+    labels = cut_labels(models, LONGEST)
     for row, (model, label) in enumerate(zip(models, labels, strict=True)):
         own = [point for point in points if point.measurement.name == model]
         at = np.array([point.value if numeric else values.index(point.value) for point in own], dtype=np.float64)
         at += shift * (row - (len(models) - 1) / 2)
         found = [point.measurement.summary.estimates[quantity.name] for point in own]
-        middle = np.array([one.value for one in found])
+        middle = np.array([estimate.value for estimate in found])
         colour, mark = COLOURS[row % len(COLOURS)], MARKS[row % len(MARKS)]
-        low, high = (np.array([getattr(one, end) for one in found]) for end in ("low", "high"))
+        low, high = (np.array([getattr(estimate, end) for estimate in found]) for end in ("low", "high"))
         # Between canvases there is nothing for a line to pass through.
         line = "none" if points[0].axis == "canvas" else "-"
         axes.plot(at, middle, color=colour, linewidth=1.0, linestyle=line, marker=mark, markersize=3.5, label=label)
@@ -109,14 +111,16 @@ def common_means(points: Sequence[SweepPoint]) -> list[tuple[float, int]]:
 
     Where objects become too small to be measured along an axis, a curve over what is left is one of other probes.
     """
-    rates: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
+    groups: dict[tuple[str, str], list[SweepPoint]] = {}
     for point in points:
-        rates.setdefault((point.axis, point.measurement.name), []).append(point.measurement.cr)
-    kept = {key: ~np.isnan(np.stack(values)).any(axis=0) for key, values in rates.items()}
+        groups.setdefault((point.axis, point.measurement.name), []).append(point)
     found = []
     for point in points:
-        both = kept[point.axis, point.measurement.name]
-        found.append((float(point.measurement.cr[both].mean()) if both.any() else float("nan"), int(both.sum())))
+        group = groups[point.axis, point.measurement.name]
+        rates = np.stack([one.measurement.cr for one in group])  # (values, N)
+        both = np.asarray(~np.isnan(rates).any(axis=0))
+        statistic = QUANTITIES["cr"].statistic(point.measurement.columns, both)
+        found.append((statistic.value() if both.any() else float("nan"), int(both.sum())))
     return found
 
 
@@ -127,7 +131,7 @@ def uneven(points: Sequence[SweepPoint]) -> list[str]:
         told.setdefault((point.axis, point.measurement.name), []).append(point.measurement.summary.measured)
     return [
         f"along {axis}, {name} measures {min(counts)} to {max(counts)} probes, so that its points are of "
-        "different ones; cr_mean_common in sweep.csv is over those of all values."
+        "different ones; cr_common in sweep.csv is over those of all values."
         for (axis, name), counts in told.items()
         if len(set(counts)) > 1
     ]
@@ -136,16 +140,16 @@ def uneven(points: Sequence[SweepPoint]) -> list[str]:
 def sweep_numbers(points: Sequence[SweepPoint]) -> pd.DataFrame:
     """Return one row a point: every statistic with its bounds, and the counts."""
     rows = []
-    for point, (mean, count) in zip(points, common_means(points), strict=True):
+    for point, (rate, count) in zip(points, common_means(points), strict=True):
         summary = point.measurement.summary
         row: dict[str, Any] = {"axis": point.axis, "value": point.value, "model": point.measurement.name}
         row |= bounds_columns(summary)
         counts = {"made": summary.probes, "measured": summary.measured}
-        rows.append(row | counts | {"cr_mean_common": mean, "common": count})
+        rows.append(row | counts | {"cr_common": rate, "common": count})
     return pd.DataFrame(rows)
 
 
-def sweep_text(points: Sequence[SweepPoint], form: str) -> str:
+def sweep_text(points: Sequence[SweepPoint], form: str, *, width: int | None = None) -> str:
     """Return the points as text; see `as_text`, and csv."""
     if form == "csv":
         return sweep_numbers(points).to_csv(index=False).rstrip()
@@ -162,12 +166,12 @@ def sweep_text(points: Sequence[SweepPoint], form: str) -> str:
                 "measured": f"{summary.measured} of {summary.probes}",
             }
         )
-    return as_text(pd.DataFrame(rows), form)
+    return as_text(pd.DataFrame(rows).fillna("-"), form, width=width)
 
 
-def sweep_render(run: Run, form: str) -> str:
+def sweep_render(run: Run, form: str, *, width: int | None = None) -> str:
     """Return what a sweep found as text in one of the formats of `Format`."""
-    return json_text(summary_file(run)).rstrip() if form == "json" else sweep_text(points_of(run), form)
+    return json_text(summary_file(run)).rstrip() if form == "json" else sweep_text(points_of(run), form, width=width)
 
 
 def sweep_notes(run: Run) -> list[str]:

@@ -3,55 +3,49 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
-from pathlib import PurePath
-from typing import Any, Literal, get_args
+from typing import Any
 
 import pandas as pd
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, near
 from ..metrics.bootstrap import Estimate
 from ..metrics.quantities import QUANTITIES, Place, Quantity, shown_in
 from ..metrics.summary import RateSummary
+from ..runs.models import CONTROL_ROW
 from ..runs.records import PairedDifference, Run
 from ..runs.writing import summary_file
 from ..study.measurement import Measurement
 from ..typed_files import json_text
+from .labels import cut_labels, short_labels
+from .text_tables import as_text
 
 __all__ = [
-    "Format",
-    "as_text",
+    "WAYS",
     "bounds_columns",
+    "chosen_columns",
+    "columns_chosen",
+    "controls_line",
     "difference_lines",
+    "difference_text",
     "estimate_text",
+    "heading_of",
+    "marked_text",
     "marks_line",
     "number",
     "quantity_columns",
     "quantity_text",
     "render",
-    "short_labels",
     "summary_numbers",
+    "way_of_reading",
+    "ways_unlike",
 ]
 
-Format = Literal["table", "markdown", "latex", "json", "csv"]
-
-
-def short_labels(names: Sequence[str]) -> list[str]:
-    """Return the names with the paths of weights files cut to the shortest tails that tell them apart.
-
-    >>> short_labels(["vit@runs/a/last.pth", "vit@runs/b/last.pth", "resnet50"])
-    ['vit@a/last.pth', 'vit@b/last.pth', 'resnet50']
-    """
-    for depth in range(1, 20):
-        labels = [_cut_path(name, depth) for name in names]
-        if len(set(labels)) == len(set(names)):
-            return labels
-    return list(names)
-
-
-def _cut_path(name: str, depth: int) -> str:
-    architecture, at, path = name.partition("@")
-    return architecture + at + "/".join(PurePath(path).parts[-depth:]) if at else name
+# How models were read; a column of the table only where they were not all read alike.
+WAYS = ("input", "stride", "layer")
+# Letters of a model's name in a table for a terminal.
+LONGEST = 30
 
 
 def summary_numbers(measurements: Sequence[Measurement]) -> pd.DataFrame:
@@ -75,48 +69,101 @@ def bounds_columns(summary: RateSummary) -> dict[str, float]:
 
 def quantity_columns(summary: RateSummary, place: Place) -> dict[str, str]:
     """Return the quantities that are shown in a place, as columns of a table for people; marked where they are none."""
+    return chosen_columns(summary, shown_in(place))
+
+
+def chosen_columns(summary: RateSummary, quantities: Sequence[Quantity]) -> dict[str, str]:
+    """Return quantities with their intervals as columns of a table for people; those that nobody knows are left out."""
     cells = {}
-    for quantity in shown_in(place):
-        estimate = summary.estimates.get(quantity.name)
-        heading = f"{quantity.name} [{summary.level:.0%}]" if quantity.bounds else quantity.name
-        text = quantity_text(quantity, estimate) if quantity.bounds else _value_text(quantity, estimate)
-        cells[heading] = text + (" (!)" if summary.marks(quantity.name) else "")
+    for quantity in quantities:
+        if quantity.optional and quantity.name not in summary.estimates:
+            continue
+        cells[heading_of(quantity)] = marked_text(quantity, summary)
     return cells
+
+
+def heading_of(quantity: Quantity) -> str:
+    """Return the heading of a quantity's column, with its unit."""
+    return f"{quantity.name} (rad)" if quantity.unit == "rad" else quantity.name
+
+
+def marked_text(quantity: Quantity, summary: RateSummary) -> str:
+    """Return a quantity's value and interval as printed, with `(!)` behind the value where it is no measurement."""
+    mark = " (!)" if summary.marks(quantity.name) else ""
+    value, bracket, bounds = quantity_text(quantity, summary.estimates.get(quantity.name)).partition(" [")
+    return value + mark + bracket + bounds
 
 
 def quantity_text(quantity: Quantity, estimate: Estimate | None) -> str:
     """Return a quantity's value with its interval, as it is printed; `-` where there is none."""
-    text = _value_text(quantity, estimate)
-    if estimate is None or math.isnan(estimate.value) or math.isnan(estimate.low):
+    if estimate is None or math.isnan(estimate.value):
+        return "-"
+    text = quantity.text(estimate.value)
+    if math.isnan(estimate.low):
         return text
     return f"{text} [{quantity.text(estimate.low)}, {quantity.text(estimate.high)}]"
 
 
-def _value_text(quantity: Quantity, estimate: Estimate | None) -> str:
-    return "-" if estimate is None or math.isnan(estimate.value) else quantity.text(estimate.value)
+def difference_text(quantity: Quantity, estimate: Estimate | None, *, below: bool) -> str:
+    """Return a difference as it is printed: in words where it is below the resolution of the arithmetic."""
+    return "below resolution" if below and estimate is not None else quantity_text(quantity, estimate)
 
 
 def marks_line(summaries: Sequence[RateSummary]) -> list[str]:
-    """Return the line below a table that says what `(!)` means there; none where nothing is marked."""
-    reasons = [why for summary in summaries for name in summary.estimates for why in summary.marks(name)]
-    return [f"(!) no measurement: {'; '.join(dict.fromkeys(reasons))}"] if reasons else []
+    """Return the lines below a table that say what `(!)` means there; none where nothing is marked."""
+    reasons: dict[str, dict[str, None]] = {}
+    for summary in summaries:
+        for name, why in summary.doubts.items():
+            reasons.setdefault(name, {}).update(dict.fromkeys(why))
+    return [f"(!) no measurement: {name}: {'; or '.join(why)}" for name, why in reasons.items()]
 
 
-def _for_reading(measurements: Sequence[Measurement]) -> pd.DataFrame:
+def _for_reading(
+    measurements: Sequence[Measurement], quantities: Sequence[Quantity], longest: int | None
+) -> pd.DataFrame:
     """Return the table as text, one row a model, intervals behind their values."""
-    labels = short_labels([measurement.name for measurement in measurements])
-    return pd.DataFrame(
+    names = [measurement.name for measurement in measurements]
+    labels = short_labels(names) if longest is None else cut_labels(names, longest)
+    table = pd.DataFrame(
         [
             {
                 "model": label,
-                **quantity_columns(measurement.summary, "table"),
-                "made": str(measurement.summary.probes),
-                "measured": str(measurement.summary.measured),
-                "not measurable": str(measurement.summary.probes - measurement.summary.measured),
+                **chosen_columns(measurement.summary, quantities),
+                "probes": f"{measurement.summary.measured}/{measurement.summary.probes}",
+                **dict(zip(WAYS, way_of_reading(measurement), strict=True)),
             }
             for label, measurement in zip(labels, measurements, strict=True)
         ]
+    ).fillna("-")
+    unlike = ways_unlike(measurements)
+    return table.drop(columns=[name for index, name in enumerate(WAYS) if index not in unlike])
+
+
+def ways_unlike(measurements: Sequence[Measurement]) -> list[int]:
+    """Return in which of `WAYS` not all models were read alike; the control row says nothing of the models."""
+    models = [measurement for measurement in measurements if measurement.name != CONTROL_ROW] or list(measurements)
+    ways = [way_of_reading(measurement) for measurement in models]
+    return [index for index in range(len(WAYS)) if len({way[index] for way in ways}) > 1]
+
+
+def way_of_reading(measurement: Measurement) -> tuple[str, str, str]:
+    """Return how a model was read, in the order of `WAYS`: input, px; stride, px; layer."""
+    model = measurement.provenance["model"]
+    height, width = model["image_size"]
+    size = str(height) if height == width else f"{height}x{width}"
+    return size, str(model["stride_px"]), str(model.get("layer", "last"))
+
+
+def controls_line(measurement: Measurement) -> str:
+    """Return in a sentence what the controls of a measurement found."""
+    controls = measurement.provenance["controls"]
+    said = (
+        f"with B left out, CR is exactly 1 on the first {controls['probes']} probes, at the beginning and at the end; "
+        f"another order and size of batch moves an angle by {controls['other_batch_rad']:.1g} rad at most"
     )
+    if controls["follows"] is None:
+        return f"{said}."
+    return f"{said}; the map follows moved objects (correlation {controls['follows']:.2f})."
 
 
 def estimate_text(estimate: Estimate | None) -> str:
@@ -128,51 +175,60 @@ def estimate_text(estimate: Estimate | None) -> str:
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def as_text(table: pd.DataFrame, form: str) -> str:
-    """Return a table of strings for a terminal (`table`), as markdown or as LaTeX.
+def columns_chosen(names: Sequence[str]) -> list[Quantity]:
+    """Return the quantities that are named; `all` stands for every one.
 
     Raises:
-        ArgumentError: no such format.
+        ArgumentError: there is none of a name.
     """
-    if form not in get_args(Format):
-        raise ArgumentError(f"format must be one of {', '.join(get_args(Format))}, not {form!r}.")
-    if form == "latex":
-        return table.to_latex(index=False, escape=True).rstrip()
-    if form == "markdown":
-        lines = [list(table.columns), ["---"] * len(table.columns), *table.to_numpy().tolist()]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return table.to_string(index=False)
+    if list(names) == ["all"]:
+        return list(QUANTITIES.values())
+    for name in names:
+        if name not in QUANTITIES:
+            raise ArgumentError(
+                f"columns must be all, or of {', '.join(QUANTITIES)}; not {name!r}{near(name, QUANTITIES)}."
+            )
+    return [QUANTITIES[name] for name in names]
 
 
-def render(run: Run, form: str) -> str:
+def render(run: Run, form: str, *, columns: Sequence[str] = (), width: int | None = 80) -> str:
     """Return what a run found as text in one of the formats of `Format`.
 
     Args:
         run: of `measure`.
         form: table, markdown, latex, json or csv.
+        columns: names of quantities, or `all`; the panel by default.
+        width: of the terminal, letters.
 
     Raises:
-        ArgumentError: no such format.
+        ArgumentError: no such format, or no such quantity.
     """
+    quantities = columns_chosen(columns) if columns else shown_in("table")
     if form == "json":
         return json_text(summary_file(run)).rstrip()
     if form == "csv":
         return summary_numbers(run.measurements).to_csv(index=False).rstrip()
-    text = as_text(_for_reading(run.measurements), form)
+    longest = LONGEST if form == "table" and width is not None else None
+    text = as_text(_for_reading(run.measurements, quantities, longest), form, width=width)
     if form != "table":
         return text
-    foot = marks_line([measurement.summary for measurement in run.measurements])
-    return "\n".join([text, *foot, *difference_lines(run.differences)])
+    summaries = [measurement.summary for measurement in run.measurements]
+    foot = marks_line(summaries)
+    foot.append(f"Brackets: {summaries[0].level:.0%} intervals over the probes' photos.")
+    lines = [line for part in foot for line in textwrap.wrap(part, width or 10_000)]
+    return "\n".join([text, *lines, *difference_lines(run.differences, width=width)])
 
 
-def difference_lines(differences: Sequence[PairedDifference]) -> list[str]:
+def difference_lines(differences: Sequence[PairedDifference], *, width: int | None = None) -> list[str]:
     """Return a line for each paired difference, with an empty one before them."""
     lines = []
     for difference in differences:
-        left, right = short_labels([difference.first, difference.second])
+        names = [difference.first, difference.second]
+        left, right = cut_labels(names, LONGEST) if width else short_labels(names)
         name = difference.quantity
-        text = quantity_text(QUANTITIES[name], difference.estimate)
-        lines.append(f"{name}({left}) - {name}({right}) = {text} on the {difference.probes} probes of both")
+        text = difference_text(QUANTITIES[name], difference.estimate, below=difference.below)
+        said = f"{name}({left}) - {name}({right}) = {text} on the {difference.probes} probes of both"
+        lines += textwrap.wrap(said, width, subsequent_indent="  ") if width else [said]
     return ["", *lines] if lines else []
 
 

@@ -10,7 +10,6 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..errors import ArgumentError
-from ..metrics.quantities import CLIPPED_LIMIT
 from .plots import COLUMN_IN, LEVEL_ONE, STYLE
 
 __all__ = ["coupling_curves", "loss_figure"]
@@ -60,11 +59,11 @@ def coupling_curves(
     *,
     width_in: float = COLUMN_IN,
 ) -> Figure:
-    """Draw the mean coupling rate over the steps of training, a colour per method.
+    """Draw the coupling rate (`cr`) over the steps of training, a colour per method.
 
     One run of a method is drawn with its interval; of several, each is a thin line and their mean a thick one, at the
-    steps after which all were looked at. An open mark stands where more than 5 % of the denominators are clipped, so
-    that the mean of ratios is no measurement.
+    steps after which all were looked at. An open mark stands where the objects' similarity apart is not above 0 within
+    its interval, so that a ratio over it is no measurement.
 
     Args:
         runs: method -> its runs -> their looks (`read_curve`), first step first.
@@ -80,7 +79,7 @@ def coupling_curves(
         for index, (label, curves) in enumerate(runs.items()):
             _draw_method(axes, label, curves, COLOURS[index % len(COLOURS)])
         axes.set_xlabel("step")
-        axes.set_ylabel("cr_mean")
+        axes.set_ylabel("coupling rate (cr)")
         axes.legend(frameon=False)
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
@@ -94,10 +93,10 @@ def _draw_method(axes: Any, label: str, curves: Sequence[Sequence[Mapping[str, f
         raise ArgumentError(f"runs of {label} must be looked at after the same steps, but were after {every}.")
     curves = [[line for line in curve if line["step"] in common] for curve in curves]
     steps = sorted(common)
-    values = np.array([[line["cr_mean"] for line in curve] for curve in curves])
-    clipped = np.array([[line["clipped_denominator"] for line in curve] for curve in curves]).mean(axis=0)
+    values = np.array([[line["cr"] for line in curve] for curve in curves])
+    unsure = np.array([[line["similarity_true_low"] <= 0 for line in curve] for curve in curves]).any(axis=0)
     if len(curves) == 1:
-        low, high = ([line[f"cr_mean_{side}"] for line in curves[0]] for side in ("low", "high"))
+        low, high = ([line[f"cr_{side}"] for line in curves[0]] for side in ("low", "high"))
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     else:
         for value in values:
@@ -105,7 +104,7 @@ def _draw_method(axes: Any, label: str, curves: Sequence[Sequence[Mapping[str, f
     mean = values.mean(axis=0)
     axes.plot(steps, mean, color=colour, linewidth=1.3, label=label)
     for open_mark in (False, True):
-        chosen = (clipped > CLIPPED_LIMIT) == open_mark
+        chosen = unsure == open_mark
         face = "white" if open_mark else colour
         at = np.array(steps)[chosen]
         axes.plot(at, mean[chosen], "o", color=colour, markerfacecolor=face, markersize=3.5, markeredgewidth=0.8)

@@ -11,7 +11,7 @@ that share a photo. `tests/test_coverage.py` holds the coverage of the two toget
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -20,11 +20,22 @@ from scipy import stats
 
 from ..streams import Stream
 
-__all__ = ["FEWEST_IMAGES", "Estimate", "Statistic", "interval_and_p", "intervals", "sharing_variance"]
+__all__ = [
+    "FEWEST_FOR_P",
+    "FEWEST_IMAGES",
+    "Estimate",
+    "Statistic",
+    "interval_and_p",
+    "intervals",
+    "mean_statistic",
+    "sharing_variance",
+]
 
 Array = NDArray[np.float64]
 # Below this many photos there is nothing to resample: an interval would look narrow and mean nothing.
 FEWEST_IMAGES = 10
+# Below this many a test rejects what is true too often.
+FEWEST_FOR_P = 30
 CHUNK = 200
 
 
@@ -46,23 +57,35 @@ class Statistic:
         bottom: (N,); the statistic is mean(top) / mean(bottom). None stands for 1.
         median: whether it is the median of `top` instead.
         minus: another statistic of the same rows that is subtracted.
+        plus: another one that is added.
+        factor: of the whole.
     """
 
     top: Array
     bottom: Array | None = None
     median: bool = False
     minus: Statistic | None = None
+    plus: Statistic | None = None
+    factor: float = 1.0
 
     def columns(self) -> list[Array]:
         """Return the columns that it is a function of, each (N,)."""
         own = [self.top] if self.bottom is None else [self.top, self.bottom]
-        return own + (self.minus.columns() if self.minus is not None else [])
+        return own + [column for part, _ in self._others() for column in part.columns()]
+
+    def _others(self) -> list[tuple[Statistic, int]]:
+        every = ((self.minus, -1), (self.plus, 1))
+        return [(part, sign) for part, sign in every if part is not None]
 
     def of_means(self, means: Array) -> Array:
         """Return its value, (...), for (weighted) means of its columns, (..., columns); not of a median."""
-        width = 1 if self.bottom is None else 2
-        own: Array = means[..., 0] if self.bottom is None else means[..., 0] / means[..., 1]
-        return own if self.minus is None else own - self.minus.of_means(means[..., width:])
+        at = 1 if self.bottom is None else 2
+        total: Array = means[..., 0] if self.bottom is None else means[..., 0] / means[..., 1]
+        for part, sign in self._others():
+            width = len(part.columns())
+            total = total + sign * part.of_means(means[..., at : at + width])
+            at += width
+        return self.factor * total
 
     def value(self) -> float:
         """Return its value for the rows as they are."""
@@ -73,15 +96,26 @@ class Statistic:
     def influence(self) -> Array:
         """Return how much each row moves it, (N,), but for a constant factor; the mean over the rows is 0."""
         if self.median:
-            sign: Array = np.sign(self.top - np.median(self.top))
-            return sign
+            sign_of: Array = np.sign(self.top - np.median(self.top))
+            return sign_of
         own: Array
         if self.bottom is None:
             own = self.top - self.top.mean()
         else:
             below = self.bottom.mean()
             own = (self.top - self.top.mean() / below * self.bottom) / below
-        return own if self.minus is None else own - self.minus.influence()
+        for part, sign in self._others():
+            own = own + sign * part.influence()
+        return self.factor * own
+
+
+def mean_statistic(parts: Sequence[Statistic]) -> Statistic:
+    """Return the mean of several statistics of the same rows, as a statistic of them; of none that is a median."""
+    total: Statistic | None = None
+    for part in parts:
+        total = part if total is None else replace(part, plus=total)
+    assert total is not None
+    return replace(total, factor=1 / len(parts))
 
 
 def intervals(
@@ -104,7 +138,9 @@ def intervals(
     values, deviations = _deviations(statistics, images, stream, level, resamples)
     if deviations is None:
         return [Estimate(float(value), np.nan, np.nan) for value in values]
-    tails = np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    # Of a skewed statistic both quantiles may lie on one side; its value is always in its interval.
+    low, high = np.quantile(deviations, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    tails = np.minimum(low, 0), np.maximum(high, 0)
     return [
         Estimate(float(value), float(value + low), float(value + high))
         for value, low, high in zip(values, *tails, strict=True)
@@ -122,14 +158,17 @@ def interval_and_p(
     """Return a statistic with its interval, and the two-sided p-value of its being 0; arguments as in `intervals`.
 
     The p-value is the share of resamples that deviate at least as far from the value as 0 does; it is at least
-    1 / (1 + resamples), and NaN where there are too few photos.
+    1 / (1 + resamples), and NaN where there are fewer than `FEWEST_FOR_P` photos.
     """
     values, deviations = _deviations([statistic], images, stream, level, resamples)
     if deviations is None:
         return Estimate(float(values[0]), np.nan, np.nan), np.nan
     low, high = np.quantile(deviations[:, 0], [(1 - level) / 2, (1 + level) / 2])
+    low, high = min(low, 0), max(high, 0)
     further = int((np.abs(deviations[:, 0]) >= abs(values[0])).sum())
     estimate = Estimate(float(values[0]), float(values[0] + low), float(values[0] + high))
+    if len(np.unique(images)) < FEWEST_FOR_P:
+        return estimate, np.nan
     return estimate, (1 + further) / (1 + len(deviations))
 
 
@@ -182,7 +221,9 @@ def _width_factor(psi: Array, linear: Array, images: NDArray[np.int64], level: f
     uses = np.bincount(np.unique(images, return_inverse=True)[1].ravel())
     effective_images = uses.sum() ** 2 / (uses**2).sum()
     tail = (1 + level) / 2
-    student = stats.t.ppf(tail, max(effective_images - 1, 1)) / stats.norm.ppf(tail)
+    # A row has an effect of each of its photos, and there are that many times as many to be estimated.
+    freedom = max(effective_images / images.shape[1] - 1, 1)
+    student = stats.t.ppf(tail, freedom) / stats.norm.ppf(tail)
     # A constant column has no variance on either side; its interval is a point.
     ratio = np.divide(robust, bootstrap, out=np.zeros_like(robust), where=bootstrap > 0)
     factor: Array = np.sqrt(ratio) * student

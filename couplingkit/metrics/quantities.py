@@ -15,18 +15,22 @@ from numpy.typing import NDArray
 
 from .bootstrap import Statistic
 
-__all__ = ["CLIPPED_LIMIT", "QUANTITIES", "Columns", "Quantity", "columns_needed", "register", "shown_in"]
+__all__ = [
+    "QUANTITIES",
+    "Columns",
+    "Quantity",
+    "columns_needed",
+    "register",
+    "shown_in",
+]
 
 Array = NDArray[np.float64]
-# Name of a column of rows -> its values (N,), NaN where a probe is not measured.
+# Name of a column of rows, or of what derives from one -> its values (N,), NaN where a probe is not measured.
 Columns = Mapping[str, Array]
 Average = Literal["mean", "median", "geometric"]
 # Where a quantity is shown: the tables of `measure`, of `sweep`, of trained pairs, the report; `compared` has paired
-# differences between models, `curve` a panel in the figures of sweeps. All of them are in the files.
+# differences between models, `curve` a panel in figures. All of them are in the files and on request.
 Place = Literal["table", "sweep", "pairs", "report", "compared", "curve"]
-
-# Above this share of clipped denominators a mean of ratios is not a measurement.
-CLIPPED_LIMIT = 0.05
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,8 @@ class Quantity:
         unit: `rad`, `share`, or none.
         control: whether C takes part; its photo is a third thing then that probes share.
         places: where it is shown; see `Place`.
-        bounds: whether tables show its interval.
         neutral: what it is for a network that cannot couple.
+        optional: whether it is reported only where A was shown at other places.
         effect: what its paired difference is called, where that is not its name.
     """
 
@@ -55,8 +59,8 @@ class Quantity:
     unit: str = ""
     control: bool = False
     places: frozenset[Place] = frozenset()
-    bounds: bool = False
     neutral: float = 0.0
+    optional: bool = False
     effect: str = ""
 
     @property
@@ -64,11 +68,26 @@ class Quantity:
         """What its paired difference is called."""
         return self.effect or self.name
 
+    def known_from(self, columns: Columns) -> bool:
+        """Return whether it can be told from columns: those of a third object or of other places may not be there."""
+        return (not self.control or "similarity_control" in columns) and (not self.optional or "position" in columns)
+
     def statistic(self, columns: Columns, kept: NDArray[np.bool_]) -> Statistic:
         """Return what its estimate is made of, over the rows `kept`, bool (N,); of a geometric mean its logarithm."""
         values = self.value(columns)[kept]
         below = None if self.over is None else self.over(columns)[kept]
         return Statistic(np.log(values) if self.average == "geometric" else values, below, self.average == "median")
+
+    def floor(self, columns: Columns, kept: NDArray[np.bool_], resolution_rad: float) -> float:
+        """Return below what a difference of the quantity says nothing, given to what the angles are known.
+
+        An angle is known to `resolution_rad`, a number without a unit to that over the similarities it is divided by.
+        """
+        if self.unit == "share":
+            return 0.0
+        if self.unit == "rad":
+            return resolution_rad
+        return resolution_rad * float((1 / columns["denominator"][kept]).mean())
 
     def text(self, value: float) -> str:
         """Return a value as tables print it."""
@@ -82,11 +101,20 @@ def _column(name: str) -> Callable[[Columns], Array]:
     return values
 
 
-def _specificity(columns: Columns) -> Array:
-    return columns["cr"] - columns["cr_control"]
+def _content(columns: Columns) -> Array:
+    return columns["similarity_biased"] - columns["similarity_control"]
 
 
-EVERYWHERE: frozenset[Place] = frozenset({"table", "sweep", "pairs", "report", "compared", "curve"})
+def _turn(columns: Columns) -> Array:
+    return columns["theta_a1_b"] - columns["theta_a2_b"]
+
+
+def _leak(columns: Columns) -> Array:
+    return columns["toward_b"] - columns["toward_c"]
+
+
+PANEL: frozenset[Place] = frozenset({"table", "sweep", "pairs", "report", "compared"})
+DRAWN: frozenset[Place] = PANEL | {"curve"}
 QUANTITIES: dict[str, Quantity] = {}
 
 
@@ -103,7 +131,7 @@ def shown_in(place: Place, among: Iterable[str] | None = None) -> list[Quantity]
 
 
 def columns_needed() -> tuple[str, ...]:
-    """Return the columns of rows that the quantities are made of."""
+    """Return the columns that the quantities are made of."""
     seen: list[str] = []
 
     class Noted(dict):  # type: ignore[type-arg]
@@ -118,81 +146,97 @@ def columns_needed() -> tuple[str, ...]:
     return tuple(dict.fromkeys(seen))
 
 
+def _different(columns: Columns) -> Array:
+    different: Array = 2 * np.sin(columns["theta_a1_b"] / 2) ** 2  # 1 - cos
+    return different
+
+
+_TRUE, _BIASED, _RATE = _column("similarity_true"), _column("similarity_biased"), _column("cr")
 for _quantity in (
     Quantity(
-        "cr_mean",
-        "mean coupling rate, the paper's average",
-        _column("cr"),
-        places=EVERYWHERE,
-        bounds=True,
+        "cr",
+        "coupling rate: mean similarity of A and B together / mean similarity of A and B apart",
+        _BIASED,
+        over=_TRUE,
+        places=DRAWN,
         neutral=1.0,
     ),
     Quantity(
-        "cr_median",
-        "median coupling rate",
-        _column("cr"),
-        average="median",
-        places=frozenset({"table", "report"}),
+        "cr_mean",
+        "the paper's average: mean of each probe's rate, similarities below eps counted as eps",
+        _RATE,
+        places=PANEL,
         neutral=1.0,
     ),
+    Quantity(
+        "turn",
+        "mean angle by which A's feature turned towards B's, rad",
+        _turn,
+        unit="rad",
+        places=PANEL,
+    ),
+    Quantity(
+        "specificity",
+        "cr minus the same with another object C in B's place: what is due to B's content",
+        _content,
+        over=_TRUE,
+        control=True,
+        places=DRAWN,
+    ),
+    Quantity(
+        "leak",
+        "share of the way from A's feature to B's that A's feature goes because of B, beyond what C makes it go",
+        _leak,
+        control=True,
+        places=DRAWN,
+    ),
+    Quantity(
+        "displacement",
+        "mean angle by which A's feature moved in any direction, rad",
+        _column("displacement"),
+        unit="rad",
+        places=DRAWN,
+    ),
+    Quantity("cr_median", "median of the probes' rates", _RATE, average="median", neutral=1.0),
     Quantity(
         "cr_geomean",
-        "geometric mean of the coupling rates",
-        _column("cr"),
+        "geometric mean of the probes' rates",
+        _RATE,
         average="geometric",
-        places=frozenset({"table", "sweep", "pairs", "report", "compared"}),
         neutral=1.0,
         effect="ln_cr",
     ),
     Quantity(
-        "cr_of_means",
-        "mean numerator / mean denominator",
-        _column("numerator"),
-        over=_column("denominator"),
-        places=frozenset({"table", "sweep", "pairs", "report"}),
-        neutral=1.0,
-    ),
-    Quantity(
         "cr_control",
-        "mean coupling rate towards B with another object C in B's place",
-        _column("cr_control"),
+        "the rate towards B with another object C in B's place",
+        _column("similarity_control"),
+        over=_TRUE,
         control=True,
         neutral=1.0,
     ),
-    Quantity(
-        "specificity",
-        "cr_mean - cr_control: what is due to B's content",
-        _specificity,
-        control=True,
-        places=EVERYWHERE,
-        bounds=True,
-    ),
-    Quantity(
-        "displacement",
-        "mean angle by which A's feature moved, rad",
-        _column("displacement"),
-        unit="rad",
-        places=frozenset({"table", "sweep", "report", "compared"}),
-    ),
-    Quantity(
-        "similarity_true", "mean denominator: similarity of A and B apart, rad", _column("denominator"), unit="rad"
-    ),
-    Quantity(
-        "similarity_biased", "mean numerator: similarity of A and B together, rad", _column("numerator"), unit="rad"
-    ),
-    Quantity(
-        "clipped_numerator",
-        "share of probes whose numerator is eps",
-        _column("clipped_numerator"),
-        unit="share",
-        places=frozenset({"table", "report"}),
-    ),
+    Quantity("similarity_true", "mean of pi/2 - angle of A and B apart, rad", _TRUE, unit="rad"),
+    Quantity("similarity_biased", "mean of pi/2 - angle of A and B together, rad", _BIASED, unit="rad"),
+    Quantity("clipped_numerator", "share of probes whose numerator is eps", _column("clipped_numerator"), unit="share"),
     Quantity(
         "clipped_denominator",
         "share of probes whose denominator is eps",
         _column("clipped_denominator"),
         unit="share",
-        places=frozenset({"table", "sweep", "pairs", "report"}),
+        places=frozenset({"report"}),
+    ),
+    Quantity(
+        "position",
+        "1 - mean cosine of an object's feature with itself elsewhere on an empty canvas",
+        _column("position"),
+        places=frozenset({"table", "report", "compared"}),
+        optional=True,
+    ),
+    Quantity(
+        "position_other",
+        "1 - mean cosine of the features of two different objects, to set `position` against",
+        _different,
+        places=frozenset({"table", "report"}),
+        optional=True,
     ),
 ):
     register(_quantity)

@@ -12,12 +12,37 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError, check_range
 from ..streams import Stream
 from .bootstrap import Estimate, Statistic, interval_and_p, intervals
-from .coupling import CouplingRates
-from .quantities import CLIPPED_LIMIT, QUANTITIES, Columns, Quantity
+from .coupling import SEEN, CouplingRates, derived_columns
+from .doubts import doubts_of_mean, doubts_of_ratio
+from .quantities import QUANTITIES, Columns, Quantity
 
-__all__ = ["RateSummary", "paired_difference", "paired_quantity", "summarize"]
+__all__ = ["RESOLUTION_RAD", "PairedQuantity", "RateSummary", "paired_difference", "paired_quantity", "summarize"]
 
 Array = NDArray[np.float64]
+# To what angles between float32 features are known.
+RESOLUTION_RAD = 1e-6
+
+
+@dataclass(frozen=True)
+class PairedQuantity:
+    """A quantity of one model minus that of another.
+
+    Attributes:
+        estimate: value and interval.
+        p: two-sided p-value of its being 0; NaN where there are too few photos, or it is below the resolution.
+        probes: how many both measured.
+        floor: below what a difference says nothing.
+    """
+
+    estimate: Estimate
+    p: float
+    probes: int
+    floor: float
+
+    @property
+    def below(self) -> bool:
+        """Whether the difference is below the resolution of the arithmetic."""
+        return abs(self.estimate.value) < self.floor
 
 
 @dataclass(frozen=True)
@@ -27,6 +52,7 @@ class RateSummary:
     Attributes:
         estimates: name of a quantity (see `metrics.quantities`) -> value and interval; those of the control are missing
             where there was none.
+        doubts: name of a quantity -> why it is no measurement here; only of those that are none.
         probes: how many were made.
         measured: how many could be measured.
         source_images: how many photos A and B of the measured ones came from.
@@ -34,6 +60,7 @@ class RateSummary:
     """
 
     estimates: Mapping[str, Estimate]
+    doubts: Mapping[str, tuple[str, ...]]
     probes: int
     measured: int
     source_images: int
@@ -50,9 +77,7 @@ class RateSummary:
 
     def marks(self, name: str) -> tuple[str, ...]:
         """Return why a quantity is no measurement here; nothing where it is one."""
-        if name == "cr_mean" and self.estimates["clipped_denominator"].value > CLIPPED_LIMIT:
-            return (f"over {CLIPPED_LIMIT:.0%} of the denominators are clipped",)
-        return ()
+        return self.doubts.get(name, ())
 
 
 def summarize(
@@ -60,17 +85,17 @@ def summarize(
     images: NDArray[np.int64],
     stream: Stream,
     *,
-    cr_control: Array | None = None,
+    eps: float | None = None,
     level: float = 0.95,
     resamples: int = 2000,
 ) -> RateSummary:
     """Return every quantity of the table for a model's rates, with a bootstrap interval over source photos.
 
     Args:
-        rates: one row per probe, NaN where it could not be measured; or the same as columns.
+        rates: one row per probe, NaN where it could not be measured; or the columns `SEEN` of it.
         images: int64 (N, 2), photo of A and of B; (N, 3) with C's.
         stream: of the bootstrap.
-        cr_control: (N,), the coupling rates with C in B's place.
+        eps: rad; that of the rates by default.
         level: of the intervals.
         resamples: of the bootstrap.
 
@@ -79,26 +104,36 @@ def summarize(
     """
     check_range("level", level, 0.5, 0.999)
     check_range("resamples", resamples, 100)
-    given = vars(rates) if isinstance(rates, CouplingRates) else dict(rates)
-    if cr_control is not None:
-        given = {**given, "cr_control": cr_control}
-    columns = {name: np.asarray(values, dtype=np.float64) for name, values in given.items()}
-    kept = ~np.isnan(columns["cr"])
+    chosen = eps if eps is not None else rates.eps if isinstance(rates, CouplingRates) else 1e-2
+    check_range("eps", chosen, 1e-6, 1)
+    given = {name: getattr(rates, name) for name in SEEN} if isinstance(rates, CouplingRates) else rates
+    seen = {name: np.asarray(given[name], dtype=np.float64) for name in (*SEEN, "position") if name in given}
+    at, third, triple = (derived_columns(seen, factor * chosen) for factor in (1, 1 / 3, 3))
+    kept = ~np.isnan(at["cr"])
     if not kept.any():
         raise ArgumentError("rates hold no measured probe; there is nothing to summarize.")
     pair = images[kept, :2]
     how: dict[str, Any] = {"level": level, "resamples": int(resamples)}
-    plain = [quantity for quantity in QUANTITIES.values() if not quantity.control]
-    found = _estimates(plain, columns, kept, pair, stream, **how)
-    if "cr_control" in columns:
-        controlled = [quantity for quantity in QUANTITIES.values() if quantity.control]
+    known = [quantity for quantity in QUANTITIES.values() if quantity.known_from(at)]
+    found = _estimates([one for one in known if not (one.control or one.optional)], at, kept, pair, stream, **how)
+    groups = {
         # C's photo is a third thing that such probes share, but does not make up for too few of A's and B's.
-        parts = _estimates(controlled, columns, kept, images[kept], stream.child("control"), **how)
-        if np.isnan(found["cr_mean"].low):
-            parts = {name: Estimate(part.value, np.nan, np.nan) for name, part in parts.items()}
-        found |= parts
+        "control": (kept, images, [quantity for quantity in known if quantity.control]),
+        # Of an object that fills the canvas there is no other place.
+        "position": (kept & ~np.isnan(at.get("position", at["cr"])), images[:, :2], [q for q in known if q.optional]),
+    }
+    for group, (rows, photos, quantities) in groups.items():
+        if quantities and rows.any():
+            parts = _estimates(quantities, at, rows, photos[rows], stream.child(group), **how)
+            if np.isnan(found["cr"].low):
+                parts = {name: Estimate(part.value, np.nan, np.nan) for name, part in parts.items()}
+            found |= parts
     ordered = {name: found[name] for name in QUANTITIES if name in found}
-    return RateSummary(ordered, len(kept), int(kept.sum()), len(np.unique(pair)), level)
+    of_mean = doubts_of_mean(*({name: values[kept] for name, values in one.items()} for one in (at, third, triple)))
+    of_ratio = doubts_of_ratio(found["similarity_true"].low, found["similarity_true"].value)
+    doubts = {"cr_mean": of_mean} | {name: of_ratio for name in ("cr", "cr_control", "specificity") if name in ordered}
+    stated = {name: tuple(reasons) for name, reasons in doubts.items() if reasons}
+    return RateSummary(ordered, stated, len(kept), int(kept.sum()), len(np.unique(pair)), level)
 
 
 def _estimates(
@@ -130,7 +165,8 @@ def paired_quantity(
     *,
     level: float = 0.95,
     among: NDArray[np.bool_] | None = None,
-) -> tuple[Estimate, float, int] | None:
+    resolution_rad: float = RESOLUTION_RAD,
+) -> PairedQuantity | None:
     """Return a quantity of one model minus that of another over the probes that both measured.
 
     Of a geometric mean, the difference of the logarithms.
@@ -143,9 +179,10 @@ def paired_quantity(
         stream: of the bootstrap.
         level: of the interval.
         among: bool (N,), the probes that count; all by default.
+        resolution_rad: to what the angles are known, rad.
 
     Returns:
-        The estimate, its p-value and the number of probes; None where both measured none.
+        The difference; None where there is no probe that both measured.
     """
     values = [quantity.value(columns) for columns in (first, second)]
     kept = ~(np.isnan(values[0]) | np.isnan(values[1]))
@@ -153,15 +190,17 @@ def paired_quantity(
         kept &= among
     if not kept.any():
         return None
-    one, other = (quantity.statistic(columns, kept) for columns in (first, second))
-    if one.bottom is None and not one.median:
+    left, right = (quantity.statistic(columns, kept) for columns in (first, second))
+    if left.bottom is None and not left.median:
         # One column instead of two: the differences themselves.
-        difference = Statistic(one.top - other.top)
+        difference = Statistic(left.top - right.top)
     else:
-        difference = Statistic(one.top, one.bottom, one.median, minus=other)
+        difference = Statistic(left.top, left.bottom, left.median, minus=right)
     shared = images[kept] if quantity.control else images[kept, :2]
     estimate, p = interval_and_p(difference, shared, stream, level=level)
-    return estimate, p, int(kept.sum())
+    floor = max(quantity.floor(columns, kept, resolution_rad) for columns in (first, second))
+    below = abs(estimate.value) < floor
+    return PairedQuantity(estimate, np.nan if below else p, int(kept.sum()), floor)
 
 
 def paired_difference(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,8 @@ __all__ = [
 ATTEMPTS = 1000
 # Between the boxes that a file states and masks, and between units and px.
 ROUNDING_PX = 4
+# C's mask has B's area within this factor where the data has such an object: a smaller one disturbs less.
+AREA_FACTOR = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,9 @@ def draw_pairs(
 ) -> tuple[ObjectPair, ...]:
     """Draw `count` probes; probe n depends on (seed, n) and on the objects alone.
 
+    Each four probes from number 0, 4, 8, ... on have the four directions once: what a network does with B below is not
+    what it does with B to the right, and no draw is to weigh one of them more.
+
     Args:
         objects: the eligible ones.
         photos: ids of all photos, for `canvas="image"`.
@@ -140,7 +146,15 @@ def draw_pairs(
     check_range("probes", count, 1)
     pool = _Pool(objects, photos, spec)
     stream = Stream(seed).child("probe")
-    return tuple(pool.pair(number, stream.child(number)) for number in range(count))
+    return tuple(pool.pair(number, stream.child(number), _direction(seed, number)) for number in range(count))
+
+
+def _direction(seed: int, number: int) -> str:
+    """Return where B stands in a probe: its place in an order of the four directions drawn anew for each four."""
+    block, at = divmod(number, len(DIRECTIONS))
+    stream = Stream(seed).child("directions", block)
+    order = sorted(DIRECTIONS, key=lambda direction: stream.child(direction).below(2**62))
+    return order[at]
 
 
 class _Pool:
@@ -156,9 +170,10 @@ class _Pool:
         sides = np.maximum(np.round(objects.extents), 1).astype(np.int64)
         edges = sides.max(axis=1, keepdims=True, initial=1)
         self.extents = np.maximum((2 * sides * spec.object_size + edges) // (2 * edges), 1)
+        # Area of each mask as it is drawn, units^2.
+        self.areas = objects.areas * (spec.object_size / edges[:, 0]) ** 2
 
-    def pair(self, number: int, stream: Stream) -> ObjectPair:
-        direction = DIRECTIONS[stream.child("direction").below(len(DIRECTIONS))]
+    def pair(self, number: int, stream: Stream, direction: str) -> ObjectPair:
         lacking = "partner"
         for attempt in range(ATTEMPTS if len(self.ids) else 0):
             draw = stream.child("attempt", attempt)
@@ -193,11 +208,20 @@ class _Pool:
         return elsewhere & (alike if self.spec.pairing == "same" else ~alike)
 
     def _controls(self, a: int, b: int, direction: str) -> NDArray[np.bool_]:
-        """Return who may take B's place: another photo, another category than B's (and than A's, if any), whole."""
+        """Return who may take B's place: another photo, another category than B's (and than A's, if any), whole.
+
+        Of those, who has B's area within `AREA_FACTOR`; where nobody has, who comes nearest to it.
+        """
         elsewhere = (self.images != self.images[a]) & (self.images != self.images[b])
         room = elsewhere & (self.categories != self.categories[b]) & self._fits_beside(a, b, direction)
         strangers: NDArray[np.bool_] = room & (self.categories != self.categories[a])
-        return strangers if strangers.any() else room
+        among = strangers if strangers.any() else room
+        apart = np.abs(np.log(self.areas / self.areas[b]))
+        alike: NDArray[np.bool_] = among & (apart <= math.log(AREA_FACTOR))
+        if alike.any() or not among.any():
+            return alike
+        nearest: NDArray[np.bool_] = among & (apart == apart[among].min())
+        return nearest
 
     def _fits_beside(self, a: int, b: int, direction: str) -> NDArray[np.bool_]:
         gap = self.spec.reach

@@ -21,6 +21,7 @@ from ..data.cutouts import CACHE_BYTES, CutoutStore, ObjectCutout, photo_canvas,
 from ..errors import ArgumentError, DataError
 from ..pixels import full_canvas, repeat_to
 from ..streams import Stream
+from .distances import mask_distances
 from .drawing import bare_manifest, draw
 from .manifest import Manifest, object_check, read_manifest
 from .placement import Box, place, place_instead, scaled_size, to_px
@@ -160,7 +161,9 @@ class ProbeSet:
         height_width = (size, size) if isinstance(size, int) else size
         a, b, c = self._layers(pairs, height_width)
         background = self._background(pairs, height_width, mean, device)
-        return probe_images(background, a.to(device), b.to(device), None if c is None else c.to(device))
+        apart = torch.from_numpy(mask_distances(a.mask.numpy(), b.mask.numpy(), [pair.direction for pair in pairs]))
+        layers = (a.to(device), b.to(device), None if c is None else c.to(device))
+        return probe_images(background, *layers, distance_px=apart)
 
     def batches(
         self,
@@ -187,6 +190,15 @@ class ProbeSet:
     def categories(self, number: int) -> tuple[str, ...]:
         """Return the names of the categories of A, B (and C)."""
         return tuple(self.index.category_of(key) for key in self.pairs[number].members())
+
+    def area_match(self, number: int) -> float:
+        """Return C's area over B's as they are drawn, before any rounding to px; NaN without a control."""
+        pair = self.pairs[number]
+        if not self.spec.control or pair.annotation_c is None:
+            return float("nan")
+        b, c = (self.store.record(key) for key in (pair.annotation_b, pair.annotation_c))
+        shares = [record.area / max(record.width, record.height) ** 2 for record in (b, c)]
+        return shares[1] / shares[0]
 
     def manifest(self) -> Manifest:
         """Return which objects and which pairs these are, the rules that chose them, and the fingerprint."""
@@ -248,7 +260,7 @@ class ProbeSet:
 
     def _digest(self, pair: ObjectPair) -> bytes:
         gray = torch.full((1, 3, 1, 1), 128, dtype=torch.uint8)
-        probe = probe_images(gray, *self._layers([pair], (UNITS, UNITS)))
+        probe = probe_images(gray, *self._layers([pair], (UNITS, UNITS)), distance_px=torch.full((1,), torch.nan))
         digest = hashlib.sha256()
         for images in (probe.alone, probe.together, probe.partner, probe.control):
             if images is not None:

@@ -32,6 +32,7 @@ class Probe:
         mask_a: what is visible of A; bool (..., H, W).
         mask_b: of B; disjoint from A's.
         mask_c: of C; disjoint from A's; None without a control.
+        distance_px: between the nearest pixels of A and B, px of the canvas; float64 (...), 0 where they touch.
 
     Invariants: `together` equals `alone` off `mask_b` and `partner` on it, bit for bit; likewise `control` and C.
     """
@@ -43,6 +44,7 @@ class Probe:
     mask_a: Tensor
     mask_b: Tensor
     mask_c: Tensor | None
+    distance_px: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ def object_layer(placed: list[tuple[ObjectCutout, Box]], size: tuple[int, int]) 
     return Layer(torch.from_numpy(rgb).permute(0, 3, 1, 2), torch.from_numpy(mask))
 
 
-def probe_images(background: Tensor, a: Layer, b: Layer, c: Layer | None) -> Probe:
-    """Paste the layers onto `background`, (B, 3, H, W), all on one device.
+def probe_images(background: Tensor, a: Layer, b: Layer, c: Layer | None, *, distance_px: Tensor) -> Probe:
+    """Paste the layers onto `background`, (B, 3, H, W), all on one device; `distance_px` (B,) is that of A and B.
 
     The background is float32 in [0, 1], or uint8 for probes in bytes; the float pixels are the bytes / 255, exactly.
     """
@@ -92,6 +94,7 @@ def probe_images(background: Tensor, a: Layer, b: Layer, c: Layer | None) -> Pro
         mask_a=a.mask,
         mask_b=b.mask,
         mask_c=None if c is None else c.mask,
+        distance_px=distance_px,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,9 +14,10 @@ from typing import Any
 import pandas as pd
 
 from ..data.scenes import write_scenes
-from ..errors import ArgumentError, DataError, first_line
+from ..errors import ArgumentError, DataError, MeasurementError, first_line
 from ..features.loading import load_backbone
 from ..files import new_file
+from ..metrics.quantities import shown_in
 from ..probes.probeset import ProbeSet
 from ..study.measurement import Measurement
 from ..study.measuring import measure
@@ -33,9 +35,10 @@ __all__ = [
     "watching",
 ]
 
+log = logging.getLogger(__name__)
 CURVE = "coupling.csv"
 ROWS = "coupling"
-NEEDED = ("step", "fingerprint", "cr_mean", "clipped_denominator")
+NEEDED = ("step", "fingerprint", "cr", "similarity_true_low")
 SCENES = 120
 # Other pictures than those of any run: their seed is the training's, which nobody sets this high.
 SCENES_SEED = 20_240_507
@@ -90,11 +93,18 @@ def watching(
         def look(step: int, weights: Path) -> None:
             if probes is None:
                 return
-            measured = look_at(out, step, weights, probes, device=device)
+            try:
+                measured = look_at(out, step, weights, probes, device=device)
+            except MeasurementError as error:
+                # A network that has not learnt yet, or has collapsed, need not give a map; it may go on learning.
+                log.warning("Step %d is not measured: %s", step, error)
+                return
             if draw is not None:
                 draw(out)
             if board is not None:
-                board.add("coupling/cr_mean", measured.summary.cr_mean, step)
+                for quantity in shown_in("curve"):
+                    if quantity.name in measured.summary.estimates:
+                        board.add(f"coupling/{quantity.name}", getattr(measured.summary, quantity.name), step)
 
         yield Watch(line=board.line, look=look, every=every) if board else Watch(look=look, every=every)
 

@@ -11,24 +11,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, CouplingKitError, DataError, listed
+from ..errors import ArgumentError, CouplingKitError, DataError
 from ..features.backbone import LayeredBackbone
-from ..metrics.quantities import shown_in
 from ..probes.probeset import ProbeSet
-from ..study.measurement import Measurement, compare, different_settings
+from ..study.measurement import Measurement
 from ..study.measuring import measure_layers, share_digests
 from ..study.processes import ALONE, Processes
 from ..study.settings import MeasureSettings
 from ..version import __version__
-from .extremes import EXTREMES, Extreme, find_extremes, write_extremes
+from .concluding import concluded, concluded_again
+from .extremes import EXTREMES, Extreme, find_extremes, read_extremes, write_extremes
 from .models import CONTROL_ROW, ModelChoice, check_models, each_model
 from .reading import read_run, written_identity
-from .records import PairedDifference, Run
+from .records import Run
 from .session import stoppable
 from .workspace import Workspace, open_workspace
-from .writing import Writer, command_line, write_run
+from .writing import Writer, write_run
 
-__all__ = ["RunPlace", "as_choices", "identity_of", "measure_models", "taken_place"]
+__all__ = ["RunPlace", "as_asked", "as_choices", "identity_of", "measure_models", "taken_place"]
 
 log = logging.getLogger(__name__)
 # A run in, further files of its folder out: name -> what writes it.
@@ -82,15 +82,31 @@ def measure_models(
     choices = as_choices(models)
     work = partial(_measured, choices, probes, settings, processes=processes, progress=progress)
     if place is None:
-        return _concluded(*work(workspace=None)[:2])
+        return concluded(*work(workspace=None)[:2])
     identity = identity_of(choices, probes, settings)
     with taken_place(place, identity, processes) as taken:
         if isinstance(taken, Run):
-            return taken
+            return as_asked(taken, settings, probes, place, processes)
         log.info("%d eligible objects; %s", len(probes.index.objects), probes.index.what_was_dropped())
         measurements, failures, extremes = work(workspace=taken)
-        run = replace(_concluded(measurements, failures), identity=identity)
+        run = replace(concluded(measurements, failures), identity=identity)
         return _written(run, probes, place, taken, processes, {EXTREMES: partial(write_extremes, extremes)})
+
+
+def as_asked(run: Run, settings: MeasureSettings, probes: ProbeSet, place: RunPlace, processes: Processes) -> Run:
+    """Return a finished run as it lies there; where another eps is asked for, with tables made anew from its rows."""
+    before = run.measurements[0].provenance["settings"]
+    changed = {name: value for name, value in asdict(settings).items() if before[name] != value}
+    if not changed:
+        return run
+    log.info("The rows are there; only what is made of them is made anew.")
+    again = concluded_again(run, **changed)
+    if processes.first:
+        files = dict(place.draw(again))
+        if (place.out / EXTREMES).exists():
+            files[EXTREMES] = partial(write_extremes, read_extremes(place.out / EXTREMES))
+        write_run(place.out, again, probes.manifest(), files=files, overwrite=True)
+    return replace(again, folder=place.out)
 
 
 def as_choices(models: Sequence[str | ModelChoice]) -> list[ModelChoice]:
@@ -115,7 +131,8 @@ def identity_of(
         "annotations": probes.index.sha256,
         # A fingerprint that is promised holds the photos to it, wherever they lie.
         "images": None if probes.promised else probes.photos_stamp(),
-        "settings": asdict(settings),
+        # What is made of the rows (eps, ...) decides a table, not a run.
+        "settings": settings.of_rows(),
         **more,
     }
     # As it is read back: without tuples, for one.
@@ -173,7 +190,7 @@ def _measured(
         parts = None
         if workspace is not None and not settings.center:
             look = (probes.manifest().identity(), probes.fingerprint())
-            parts = workspace.parts(described(backbone), look, asdict(settings))
+            parts = workspace.parts(described(backbone), look, settings.of_rows())
         found = measure_layers(backbone, probes, settings, processes=processes, parts=parts, progress=progress)
         if workspace is not None and processes.first and backbone.name != CONTROL_ROW:
             extremes.extend(find_extremes(backbone, probes, found))
@@ -197,12 +214,6 @@ def described(backbone: LayeredBackbone) -> list[dict[str, Any]]:
     return [{**layer.provenance(), "device": layer.device.type} for layer in backbone.layers]
 
 
-def _concluded(measurements: Sequence[Measurement], failures: Sequence[str]) -> Run:
-    places = (None,) * len(measurements)
-    differences = tuple(_differences_to_first(measurements))
-    return Run(tuple(measurements), places, tuple(failures), differences, command=command_line())
-
-
 def _written(
     run: Run,
     probes: ProbeSet,
@@ -219,22 +230,3 @@ def _written(
         if not run.failures:
             workspace.close()
     return replace(run, folder=place.out)
-
-
-def _differences_to_first(measurements: Sequence[Measurement]) -> Iterator[PairedDifference]:
-    """Yield the paired difference of every model to the first, the control row and what is unlike left out."""
-    main = shown_in("compared")[0]
-    first, *others = measurements
-    seed = first.provenance["probes"]["seed"]
-    for other in others:
-        # At very different strides two models may have no measured probe in common; there is nothing to pair then.
-        common = first.rows["measured"].to_numpy() & other.rows["measured"].to_numpy()
-        if other.name == CONTROL_ROW or not common.any():
-            continue
-        unlike = different_settings(first, other)
-        if unlike:
-            told = f"{other.name} and {first.name} were measured with other settings: {listed(unlike.values())}"
-            log.warning("No difference: %s; `compare` pairs them where that is meant.", told)
-            continue
-        estimate, probes = compare(other, first, main.name, seed=seed)
-        yield PairedDifference(other.name, first.name, main.name, estimate, probes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,13 @@ from ..errors import ArgumentError
 from ..evaluation.object_knn import KnnSettings, ObjectKnn, object_knn
 from ..features.loading import load_backbone
 from ..files import new_folder
-from ..metrics.bootstrap import Estimate
+from ..metrics.bootstrap import Estimate, Statistic, intervals, mean_statistic
 from ..metrics.quantities import Quantity, shown_in
-from ..metrics.summary import paired_difference
+from ..metrics.seeds import over_seeds
 from ..probes.probeset import ProbeSet
 from ..streams import Stream
 from ..study.measurement import Measurement
 from ..study.measuring import measure
-from ..study.rows import columns_of
 from ..training.recipe import Recipe, recipe_toml
 from ..typed_files import Record, json_text, read_json_lines
 from .learning import common_probes, read_curve
@@ -48,7 +47,6 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -76,14 +74,17 @@ class PairDifference:
 
     Attributes:
         quantity: a quantity's `difference`, or `accuracy` (of objects).
-        seeds: which one, or `all`: each probe's mean over the seeds.
-        estimate: with an interval over the photos of the probes (or objects); it says nothing of other seeds.
+        seeds: which one, or `all`: the mean over the seeds.
+        estimate: of one seed, with an interval over the photos of the probes (or objects), which says nothing of other
+            seeds; of all, with Student's interval over the seeds, which is what can be said of the method.
+        scenes: the interval over photos; of all seeds, that of their mean.
         count: probes or objects that both models measured.
     """
 
     quantity: str
     seeds: str
     estimate: Estimate
+    scenes: Estimate
     count: int
 
 
@@ -151,14 +152,34 @@ def pair_differences(
     if len(shown) > 1:
         raise ArgumentError("the runs were measured on different probes; only the same ones can be paired.")
     found = []
-    for name, of_model in _effects(plain, decoupled).items():
-        first, second = (np.stack([of_model(model) for model in models]) for models in (decoupled, plain))  # (S, N)
+    for name, statistic_of in _effects(plain, decoupled).items():
         photos = _photos(plain[0], name)
-        every = [("all", first.mean(axis=0), second.mean(axis=0))] if len(seeds) > 1 else []
-        for seed, one, other in [*zip(map(str, seeds), first, second, strict=True), *every]:
-            stream = Stream(0).child("bootstrap", "pair", name)
-            found.append(PairDifference(name, seed, *paired_difference(one, other, photos, stream, level=level)))
+        stream = Stream(0).child("bootstrap", "pair", name)
+        pairs = [[statistic_of(model) for model in both] for both in zip(decoupled, plain, strict=True)]
+        # (2 of a pair, columns, N): rows that every model measured, so that all seeds are judged by the same ones.
+        columns = np.array([column for pair in pairs for one in pair for column in one.columns()])
+        kept = np.asarray(~np.isnan(columns).any(axis=0))
+        if not kept.any():
+            continue
+        gaps = [_gap(first, second, kept) for first, second in pairs]
+        count = int(kept.sum())
+        of_seeds = intervals(gaps, photos[kept], stream, level=level)
+        for seed, estimate in zip(seeds, of_seeds, strict=True):
+            found.append(PairDifference(name, str(seed), estimate, estimate, count))
+        if len(seeds) > 1:
+            (scenes,) = intervals([mean_statistic(gaps)], photos[kept], stream, level=level)
+            every = over_seeds([gap.value() for gap in gaps], level=level)
+            found.append(PairDifference(name, "all", every, scenes, count))
     return found
+
+
+def _gap(first: Statistic, second: Statistic, kept: NDArray[np.bool_]) -> Statistic:
+    """Return a statistic of X-D minus that of X, over some rows."""
+    one, other = (
+        replace(part, top=part.top[kept], bottom=None if part.bottom is None else part.bottom[kept])
+        for part in (first, second)
+    )
+    return replace(one, minus=other)
 
 
 def run_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
@@ -182,6 +203,8 @@ def difference_table(differences: Sequence[PairDifference]) -> pd.DataFrame:
                 "quantity": difference.quantity,
                 "seed": difference.seeds,
                 **vars(difference.estimate),
+                "scenes_low": difference.scenes.low,
+                "scenes_high": difference.scenes.high,
                 "count": difference.count,
             }
             for difference in differences
@@ -189,19 +212,19 @@ def difference_table(differences: Sequence[PairDifference]) -> pd.DataFrame:
     )
 
 
-def _effects(*models: Sequence[TrainedModel]) -> dict[str, Callable[[TrainedModel], Array]]:
-    """Return what is compared: name -> its value for each probe (or object), NaN where it could not be measured."""
-    controlled = all("cr_control" in columns_of(one.measurement.rows) for part in models for one in part)
-    quantities = [one for one in shown_in("compared") if controlled or not one.control]
+def _effects(*models: Sequence[TrainedModel]) -> dict[str, Callable[[TrainedModel], Statistic]]:
+    """Return what is compared: name -> what it is made of, NaN in rows that could not be measured."""
+    every = [model.measurement.columns for part in models for model in part]
+    known = [quantity for quantity in shown_in("compared") if all(quantity.known_from(columns) for columns in every)]
 
-    def of_rows(quantity: Quantity, model: TrainedModel) -> Array:
-        values = quantity.value(columns_of(model.measurement.rows))
-        return np.log(values) if quantity.average == "geometric" else values
+    def of_rows(quantity: Quantity, model: TrainedModel) -> Statistic:
+        columns = model.measurement.columns
+        return quantity.statistic(columns, np.ones(len(columns["cr"]), dtype=bool))
 
-    def correct(model: TrainedModel) -> Array:
-        return model.objects.rows["correct"].to_numpy(dtype=np.float64, na_value=np.nan)
+    def correct(model: TrainedModel) -> Statistic:
+        return Statistic(model.objects.rows["correct"].to_numpy(dtype=np.float64, na_value=np.nan))
 
-    return {one.difference: partial(of_rows, one) for one in quantities} | {"accuracy": correct}
+    return {quantity.difference: partial(of_rows, quantity) for quantity in known} | {"accuracy": correct}
 
 
 def _photos(model: TrainedModel, name: str) -> NDArray[np.int64]:

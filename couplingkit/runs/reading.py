@@ -17,7 +17,7 @@ from ..errors import DataError, listed
 from ..metrics.bootstrap import Estimate
 from ..probes.manifest import read_manifest
 from ..probes.spec import ProbeSpec
-from ..study.measurement import Measurement, compare
+from ..study.measurement import Measurement, compared
 from ..study.rows import read_rows
 from ..study.settings import MeasureSettings
 from ..study.summarizing import summary_of
@@ -114,10 +114,12 @@ def _measurement(entry: ModelEntry, rows: pd.DataFrame, what: str) -> Measuremen
     if counts != (entry.probes.made, entry.probes.measured, entry.source_images):
         raise DataError(f"{what}: its counts are not those of its rows; measure again.")
     written = {name: one.estimate() for name, one in entry.statistics.items()}
-    if not written.keys() & summary.estimates.keys() or "cr_mean" not in written:
-        raise DataError(f"{what}: its summary lacks cr_mean; measure again.")
+    if not written.keys() & summary.estimates.keys() or "cr" not in written:
+        raise DataError(f"{what}: its summary lacks cr; measure again.")
     for name in written.keys() & summary.estimates.keys():
         _check_derived(written[name], summary.estimates[name], f"{what}: {name}")
+    if entry.doubts != {name: list(reasons) for name, reasons in summary.doubts.items()}:
+        raise DataError(f"{what}: it marks other quantities as no measurement than its rows do; measure again.")
     return Measurement(entry.name, kept, summary, provenance, tuple(entry.warnings))
 
 
@@ -160,20 +162,30 @@ def _differences(content: SummaryFile, run: Run) -> tuple[PairedDifference, ...]
         if entry.first not in by_name or entry.second not in by_name:
             raise DataError(f"{what} is of a model that the run does not have; measure again.")
         seed = by_name[entry.first].provenance["probes"]["seed"]
-        estimate, probes = compare(by_name[entry.first], by_name[entry.second], entry.statistic, seed=seed)
+        found_again = compared(by_name[entry.first], by_name[entry.second], entry.statistic, seed=seed)
         written = Estimate(*(math.nan if part is None else part for part in (entry.value, entry.low, entry.high)))
-        _check_derived(written, estimate, what)
-        if probes != entry.probes:
-            raise DataError(f"{what} is of {entry.probes} probes in {SUMMARY}, but of {probes}; measure again.")
-        found.append(PairedDifference(entry.first, entry.second, entry.statistic, estimate, probes))
+        _check_derived(written, found_again.estimate, what)
+        if (found_again.probes, found_again.below) != (entry.probes, entry.below_resolution):
+            raise DataError(
+                f"{what} is of {entry.probes} probes in {SUMMARY}, but of {found_again.probes}; measure again."
+            )
+        found.append(
+            PairedDifference(
+                entry.first, entry.second, entry.statistic, found_again.estimate, found_again.probes, found_again.below
+            )
+        )
     return tuple(found)
 
 
-def named_models(runs: Sequence[Run]) -> dict[str, Measurement]:
+def named_models(runs: Sequence[Run], *, labelled: bool = False) -> dict[str, Measurement]:
     """Return the models of several runs, the control rows left out, by names that tell them apart.
 
     Of a sweep, what was measured along the gap counts, all gaps together. A run of one model is called by its folder,
     which its user chose; of several, models are called FOLDER/MODEL where the model's name alone would not do.
+
+    Args:
+        runs: as they are read.
+        labelled: whether their models have labels already, and are called by them.
 
     Raises:
         DataError: a run is a sweep over something else, or two models cannot be told apart.
@@ -190,7 +202,7 @@ def named_models(runs: Sequence[Run]) -> dict[str, Measurement]:
     every = [measurement.name for of_run in models for measurement in of_run]
     for run, of_run in zip(runs, models, strict=True):
         for measurement in of_run:
-            name = run.title if len(of_run) == 1 and len(runs) > 1 else measurement.name
+            name = run.title if len(of_run) == 1 and len(runs) > 1 and not labelled else measurement.name
             if name in named or (len(of_run) > 1 and every.count(measurement.name) > 1):
                 name = f"{run.title}/{measurement.name}"
             if name in named:

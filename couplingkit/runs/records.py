@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta
 
 from ..metrics.bootstrap import Estimate
@@ -16,18 +17,22 @@ from ..typed_files import Count, Digest, Record
 __all__ = ["FORMAT", "ROWS", "SUMMARY", "VERSION", "PairedDifference", "Run", "SummaryFile"]
 
 SUMMARY, ROWS, PROBES = "summary.json", "rows.csv", "probes.json"
-FORMAT, VERSION = "couplingkit run", 2
+FORMAT, VERSION = "couplingkit run", 3
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A quantity of one model minus that of another, over the probes that both measured."""
+    """A quantity of one model minus that of another, over the probes that both measured.
+
+    `below` says that it is below the resolution of the arithmetic, and so says nothing.
+    """
 
     first: str
     second: str
     quantity: str
     estimate: Estimate
     probes: int
+    below: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,11 +132,13 @@ class ProbesEntry(Record, frozen=True):
     fingerprint: Digest | None
 
 
-class ZeroEntry(Record, frozen=True):
-    """What the zero control found."""
+class ControlsEntry(Record, frozen=True):
+    """What the controls found; null where nothing could be told."""
 
     probes: Count
-    cr: float
+    other_batch_rad: Annotated[float, Meta(ge=0)]
+    follows: float | None
+    aligned: float | None
 
 
 class ProvenanceEntry(Record, frozen=True):
@@ -140,7 +147,7 @@ class ProvenanceEntry(Record, frozen=True):
     model: dict[str, Any]
     probes: ProbesEntry
     settings: dict[str, Any]
-    zero_control: ZeroEntry
+    controls: ControlsEntry
     versions: dict[str, str]
 
 
@@ -154,6 +161,7 @@ class ModelEntry(Record, frozen=True, omit_defaults=True):
     source_images: Count
     warnings: list[str]
     provenance: ProvenanceEntry
+    doubts: dict[str, list[str]] = msgspec.field(default_factory=dict)
     axis: Literal["gap", "visible", "canvas", "object_size", "layer"] | None = None
     value: int | float | str | None = None
 
@@ -168,6 +176,7 @@ class DifferenceEntry(Record, frozen=True):
     low: float | None
     high: float | None
     probes: Count
+    below_resolution: bool
 
 
 class SummaryFile(Record, frozen=True):

@@ -16,7 +16,7 @@ from ..study.measuring import share_digests
 from ..study.processes import ALONE, Processes
 from ..study.settings import MeasureSettings
 from ..study.sweeping import AXES, Axis, SweepPoint, sweep, sweep_variants
-from .measuring import RunPlace, as_choices, described, identity_of, taken_place
+from .measuring import RunPlace, as_asked, as_choices, described, identity_of, taken_place
 from .models import ModelChoice, each_model
 from .records import Run
 from .workspace import Workspace
@@ -80,7 +80,7 @@ def sweep_models(
     identity = identity_of(choices, probes, settings, axes={axis: list(values) for axis, values in axes.items()})
     with taken_place(place, identity, processes) as taken:
         if isinstance(taken, Run):
-            return taken
+            return as_asked(taken, settings, probes, place, processes)
         log.info("Where it is not swept: %s", held)
         made = replace(made, workspace=taken)
         run = replace(_concluded(work(made), made, held), identity=identity)
@@ -134,7 +134,7 @@ def _along(axis: Axis, values: Sequence[Any], made: _Sweep) -> Callable[[Layered
         parts = None
         if made.workspace is not None:
             looks = [[variant.manifest().identity(), variant.fingerprint()] for variant in variants]
-            parts = made.workspace.parts(described(backbone), looks, asdict(made.settings))
+            parts = made.workspace.parts(described(backbone), looks, made.settings.of_rows())
         points, lost = sweep(backbone, variants, axis, values, made.settings, parts=parts, **shared)
         name = backbone.name.partition(" (layer ")[0]
         made.failures.extend(f"{name}, {sentence}" for sentence in lost)
@@ -162,4 +162,6 @@ def _concluded(points: Sequence[SweepPoint], made: _Sweep, held: str) -> Run:
 def points_of(run: Run) -> list[SweepPoint]:
     """Return the points of a sweep."""
     places = zip(run.measurements, run.places, strict=True)
-    return [SweepPoint(cast(Axis, place[0]), place[1], one) for one, place in places if place is not None]
+    return [
+        SweepPoint(cast(Axis, place[0]), place[1], measurement) for measurement, place in places if place is not None
+    ]

@@ -101,7 +101,10 @@ def _model(measurement: Measurement, place: tuple[str, object] | None) -> ModelE
     return as_record(
         {
             "name": measurement.name,
-            "statistics": {name: msgspec.to_builtins(EstimateEntry.of(one)) for name, one in summary.estimates.items()},
+            "statistics": {
+                name: msgspec.to_builtins(EstimateEntry.of(estimate)) for name, estimate in summary.estimates.items()
+            },
+            "doubts": {name: list(reasons) for name, reasons in summary.doubts.items()},
             "level": summary.level,
             "probes": msgspec.to_builtins(
                 CountsEntry(
@@ -129,4 +132,5 @@ def _difference(difference: PairedDifference) -> DifferenceEntry:
         low=bounds.low,
         high=bounds.high,
         probes=difference.probes,
+        below_resolution=difference.below,
     )

@@ -11,11 +11,10 @@ import pandas as pd
 from ..errors import ArgumentError, MeasurementError, listed, near
 from ..metrics.bootstrap import Estimate
 from ..metrics.multiple import holm
-from ..metrics.quantities import shown_in
-from ..metrics.summary import paired_quantity
+from ..metrics.quantities import Quantity, shown_in
+from ..metrics.summary import PairedQuantity
 from ..streams import Stream
-from .measurement import Measurement, check_alike, different_settings
-from .rows import columns_of
+from .measurement import Measurement, check_alike, different_settings, paired
 
 __all__ = ["Comparison", "Difference", "compare_models"]
 
@@ -34,8 +33,9 @@ class Difference:
         group: which probes.
         estimate: mean and interval over source photos.
         probes: how many both measured.
-        p: two-sided p-value; NaN where it was not tested.
+        p: two-sided p-value; NaN where it was not tested, came from too few photos, or is below the resolution.
         p_holm: the same corrected for the number of models.
+        below: whether it is below the resolution of the arithmetic, and so says nothing.
     """
 
     model: str
@@ -46,6 +46,7 @@ class Difference:
     probes: int
     p: float = float("nan")
     p_holm: float = float("nan")
+    below: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,11 @@ def compare_models(
     found = []
     for name in others:
         found += _of_model(name, models[name], reference, Stream(seed).child("bootstrap", "paired"), level)
-    tested = [index for index, one in enumerate(found) if not np.isnan(one.p)]
-    corrected = dict(zip(tested, holm([found[place].p for place in tested]), strict=True))
-    differences = tuple(replace(one, p_holm=corrected.get(index, one.p_holm)) for index, one in enumerate(found))
+    tested = [index for index, difference in enumerate(found) if not np.isnan(difference.p)]
+    corrected = dict(zip(tested, holm([found[index].p for index in tested]), strict=True))
+    differences = tuple(
+        replace(difference, p_holm=corrected.get(index, difference.p_holm)) for index, difference in enumerate(found)
+    )
     return Comparison(first, {name: models[name] for name in (first, *others)}, differences, differing)
 
 
@@ -134,28 +137,29 @@ def groups_of(rows: pd.DataFrame) -> dict[str, pd.Series]:
 
 
 def _of_model(name: str, model: Measurement, reference: Measurement, stream: Stream, level: float) -> list[Difference]:
-    rows, images = model.rows, model.source_images
-    columns, others = columns_of(rows), columns_of(reference.rows)
     main, *rest = shown_in("compared")
     found = []
     for quantity in (main, *rest):
-        if quantity.control and not ("cr_control" in columns and "cr_control" in others):
-            continue
-        overall = paired_quantity(quantity, columns, others, images, stream, level=level)
+        overall = paired(model, reference, quantity, stream, level=level)
         if overall is None:
             if quantity is main:
                 raise MeasurementError(f"{name} and {reference.name} have no measured probe in common.")
             continue
-        estimate, p, count = overall
-        tested = p if quantity is main else float("nan")
-        found.append(Difference(name, quantity.difference, "all", "all", estimate, count, tested))
-    for grouping, groups in groups_of(rows).items():
+        found.append(_difference(name, quantity, "all", "all", overall, tested=quantity is main))
+    for grouping, groups in groups_of(model.rows).items():
         for group in sorted(groups.unique(), key=_order):
             among = (groups == group).to_numpy()
-            part = paired_quantity(main, columns, others, images, stream, level=level, among=among)
+            part = paired(model, reference, main, stream, level=level, among=among)
             if part is not None:
-                found.append(Difference(name, main.difference, grouping, str(group), part[0], part[2]))
+                found.append(_difference(name, main, grouping, str(group), part, tested=False))
     return found
+
+
+def _difference(
+    name: str, quantity: Quantity, grouping: str, group: str, found: PairedQuantity, *, tested: bool
+) -> Difference:
+    p = found.p if tested else float("nan")
+    return Difference(name, quantity.difference, grouping, group, found.estimate, found.probes, p, below=found.below)
 
 
 def _order(group: str) -> tuple[int, str]:

@@ -13,12 +13,21 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MeasurementError, listed, near
 from ..metrics.bootstrap import Estimate
-from ..metrics.quantities import QUANTITIES
-from ..metrics.summary import RateSummary, paired_quantity
+from ..metrics.quantities import QUANTITIES, Columns, Quantity
+from ..metrics.summary import RESOLUTION_RAD, PairedQuantity, RateSummary, paired_quantity
 from ..streams import Stream
 from .rows import columns_of, images_of
 
-__all__ = ["SETTINGS", "Measurement", "check_alike", "compare", "different_probes", "different_settings"]
+__all__ = [
+    "SETTINGS",
+    "Measurement",
+    "check_alike",
+    "compare",
+    "compared",
+    "different_probes",
+    "different_settings",
+    "paired",
+]
 
 # What two measurements may differ in, and may be meant to: of the model, of the arithmetic, of the probes' look.
 SETTINGS = (
@@ -49,8 +58,24 @@ class Measurement:
 
     @cached_property
     def cr(self) -> NDArray[np.float64]:
-        """Coupling rate per probe, (N,), NaN where it could not be measured."""
-        return self.rows["cr"].to_numpy(dtype=np.float64, na_value=np.nan)
+        """Coupling rate per probe, (N,), similarities below eps counted as eps; NaN where it could not be measured."""
+        return np.asarray(self.columns["cr"], dtype=np.float64)
+
+    @cached_property
+    def eps(self) -> float:
+        """Smallest similarity that rates count, rad."""
+        return float(self.provenance["settings"]["eps"])
+
+    @cached_property
+    def columns(self) -> Columns:
+        """What quantities are made of: name -> (N,); see `metrics.coupling.derived_columns`."""
+        return columns_of(self.rows, self.eps)
+
+    @property
+    def resolution_rad(self) -> float:
+        """To what its angles are known, rad: rounding, or what another batch was seen to move them by."""
+        moved = self.provenance.get("controls", {}).get("other_batch_rad") or 0.0
+        return max(RESOLUTION_RAD, float(moved))
 
     @cached_property
     def source_images(self) -> NDArray[np.int64]:
@@ -147,7 +172,7 @@ def check_alike(first: Measurement, second: Measurement, *, across: Collection[s
 def compare(
     first: Measurement,
     second: Measurement,
-    quantity: str = "cr_mean",
+    quantity: str = "cr",
     *,
     across: Collection[str] = (),
     seed: int = 0,
@@ -169,12 +194,59 @@ def compare(
     Raises:
         MeasurementError: the two were not measured on the same probes, or not alike.
     """
+    found = compared(first, second, quantity, across=across, seed=seed, level=level)
+    return found.estimate, found.probes
+
+
+def compared(
+    first: Measurement,
+    second: Measurement,
+    quantity: str = "cr",
+    *,
+    across: Collection[str] = (),
+    seed: int = 0,
+    level: float = 0.95,
+) -> PairedQuantity:
+    """Return what `compare` does with a p-value, and whether it is below resolution; arguments and errors as there."""
     if quantity not in QUANTITIES:
         raise ArgumentError(f"quantity must be one of {', '.join(QUANTITIES)}, not {quantity!r}.")
     check_alike(first, second, across=across)
     stream = Stream(seed).child("bootstrap", "paired")
-    columns = columns_of(first.rows), columns_of(second.rows)
-    found = paired_quantity(QUANTITIES[quantity], *columns, first.source_images, stream, level=level)
+    found = paired(first, second, QUANTITIES[quantity], stream, level=level)
     if found is None:
-        raise ArgumentError("first and second have no measured probe in common; there is no difference to give.")
-    return found[0], found[2]
+        raise ArgumentError(f"first and second have no measured probe of {quantity} in common; there is no difference.")
+    return found
+
+
+def paired(
+    first: Measurement,
+    second: Measurement,
+    quantity: Quantity,
+    stream: Stream,
+    *,
+    level: float = 0.95,
+    among: NDArray[np.bool_] | None = None,
+) -> PairedQuantity | None:
+    """Return a quantity of one measurement minus that of another of the same probes; None where nothing can be paired.
+
+    Args:
+        first: one of them.
+        second: the other.
+        quantity: of the table.
+        stream: of the bootstrap.
+        level: of the interval.
+        among: bool (N,), the probes that count; all by default.
+    """
+    columns, others = first.columns, second.columns
+    if not (quantity.known_from(columns) and quantity.known_from(others)):
+        return None
+    return paired_quantity(
+        quantity,
+        columns,
+        others,
+        first.source_images,
+        stream,
+        level=level,
+        among=among,
+        resolution_rad=max(first.resolution_rad, second.resolution_rad),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -13,10 +13,13 @@ from tqdm import tqdm
 from ..errors import ArgumentError, DataError
 from ..features.backbone import DenseBackbone, LayeredBackbone
 from ..probes.probeset import ProbeSet
+from ..probes.triplet import Probe
+from .controls import ControlRecord, FirstBatch, check_again, check_maps, check_order, joined
 from .measurement import Measurement
+from .position import read_position
 from .processes import ALONE, Processes
-from .region_features import HeldMaps, RegionFeatures, check_finite, check_zero_control, read_batch
-from .rows import Parts, mean_feature, rates_table, rows_of
+from .region_features import HeldMaps, RegionFeatures, check_finite, read_batch
+from .rows import Parts, mean_feature, rows_of, seen_table
 from .settings import MeasureSettings
 from .summarizing import summarize_layer
 
@@ -32,8 +35,8 @@ def measure(
 ) -> Measurement:
     """Measure the coupling rate of a backbone (Qiu et al., ICLR 2024) on a set of probes.
 
-    Four forward passes a probe (three without the control), none twice, and one more over the first batch for the
-    zero control: with B left out, the coupling rate must be exactly 1.
+    Four forward passes a probe (three without the control), none twice, and the controls on the first batch
+    (`study.controls`): with B left out, the coupling rate must be exactly 1, in any company and at the end as well.
 
     Args:
         backbone: the network.
@@ -42,7 +45,7 @@ def measure(
         progress: whether to show a bar.
 
     Raises:
-        MeasurementError: the zero control fails, features are not finite, or no probe can be measured.
+        MeasurementError: a control fails, features are not finite, or no probe can be measured.
     """
     if not isinstance(backbone, DenseBackbone):
         raise ArgumentError(
@@ -94,10 +97,10 @@ def measure_variants(
         MeasurementError: as in `measure`; or a process is gone.
         OutputError: `parts` cannot be written.
     """
-    rows = variant_rows(backbone, variants, settings, processes=processes, parts=parts, progress=progress)
+    rows, controls = variant_rows(backbone, variants, settings, processes=processes, parts=parts, progress=progress)
     return [
         [
-            summarize_layer(layer, variant, of_layer, settings)
+            summarize_layer(layer, variant, of_layer, settings, controls)
             for layer, of_layer in zip(backbone.layers, of_variant, strict=True)
         ]
         for variant, of_variant in zip(variants, rows, strict=True)
@@ -112,8 +115,8 @@ def variant_rows(
     processes: Processes = ALONE,
     parts: Parts | None = None,
     progress: bool = False,
-) -> list[list[pd.DataFrame]]:
-    """Return the rows that `measure_variants` draws its conclusions from: of each variant a table per layer."""
+) -> tuple[list[list[pd.DataFrame]], ControlRecord]:
+    """Return what `measure_variants` concludes from: of each variant a table of rows per layer; and the controls."""
     if any(variant.pairs != variants[0].pairs for variant in variants):
         raise ArgumentError("variants must be of the same pairs; ProbeSet.vary gives such.")
     for variant in variants:
@@ -121,12 +124,20 @@ def variant_rows(
     work = _Work(backbone, variants, settings, parts.size if parts else settings.batch_size)
     if settings.center and processes.count > 1:
         raise ArgumentError("center needs the features of all probes in one process; start one.")
-    rows = work.centered(progress=progress) if settings.center else _rows_of_chunks(work, parts, processes, progress)
+    if settings.center:
+        rows = work.centered(progress=progress)
+        records = [work.closed()]
+    else:
+        rows, records = _rows_of_chunks(work, parts, processes, progress)
+    known = [record for record in records if record is not None]
+    # Where all rows were there before, the network was not looked at yet.
+    controls = joined(known) if known else processes.only_first(work.only_controls)
     own = rows.drop(columns=["variant", "layer"])
-    return [
+    tables = [
         [own[(rows["variant"] == variant) & (rows["layer"] == layer)] for layer in range(len(backbone.layers))]
         for variant in range(len(variants))
     ]
+    return tables, controls
 
 
 def share_digests(probes: ProbeSet, processes: Processes, *, progress: bool = False) -> None:
@@ -139,11 +150,13 @@ def share_digests(probes: ProbeSet, processes: Processes, *, progress: bool = Fa
     probes.fingerprint()
 
 
-def _rows_of_chunks(work: _Work, parts: Parts | None, processes: Processes, progress: bool) -> pd.DataFrame:
+def _rows_of_chunks(
+    work: _Work, parts: Parts | None, processes: Processes, progress: bool
+) -> tuple[pd.DataFrame, list[ControlRecord | None]]:
     done = processes.only_first(lambda: _sound_parts(work, parts) if parts else [])
     own = processes.share([chunk for chunk in range(work.chunks()) if chunk not in done])
 
-    def rows_of_share() -> dict[int, pd.DataFrame]:
+    def rows_of_share() -> tuple[dict[int, pd.DataFrame], ControlRecord | None]:
         found = {}
         total = sum(len(work.numbers(chunk)) for chunk in own)
         shown = f" (1 of {processes.count} processes)" if processes.count > 1 else ""
@@ -154,12 +167,13 @@ def _rows_of_chunks(work: _Work, parts: Parts | None, processes: Processes, prog
                 found[chunk] = work.rows(chunk, bar.update)
                 if parts:
                     parts.write(chunk, found[chunk])
-        return found
+        return found, work.closed()
 
-    gathered = {chunk: rows for found in processes.each(rows_of_share) for chunk, rows in found.items()}
+    shares = processes.each(rows_of_share)
+    gathered = {chunk: rows for found, _ in shares for chunk, rows in found.items()}
     kept = processes.only_first(lambda: {chunk: parts.read(chunk) for chunk in done} if parts else {})
     every = gathered | kept
-    return pd.concat([every[chunk] for chunk in sorted(every)], ignore_index=True)
+    return pd.concat([every[chunk] for chunk in sorted(every)], ignore_index=True), [record for _, record in shares]
 
 
 def _sound_parts(work: _Work, parts: Parts) -> list[int]:
@@ -184,7 +198,8 @@ class _Work:
     variants: Sequence[ProbeSet]
     settings: MeasureSettings
     part: int
-    controlled: bool = False
+    first: FirstBatch | None = None
+    record: ControlRecord | None = None
 
     def chunks(self) -> int:
         """Return how many chunks there are."""
@@ -229,28 +244,59 @@ class _Work:
                     tables.append(self._described(variant, layer, numbers, regions[variant][layer], shift=shift))
         return pd.concat(tables, ignore_index=True)
 
+    def closed(self) -> ControlRecord | None:
+        """Hold the first batch against what it gives now, at the end; None where this process read none."""
+        if self.first is not None:
+            check_again(
+                self.backbone,
+                self._rendered(self.first.variant, self.first.numbers),
+                self.first,
+                min_cells=self.settings.min_cells,
+                when="at the end of the run",
+            )
+        return self.record
+
+    def only_controls(self) -> ControlRecord:
+        """Return what the controls find on the first batch, without keeping its rows."""
+        self._region_features(next(self._batches(0)))
+        record = self.closed()
+        assert record is not None
+        return record
+
     def _described(
         self, variant: int, layer: int, numbers: range, regions: RegionFeatures, *, shift: Tensor | None
     ) -> pd.DataFrame:
-        table = rates_table(regions, shift=shift, eps=self.settings.eps, min_cells=self.settings.min_cells)
+        table = seen_table(regions, shift=shift, min_cells=self.settings.min_cells)
         rows = rows_of(self.backbone.layers[layer].name, self.variants[variant], numbers, table)
         return rows.assign(variant=variant, layer=layer)
 
-    def _region_features(self, numbers: range) -> list[list[RegionFeatures]]:
-        """Return what each variant of a batch gives, per layer; the first batch is held to the zero control."""
+    def _rendered(self, variant: int, numbers: range) -> Probe:
         backbone = self.backbone
-        shape: dict[str, Any] = {"size": backbone.size_px, "mean": backbone.mean, "device": backbone.device}
-        held = HeldMaps(backbone, [variant.spec for variant in self.variants])
+        return self.variants[variant].render(numbers, size=backbone.size_px, mean=backbone.mean, device=backbone.device)
+
+    def _region_features(self, numbers: range) -> list[list[RegionFeatures]]:
+        """Return what each variant of a batch gives, per layer; the first batch is held to the controls."""
+        held = HeldMaps(self.backbone, [variant.spec for variant in self.variants])
         found = []
-        for variant in self.variants:
-            probe = variant.render(numbers, **shape)
-            of_layers = read_batch(backbone, probe, variant.spec, held)
+        for index, variant in enumerate(self.variants):
+            probe = self._rendered(index, numbers)
+            of_layers = read_batch(self.backbone, probe, variant.spec, held)
+            if self.settings.position:
+                positions = read_position(self.backbone, probe)
+                of_layers = [replace(regions, position=own) for regions, own in zip(of_layers, positions, strict=True)]
             del probe  # or two batches of pictures would lie in memory while the next is drawn
-            for layer, regions in zip(backbone.layers, of_layers, strict=True):
+            for layer, regions in zip(self.backbone.layers, of_layers, strict=True):
                 check_finite(layer.name, regions, numbers, self.settings.min_cells)
-            if not self.controlled:
-                again = variant.render(numbers, **shape)
-                check_zero_control(backbone, again, of_layers, numbers, self.settings)
+            if self.first is None:
+                self._control(FirstBatch(numbers, index, of_layers))
             found.append(of_layers)
-        self.controlled = True
         return found
+
+    def _control(self, first: FirstBatch) -> None:
+        backbone, least = self.backbone, self.settings.min_cells
+        again = self._rendered(first.variant, first.numbers)
+        check_again(backbone, again, first, min_cells=least)
+        precision = getattr(backbone.layers[0], "precision", "float32")
+        moved = check_order(backbone, again, first, min_cells=least, precision=precision)
+        self.record = ControlRecord(len(first.numbers), moved, *check_maps(backbone, again))
+        self.first = first

@@ -7,24 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import MeasurementError
 from ..features.backbone import LayeredBackbone
 from ..features.regions import masked_mean, region_weights
-from ..metrics.coupling import coupling_rate
 from ..probes.spec import ProbeSpec
 from ..probes.triplet import Probe
-from .settings import MeasureSettings
 
 __all__ = [
     "OUTLIER",
     "HeldMaps",
     "RegionFeatures",
     "check_finite",
-    "check_zero_control",
+    "grid_of",
     "outlier_share",
     "probe_weights",
     "read_batch",
@@ -47,6 +44,8 @@ class RegionFeatures:
         cells_a: size of A's region, in cells (n,).
         cells_b: of B's.
         outliers: share of A's region in cells whose norm is above `OUTLIER` times the region's median, (n,).
+        distance_px: between the nearest pixels of A and B, (n,) float64.
+        position: 1 - mean cosine of A's feature with itself at other places, (n,) float64; None unless asked for.
     """
 
     alone: Tensor
@@ -56,6 +55,8 @@ class RegionFeatures:
     cells_a: Tensor
     cells_b: Tensor
     outliers: Tensor
+    distance_px: Tensor
+    position: Tensor | None = None
 
     def readable(self, min_cells: float) -> Tensor:
         """Return which probes can be measured, bool (n,): both regions keep at least `min_cells`."""
@@ -106,7 +107,7 @@ def read_batch(
     maps = held or HeldMaps(backbone, [spec])
     of_a = maps.read(spec, "alone", probe.alone)
     layers = zip(backbone.layers, of_a, strict=True)
-    weights = [probe_weights(probe, layer.stride_px, grid=_grid(features)) for layer, features in layers]
+    weights = [probe_weights(probe, layer.stride_px, grid=grid_of(features)) for layer, features in layers]
     alone = [masked_mean(features, pair[0]).cpu() for features, pair in zip(of_a, weights, strict=True)]
     outliers = [outlier_share(features, pair[0]).cpu() for features, pair in zip(of_a, weights, strict=True)]
     del of_a
@@ -126,6 +127,7 @@ def read_batch(
             cells_a=weights_a.sum(dim=(-2, -1)).cpu(),
             cells_b=weights_b.sum(dim=(-2, -1)).cpu(),
             outliers=outliers[layer],
+            distance_px=probe.distance_px,
         )
         for layer, (weights_a, weights_b) in enumerate(weights)
     ]
@@ -150,7 +152,8 @@ def outlier_share(features: Tensor, weights: Tensor) -> Tensor:
     return torch.where(total > 0, (shares * (norms > OUTLIER * median)).sum(dim=1) / total.clamp(min=1e-9), 0.0)
 
 
-def _grid(features: Tensor) -> tuple[int, int]:
+def grid_of(features: Tensor) -> tuple[int, int]:
+    """Return (h, w) of a map (B, D, h, w)."""
     return features.shape[-2], features.shape[-1]
 
 
@@ -181,29 +184,4 @@ def check_finite(name: str, regions: RegionFeatures, numbers: range, min_cells: 
             raise MeasurementError(
                 f"{name} gives NaN or infinite features for probe {numbers[int(broken.nonzero()[0])]} ({shown}); "
                 "check its weights, or measure with `precision=float32`."
-            )
-
-
-def check_zero_control(
-    backbone: LayeredBackbone, again: Probe, measured: list[RegionFeatures], numbers: range, settings: MeasureSettings
-) -> None:
-    """Raise `MeasurementError` unless the coupling rate is exactly 1 with B left out of `I_A2`, at every layer.
-
-    Args:
-        backbone: the network.
-        again: the batch rendered anew; of it, A alone is shown.
-        measured: what the batch gave, per layer.
-        numbers: of its probes.
-        settings: of the measurement.
-    """
-    for layer, features, regions in zip(backbone.layers, backbone(again.alone), measured, strict=True):
-        repeated = masked_mean(features, probe_weights(again, layer.stride_px, grid=_grid(features))[0]).cpu()  # (n, D)
-        rates = coupling_rate(regions.alone, repeated, regions.partner, eps=settings.eps)
-        readable = regions.readable(settings.min_cells).numpy()
-        wrong = np.flatnonzero(readable & ~np.isnan(rates.cr) & (rates.cr != 1))
-        if wrong.size:
-            raise MeasurementError(
-                f"zero control of {layer.name} failed: with B left out the coupling rate of probe {numbers[wrong[0]]} "
-                f"is {rates.cr[wrong[0]]:.9g} and must be exactly 1; the network gives different features for the same "
-                "image (is dropout on, or a kernel not deterministic?), so none of its rates can be trusted."
             )

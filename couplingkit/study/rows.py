@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import DataError, first_line
 from ..files import new_file
-from ..metrics.coupling import coupling_rate
+from ..metrics.coupling import SEEN, coupling_rate, derived_columns
 from ..metrics.quantities import Columns
 from ..probes.probeset import ProbeSet
 from ..probes.spec import DIRECTIONS
@@ -27,27 +27,26 @@ __all__ = [
     "columns_of",
     "images_of",
     "mean_feature",
-    "rates_table",
     "read_rows",
     "rows_of",
+    "seen_table",
 ]
 
 ROW_COLUMNS = [
     *("model", "probe", "annotation_a", "annotation_b", "annotation_c", "image_a", "image_b", "image_c"),
-    *("category_a", "category_b", "area_a", "gap", "direction"),
-    *("cells_a", "cells_b", "outliers_a", "numerator", "denominator", "cr", "cr_control", "displacement"),
-    *("clipped_numerator", "clipped_denominator", "measured"),
+    *("category_a", "category_b", "area_a", "area_match", "gap", "distance_px", "direction"),
+    *("cells_a", "cells_b", "outliers_a", *SEEN, "position", "measured"),
 ]
 IDS = ("annotation_a", "annotation_b", "annotation_c", "image_a", "image_b", "image_c")
 WHOLE = ("probe", "annotation_a", "annotation_b", "image_a", "image_b", "area_a", "gap")
-RATES = ("numerator", "denominator", "cr", "displacement")
+# Of a third object, or of A at other places: there where they were asked for.
+OF_CONTROL, OF_POSITION = ("theta_a3_b", "toward_c"), ("position",)
 TYPES: dict[str, Any] = {
     **dict.fromkeys(("model", "category_a", "category_b", "direction"), "str"),
     **dict.fromkeys(WHOLE, "int64"),
     **dict.fromkeys(("annotation_c", "image_c"), "Int64"),
     **dict.fromkeys(("cells_a", "cells_b", "outliers_a"), "float32"),
-    **dict.fromkeys((*RATES, "cr_control"), "float64"),
-    **dict.fromkeys(("clipped_numerator", "clipped_denominator"), "boolean"),
+    **dict.fromkeys(("area_match", "distance_px", *SEEN, "position"), "float64"),
     "measured": "bool",
     # Of a sweep.
     "axis": "str",
@@ -57,16 +56,18 @@ TYPES: dict[str, Any] = {
 RANGES = {
     "probe": (0, np.inf),
     "area_a": (1, np.inf),
+    "area_match": (1e-6, 1e6),
     "gap": (0, 10_000),
+    "distance_px": (0, 1e6),
     "cells_a": (0, np.inf),
     "cells_b": (0, np.inf),
     "outliers_a": (0, 1.001),
-    "numerator": (0, np.pi / 2 + 1e-9),
-    "denominator": (0, np.pi / 2 + 1e-9),
-    "cr": (0, np.inf),
-    "cr_control": (0, np.inf),
-    "displacement": (0, np.pi + 1e-9),
+    **dict.fromkeys(("theta_a1_b", "theta_a2_b", "theta_a3_b", "theta_a1_a2"), (0, np.pi + 1e-9)),
+    **dict.fromkeys(("toward_b", "toward_c"), (-1e12, 1e12)),
+    "position": (-1e-9, 2 + 1e-9),
 }
+# Stated of every probe, measured or not.
+OF_PROBE = (*WHOLE, "area_match", "distance_px", "cells_a", "cells_b", "outliers_a")
 
 
 def mean_feature(batches: Sequence[RegionFeatures], min_cells: float) -> Tensor:
@@ -75,13 +76,12 @@ def mean_feature(batches: Sequence[RegionFeatures], min_cells: float) -> Tensor:
     return torch.cat(kept).to(torch.float64).mean(dim=0)
 
 
-def rates_table(regions: RegionFeatures, *, shift: Tensor | None, eps: float, min_cells: float) -> pd.DataFrame:
-    """Return a batch's rates as a table; rows that cannot be read are NaN.
+def seen_table(regions: RegionFeatures, *, shift: Tensor | None, min_cells: float) -> pd.DataFrame:
+    """Return what was seen of a batch as a table, columns `SEEN` and sizes; rows that cannot be read are NaN.
 
     Args:
         regions: of the batch.
         shift: float64 (D,) that is subtracted from every feature first.
-        eps: as in `MeasureSettings`.
         min_cells: as in `MeasureSettings`.
     """
 
@@ -90,22 +90,22 @@ def rates_table(regions: RegionFeatures, *, shift: Tensor | None, eps: float, mi
         return torch.where(readable[:, None], centered, torch.nan)
 
     readable = regions.readable(min_cells)
-    alone, partner = ready(regions.alone), ready(regions.partner)
-    rates = coupling_rate(alone, ready(regions.together), partner, eps=eps)
-    control = np.full(len(readable), np.nan)
-    if regions.control is not None:
-        control = coupling_rate(alone, ready(regions.control), partner, eps=eps).cr
-    measured = ~np.isnan(rates.cr) & (~np.isnan(control) | (regions.control is None))
-    columns = {**vars(rates), "cr_control": control}
-    table = pd.DataFrame({name: pd.Series(values, dtype=TYPES[name]) for name, values in columns.items()})
+    control = None if regions.control is None else ready(regions.control)
+    rates = coupling_rate(ready(regions.alone), ready(regions.together), ready(regions.partner), control)
+    seen = {name: getattr(rates, name) for name in SEEN}
+    needed = [values for name, values in seen.items() if regions.control is not None or name not in OF_CONTROL]
     # A direction may be undefined (a feature of length 0) in one image only; then nothing of the row counts.
-    table.loc[~measured] = pd.NA
+    measured = ~np.isnan(np.stack(needed)).any(axis=0)
+    position = np.full(len(readable), np.nan) if regions.position is None else regions.position.numpy()
+    table = pd.DataFrame({**seen, "position": position})
+    table.loc[~measured] = np.nan
     sizes = {"cells_a": regions.cells_a, "cells_b": regions.cells_b, "outliers_a": regions.outliers}
+    sizes["distance_px"] = regions.distance_px
     return table.assign(**{name: values.numpy() for name, values in sizes.items()}, measured=measured)
 
 
 def rows_of(name: str, probes: ProbeSet, numbers: Sequence[int], table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rates of some probes with what the probes are made of, columns `ROW_COLUMNS`."""
+    """Return what was seen of some probes with what they are made of, columns `ROW_COLUMNS`."""
     pairs = [probes.pairs[number] for number in numbers]
     categories = [probes.categories(number) for number in numbers]
     images = [[probes.index.image_of(key) for key in pair.members()] for pair in pairs]
@@ -121,19 +121,22 @@ def rows_of(name: str, probes: ProbeSet, numbers: Sequence[int], table: pd.DataF
         category_a=[names[0] for names in categories],
         category_b=[names[1] for names in categories],
         area_a=[probes.store.record(pair.annotation_a).area for pair in pairs],
+        area_match=[probes.area_match(number) for number in numbers],
         gap=probes.spec.gap,
         direction=[pair.direction for pair in pairs],
     )
     return described[ROW_COLUMNS]
 
 
-def columns_of(rows: pd.DataFrame) -> Columns:
-    """Return the numbers of rows as the columns that quantities are made of, float64 (N,), NaN where not measured."""
-    names = [name for name in rows if TYPES.get(str(name)) in ("float64", "float32", "boolean", "bool")]
-    found = {str(name): rows[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in names}
-    if np.isnan(found["cr_control"]).all():
-        del found["cr_control"]
-    return found
+def columns_of(rows: pd.DataFrame, eps: float) -> Columns:
+    """Return what quantities are made of: numbers of rows and what derives from them, float64 (N,), NaN if unmeasured.
+
+    Args:
+        rows: columns `ROW_COLUMNS`.
+        eps: rad.
+    """
+    seen = {name: rows[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in (*SEEN, "position")}
+    return derived_columns(seen, eps)
 
 
 def images_of(rows: pd.DataFrame) -> NDArray[np.int64]:
@@ -179,8 +182,9 @@ def check_rows(table: pd.DataFrame, what: str) -> None:
     measured = table["measured"].to_numpy()
     for name, (low, high) in RANGES.items():
         values = table[name].to_numpy(dtype=np.float64, na_value=np.nan)
-        needed = np.ones_like(measured) if name in WHOLE or name.startswith(("cells", "outliers")) else measured
-        lacking = needed & np.isnan(values) & (name != "cr_control")
+        needed = np.ones_like(measured) if name in OF_PROBE else measured
+        optional = name in (*OF_CONTROL, *OF_POSITION, "area_match")
+        lacking = needed & np.isnan(values) & (not optional)
         outside = ~np.isnan(values) & ~((values >= low) & (values <= high) & np.isfinite(values))
         wrong = np.flatnonzero(lacking | outside | (~needed & ~np.isnan(values)))
         if wrong.size:
@@ -188,9 +192,10 @@ def check_rows(table: pd.DataFrame, what: str) -> None:
             raise DataError(
                 f"{what} have {name} {shown} for probe {table['probe'].iloc[wrong[0]]}, which cannot be; measure again."
             )
-    quotient = table["numerator"] / table["denominator"]
-    if not np.allclose(quotient[measured], table["cr"][measured], rtol=1e-9, atol=0):
-        raise DataError(f"{what} have a rate that is not its numerator / denominator; measure again.")
+    for _, own in table[measured].groupby("model"):
+        third = own[list(OF_CONTROL)].isna().to_numpy()
+        if third.any() and not third.all():
+            raise DataError(f"{what} have a third object in some probes only; measure again.")
 
 
 class Parts:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from ..errors import check_range
+from ..errors import ArgumentError, check_range
 
-__all__ = ["MeasureSettings"]
+__all__ = ["OF_TABLES", "MeasureSettings"]
+
+# What may be chosen anew when the rows are there.
+OF_TABLES = ("eps", "level", "resamples")
 
 
 @dataclass(frozen=True)
@@ -15,11 +19,12 @@ class MeasureSettings:
 
     Attributes:
         batch_size: images per forward pass; changes speed and memory, not the numbers.
-        eps: rad; smaller similarities count as this.
+        eps: rad; smaller similarities count as this in `cr_mean` and its like; changes the table, not the rows.
         min_cells: a region of less than this many cells (sum of shares) cannot be measured at a stride.
         center: subtract the mean of all z_A1 and z_B from the features first (for experts: it clips denominators).
-        level: of the intervals.
-        resamples: of the bootstrap.
+        level: of the intervals; changes the table, not the rows.
+        resamples: of the bootstrap; likewise.
+        position: measure A alone at four places as well, which is twice the forward passes.
     """
 
     batch_size: int = 32
@@ -28,6 +33,7 @@ class MeasureSettings:
     center: bool = False
     level: float = 0.95
     resamples: int = 2000
+    position: bool = False
 
     def __post_init__(self) -> None:
         check_range("batch_size", self.batch_size, 1, 2**20)
@@ -35,3 +41,10 @@ class MeasureSettings:
         check_range("min_cells", self.min_cells, 0, 1e6)
         check_range("level", self.level, 0.5, 0.999)
         check_range("resamples", self.resamples, 100, 10**6)
+
+        if self.center and self.position:
+            raise ArgumentError("position is of features as they are; give `center` or `position`, not both.")
+
+    def of_rows(self) -> dict[str, Any]:
+        """Return what decides the rows; the rest decides what is made of them."""
+        return {name: value for name, value in asdict(self).items() if name not in OF_TABLES}

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..errors import MeasurementError
+from ..errors import ArgumentError, MeasurementError, listed
 from ..features.backbone import DenseBackbone
+from ..metrics.coupling import SEEN
 from ..metrics.summary import RateSummary, summarize
 from ..probes.probeset import ProbeSet
 from ..streams import Stream
+from .controls import ControlRecord
 from .measurement import Measurement
 from .region_features import OUTLIER
-from .rows import columns_of, images_of
-from .settings import MeasureSettings
+from .rows import images_of
+from .settings import OF_TABLES, MeasureSettings
 
-__all__ = ["probes_record", "summarize_layer", "summary_of"]
+__all__ = ["probes_record", "summarize_layer", "summarized_again", "summary_of"]
 
 # Share of the probes with outlying cells above which the report says so.
 OUTLYING_LIMIT = 0.05
@@ -30,7 +33,11 @@ VERSIONED = (
 
 
 def summarize_layer(
-    backbone: DenseBackbone, probes: ProbeSet, rows: pd.DataFrame, settings: MeasureSettings
+    backbone: DenseBackbone,
+    probes: ProbeSet,
+    rows: pd.DataFrame,
+    settings: MeasureSettings,
+    controls: ControlRecord,
 ) -> Measurement:
     """Return what one layer's rows say.
 
@@ -39,28 +46,47 @@ def summarize_layer(
         probes: what it was shown.
         rows: one per probe, columns `ROW_COLUMNS`.
         settings: of the measurement.
+        controls: what they found.
 
     Raises:
         MeasurementError: no row is measured.
     """
     rows = rows.sort_values("probe", ignore_index=True)
-    measured = rows["measured"].to_numpy(dtype=bool)
-    if not measured.any():
+    model = backbone.provenance()
+    if not rows["measured"].any():
         raise MeasurementError(
-            f"none of the {len(probes)} probes can be measured with {backbone.name}: "
-            f"{_too_few_cells(backbone, settings)}"
+            f"none of the {len(probes)} probes can be measured with {backbone.name}: {_too_few_cells(model, settings)}"
         )
-    summary = summary_of(rows, settings, seed=probes.seed)
     provenance = {
-        "model": backbone.provenance(),
+        "model": model,
         "probes": probes_record(probes),
         "settings": asdict(settings),
-        "zero_control": {"probes": min(settings.batch_size, len(probes)), "cr": 1.0},
+        "controls": controls_record(controls),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
     }
-    outlying = int((rows["outliers_a"].to_numpy()[measured] > 0).sum())
-    warnings = (*provenance["model"].get("notes", ()), *_warnings(backbone, summary, settings, outlying))
+    summary = summary_of(rows, settings, seed=probes.seed)
+    warnings = _warnings(rows, summary, provenance, settings)
     return Measurement(backbone.name, rows, summary, provenance, warnings)
+
+
+def summarized_again(measurement: Measurement, settings: MeasureSettings) -> Measurement:
+    """Return the same rows with another eps, level or number of resamples; nothing is measured for it.
+
+    Raises:
+        ArgumentError: settings ask for other rows.
+    """
+    before = MeasureSettings(**measurement.provenance["settings"])
+    if before.of_rows() != settings.of_rows():
+        raise ArgumentError(f"settings may differ in {', '.join(OF_TABLES)} from those that rows were measured with.")
+    provenance = measurement.provenance | {"settings": asdict(settings)}
+    summary = summary_of(measurement.rows, settings, seed=provenance["probes"]["seed"])
+    warnings = _warnings(measurement.rows, summary, provenance, settings)
+    return replace(measurement, summary=summary, provenance=provenance, warnings=warnings)
+
+
+def controls_record(controls: ControlRecord) -> dict[str, Any]:
+    """Return what the controls found as JSON values; null where nothing could be told."""
+    return {name: None if value != value else value for name, value in asdict(controls).items()}
 
 
 def probes_record(probes: ProbeSet) -> dict[str, Any]:
@@ -90,41 +116,47 @@ def summary_of(rows: pd.DataFrame, settings: MeasureSettings, *, seed: int) -> R
         settings: with level and resamples.
         seed: of the bootstrap.
     """
+    columns = {name: rows[name].to_numpy(dtype=np.float64, na_value=np.nan) for name in (*SEEN, "position")}
     return summarize(
-        columns_of(rows),
+        columns,
         images_of(rows),
         Stream(seed).child("bootstrap"),
+        eps=settings.eps,
         level=settings.level,
         resamples=settings.resamples,
     )
 
 
-def _too_few_cells(backbone: DenseBackbone, settings: MeasureSettings) -> str:
+def _too_few_cells(model: Mapping[str, Any], settings: MeasureSettings) -> str:
     return (
-        f"a region keeps less than {settings.min_cells:g} cells at stride {backbone.stride_px} px; a larger "
+        f"a region keeps less than {settings.min_cells:g} cells at stride {model['stride_px']} px; a larger "
         "`image_size` or `object_size`, or a smaller stride, would measure them."
     )
 
 
 def _warnings(
-    backbone: DenseBackbone, summary: RateSummary, settings: MeasureSettings, outlying: int
+    rows: pd.DataFrame, summary: RateSummary, provenance: Mapping[str, Any], settings: MeasureSettings
 ) -> tuple[str, ...]:
-    found = []
+    model = provenance["model"]
+    found = list(model.get("notes", ()))
     lost = summary.probes - summary.measured
     if lost:
-        found.append(f"{lost} of {summary.probes} probes not measured: {_too_few_cells(backbone, settings)}")
-    if summary.marks("cr_mean"):
-        found.append(
-            f"{summary.clipped_denominator:.0%} of the denominators are clipped at {settings.eps:g} rad: cr_mean is a "
-            "mean of ratios with such denominators and no measurement; read cr_of_means and cr_median."
-        )
-    if outlying > OUTLYING_LIMIT * summary.measured:
+        found.append(f"{lost} of {summary.probes} probes not measured: {_too_few_cells(model, settings)}")
+    for name, reasons in summary.doubts.items():
+        instead = "cr, turn and leak do not depend on eps" if name == "cr_mean" else "turn and leak are no such ratio"
+        found.append(f"{name} is no measurement at eps {settings.eps:g} rad: {listed(reasons)}; {instead}.")
+    outlying = int((rows["outliers_a"].to_numpy()[rows["measured"].to_numpy(dtype=bool)] > 0).sum())
+    if model.get("tokens") and outlying > OUTLYING_LIMIT * summary.measured:
         found.append(
             f"in {outlying} of {summary.measured} probes some cells of A have over {OUTLIER:g} times the median norm "
             "of its region (ViTs without register tokens do this), and a mean over the region is not robust to them."
         )
-    if np.isnan(summary.estimates["cr_mean"].low):
+    if np.isnan(summary.estimates["cr"].low):
         found.append(f"the probes come from {summary.source_images} photos, too few for an interval.")
-    if getattr(backbone, "precision", "float32") == "bfloat16":
-        found.append("forward passes in bfloat16: cr_mean agrees with float32 within about 0.01.")
+    if model["precision"] == "bfloat16":
+        moved = provenance["controls"]["other_batch_rad"]
+        found.append(
+            f"forward passes in bfloat16: another batch moved an angle by up to {moved:.1g} rad, and smaller "
+            "differences say nothing; `precision=float32` is exact to 1e-6 rad."
+        )
     return tuple(found)

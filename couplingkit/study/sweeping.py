@@ -105,12 +105,14 @@ def sweep(
             f"values of {axis} are {len(values)}, but come with {len(variants)} variants and {len(backbone.layers)} "
             "layers; there must be one of either per value."
         )
-    rows = variant_rows(backbone, variants, settings, processes=processes, parts=parts, progress=progress)
+    rows, controls = variant_rows(backbone, variants, settings, processes=processes, parts=parts, progress=progress)
     points, failures = [], []
     for index, value in enumerate(values):
         variant, layer = (0, index) if axis == "layer" else (index, 0)
         try:
-            measured = summarize_layer(backbone.layers[layer], variants[variant], rows[variant][layer], settings)
+            measured = summarize_layer(
+                backbone.layers[layer], variants[variant], rows[variant][layer], settings, controls
+            )
             points.append(SweepPoint(axis, value, measured))
         except CouplingKitError as error:
             failures.append(f"{axis} {value}: {error}")

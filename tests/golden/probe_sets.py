@@ -1,4 +1,4 @@
-"""Writes data_manifests/scenes_500.json anew; run it when the built-in scenes or the drawing of probes change.
+"""Writes the manifests of data_manifests/ anew; run it when the built-in scenes or the drawing of probes change.
 
 python tests/golden/probe_sets.py
 """
@@ -8,21 +8,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import couplingkit as ck
+from couplingkit.probes.manifest import Source
 
-SCENES, SCENES_SEED, PROBES = 200, 7, 500
+# Name -> scenes, their seed, probes.
+SETS = {"scenes_500": (200, 7, 500), "scenes_2k": (600, 8, 2000)}
 
 
-def main():
+def write(name, scenes, seed, count):
     with tempfile.TemporaryDirectory() as scratch:
-        files = ck.write_scenes(Path(scratch) / "scenes", count=SCENES, seed=SCENES_SEED)
+        files = ck.write_scenes(Path(scratch) / "scenes", count=scenes, seed=seed)
         # Third objects that fit beside A at the widest gap, so that the set serves sweeps.
-        probes = ck.ProbeSet.from_coco(*files, count=PROBES, spec=ck.ProbeSpec(gap=64)).vary(gap=16)
-        probes.name = "scenes_500"
+        probes = ck.ProbeSet.from_coco(*files, count=count, spec=ck.ProbeSpec(gap=64)).vary(gap=16)
+        probes.name = name
         manifest = probes.manifest()
-    made = {"file": "built-in scenes", "scenes": SCENES, "scenes_seed": SCENES_SEED}
-    found = replace(manifest, annotations={**manifest.annotations, **made})
-    (Path(__file__).parents[2] / "data_manifests" / "scenes_500.json").write_text(found.text())
+    source = Source(file="built-in scenes", sha256=manifest.annotations.sha256, scenes=scenes, scenes_seed=seed)
+    text = replace(manifest, annotations=source).text()
+    (Path(__file__).parents[2] / "data_manifests" / f"{name}.json").write_text(text)
 
 
 if __name__ == "__main__":
-    main()
+    for name, made in SETS.items():
+        write(name, *made)

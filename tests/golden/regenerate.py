@@ -13,6 +13,11 @@ import couplingkit as ck
 RATES = ("control:leak:0.2", "control:leak:0.5:32")
 
 
+def quantities(name, probes):
+    estimates = ck.measure(ck.load_backbone(name), probes).summary.estimates
+    return {quantity: estimate.value for quantity, estimate in estimates.items()}
+
+
 def main():
     with tempfile.TemporaryDirectory() as scratch:
         scenes = ck.write_scenes(Path(scratch) / "scenes", count=40)
@@ -20,7 +25,7 @@ def main():
         values = {
             "fingerprint": probes.fingerprint(),
             "fingerprint_of_seed_1": ck.ProbeSet.from_coco(*scenes, count=24, seed=1).fingerprint(),
-            "cr_mean": {name: ck.measure(ck.load_backbone(name), probes).summary.cr_mean for name in RATES},
+            "quantities": {name: quantities(name, probes) for name in RATES},
         }
         real = os.environ.get("COUPLINGKIT_REAL_COCO")
         if not real:

@@ -42,17 +42,17 @@ def _survey_timm(name: str) -> CatalogueEntry:
         "input": f"{size[0]}x{size[1]}",
     }
     try:
-        maps = _all_maps(network, size)
+        maps, own = _all_maps(network, size)
     except RUN_ERRORS:
         # Some ask a tensor for its values on the way; those are built for real.
         network = timm_shapes.build_at_random(model)
     try:
-        maps = _all_maps(network, size)
+        maps, own = _all_maps(network, size)
     except RUN_ERRORS as error:
         return CatalogueEntry(**entry, stride=0, channels=0, layers=0, other_sizes="no", problem=first_line(error))
     strides = [
-        _stride(network, index, (maps_of_model[-2], maps_of_model[-1]), size)
-        for index, maps_of_model in enumerate(maps)
+        _stride(network, timm_shapes.OWN if own and index == len(maps) - 1 else index, (shape[-2], shape[-1]), size)
+        for index, shape in enumerate(maps)
     ]
     odd = [str(index) for index, stride in enumerate(strides) if not stride]
     problem = "" if strides[-1] else f"{maps[-1][-2]} x {maps[-1][-1]} cells are no whole px per cell"
@@ -76,12 +76,9 @@ def _thousands(network: nn.Module) -> int:
     return round(sum(parameter.numel() for parameter in network.parameters()) / 1000)
 
 
-def _all_maps(network: Any, size: Size) -> list[torch.Size]:
-    with torch.inference_mode():
-        maps = network.forward_intermediates(
-            torch.zeros(1, 3, *size, device=_device(network)), indices=None, output_fmt="NCHW", intermediates_only=True
-        )
-    return [maps_of_model.shape for maps_of_model in maps]
+def _all_maps(network: Any, size: Size) -> tuple[list[torch.Size], bool]:
+    maps, own = timm_shapes.all_maps(network, torch.zeros(1, 3, *size, device=_device(network)))
+    return [features.shape for features in maps], own
 
 
 def _stride(network: Any, index: int, grid: Size, size: Size) -> int:

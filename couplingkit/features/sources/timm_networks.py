@@ -20,8 +20,10 @@ from ..names import BackboneOptions, ModelName, as_rgb, split_layers
 from ..state_dict_matching import MatchedWeights
 from .base import OpenedNetwork, ReadLayer, build_errors, layer_index, needs_output_stride, seeded, wanted_norm
 from .timm_shapes import (
+    OWN,
     VERSION,
     Size,
+    all_maps,
     blank_network,
     build_at_random,
     check_pretrained,
@@ -48,20 +50,21 @@ def open_network(model: ModelName, options: BackboneOptions, matched: MatchedWei
     blank = blank_network(model, settings)
     native = native_size(blank)
     size = options.size or native
-    network, resampled, way, count = _at_size(model, options, matched, settings, blank)
+    network, resampled, way, (count, own) = _at_size(model, options, matched, settings, blank)
     indices = [layer_index(layer, count, model.text) for layer in split_layers(options.layer)]
+    places = [OWN if own and index == count - 1 else index for index in indices]
     asked = wanted_norm(options, matched)
-    in_effect = _norm_in_effect(network, indices, size)
+    in_effect = _norm_in_effect(network, places, size)
     config = resolve_model_data_config(network)
 
     def read(net: Any, images: Tensor, which: Sequence[int]) -> list[Tensor]:
-        return maps_of(net, images, [indices[one] for one in which], asked == "applied" and any(in_effect))
+        return maps_of(net, images, [places[index] for index in which], asked == "applied" and any(in_effect))
 
     return OpenedNetwork(
         network=network,
         layers=tuple(
-            ReadLayer(f"{index} of 0..{count - 1}", asked if has else "none", _declared_stride(network, index))
-            for index, has in zip(indices, in_effect, strict=True)
+            ReadLayer(f"{index} of 0..{count - 1}", asked if has else "none", _declared_stride(network, place))
+            for index, place, has in zip(indices, places, in_effect, strict=True)
         ),
         read=read,
         size_px=size,
@@ -84,8 +87,11 @@ def _at_size(
     matched: MatchedWeights | None,
     settings: dict[str, Any],
     blank: nn.Module,
-) -> tuple[nn.Module, str, str, int]:
-    """Return the network for the size that is shown, what was resampled for it, the way it takes it, and its layers."""
+) -> tuple[nn.Module, str, str, tuple[int, bool]]:
+    """Return the network for the size that is shown, what was resampled for it, the way it takes it, and its layers.
+
+    Of the layers: how many there are, and whether the last is the network's own map (see `all_maps`).
+    """
     native = native_size(blank)
     size = options.size or native
     refused = BackboneError(f"{model.text} cannot take images of {size[0]} x {size[1]} px.")
@@ -177,30 +183,32 @@ def _interpolation(blank: nn.Module, way: str) -> str:
     return "pos_embed: by timm, to the size of the input"
 
 
-def _count_layers(network: Any, size: Size, name: str) -> int:
+def _count_layers(network: Any, size: Size, name: str) -> tuple[int, bool]:
     try:
-        with torch.inference_mode():
-            maps = network.forward_intermediates(
-                torch.zeros(1, 3, *size), indices=None, output_fmt="NCHW", intermediates_only=True
-            )
+        maps, own = all_maps(network, torch.zeros(1, 3, *size))
     except RUN_ERRORS as error:
         raise BackboneError(f"{name} gives no map of features for {size[0]} x {size[1]} px: {error}") from error
-    return len(maps)
+    return len(maps), own
 
 
 def _norm_in_effect(network: Any, indices: list[int], size: Size) -> list[bool]:
     """Return for each layer whether asking for the final norm changes its map.
 
-    Some networks refuse the argument, others ignore it; so the maps are compared.
+    Some networks refuse the argument, others ignore it; so the maps are compared. What the network itself gives has
+    gone through whatever stands at its end.
     """
     noise = Stream(0).child("norm probe").generator().standard_normal((1, 3, *size))
     images = torch.from_numpy(noise).to(torch.float32)
-    raw = maps_of(network, images, indices, False)
+    asked = [index for index in indices if index != OWN]
+    if not asked:
+        return [False] * len(indices)
+    raw = maps_of(network, images, asked, False)
     try:
-        normed = maps_of(network, images, indices, True)
+        normed = maps_of(network, images, asked, True)
     except AssertionError:
         return [False] * len(indices)
-    return [not torch.equal(one, other) for one, other in zip(raw, normed, strict=True)]
+    changed = {index: not torch.equal(before, after) for index, before, after in zip(asked, raw, normed, strict=True)}
+    return [changed.get(index, False) for index in indices]
 
 
 def _declared_stride(network: Any, index: int) -> int | None:

@@ -19,6 +19,7 @@ from .downloads import check_hub
 __all__ = [
     "VERSION",
     "Size",
+    "all_maps",
     "blank_network",
     "build_at_random",
     "check_pretrained",
@@ -31,6 +32,8 @@ __all__ = [
 
 VERSION = timm.__version__
 Size = tuple[int, int]
+# Stands for what `forward_features` gives, among the indices of intermediates.
+OWN = -1
 
 
 def known_architectures() -> list[str]:
@@ -100,19 +103,51 @@ def ways_to(
 
 
 def maps_of(network: Any, images: Tensor, indices: Sequence[int] | None, norm: bool) -> list[Tensor]:
-    """Run a timm network to some of its layers (None: the last) and return NCHW maps, prefix tokens gone."""
-    wanted = None if indices is None else sorted(set(indices))
+    """Run a timm network to some of its layers and return NCHW maps, prefix tokens gone.
+
+    Args:
+        network: in evaluation mode.
+        images: normalised, (B, 3, H, W).
+        indices: of its intermediates; `OWN` is what its `forward_features` gives. None reads the last intermediate.
+        norm: whether the final norm is applied to intermediates.
+    """
+    wanted = None if indices is None else sorted({index for index in indices if index != OWN})
+    found: dict[int, Tensor] = {}
     with torch.inference_mode():
-        found = network.forward_intermediates(
-            images,
-            indices=1 if wanted is None else wanted,
-            norm=norm,
-            output_fmt="NCHW",
-            intermediates_only=True,
-            stop_early=True,
-        )
-    # They come in the network's order.
-    return list(found[-1:]) if wanted is None else [found[wanted.index(index)] for index in indices or ()]
+        if indices is not None and OWN in indices:
+            found[OWN] = network.forward_features(images)
+        if wanted is None or wanted:
+            maps = network.forward_intermediates(
+                images,
+                indices=1 if wanted is None else wanted,
+                norm=norm,
+                output_fmt="NCHW",
+                intermediates_only=True,
+                stop_early=True,
+            )
+            if wanted is None:
+                return list(maps[-1:])
+            # They come in the network's order.
+            found |= dict(zip(wanted, maps, strict=True))
+    return [found[index] for index in indices or ()]
+
+
+def all_maps(network: Any, images: Tensor) -> tuple[list[Tensor], bool]:
+    """Return the map of every layer, and whether the last one is the network's own and no intermediate.
+
+    Where `forward_features` goes on behind the last block (MobileNetV2's last 1x1 convolution, an activation), what it
+    gives is a layer of its own, and what timm itself takes for the network's features.
+    """
+    with torch.inference_mode():
+        maps = list(network.forward_intermediates(images, indices=None, output_fmt="NCHW", intermediates_only=True))
+        own = network.forward_features(images)
+    goes_on = (
+        isinstance(own, Tensor)
+        and own.ndim == 4
+        and own.shape[-2:] == maps[-1].shape[-2:]
+        and (own.shape[1] != maps[-1].shape[1] or isinstance(getattr(network, "final_act", None), nn.Module))
+    )
+    return ([*maps, own], True) if goes_on else (maps, False)
 
 
 def check_pretrained(model: ModelName) -> None:
