@@ -2,11 +2,11 @@
 
     python examples/01_what_coupling_is.py examples/what_coupling_is.png
 
-Takes 9 s on 2 CPU cores. Prints the cr_mean of each network on 100 probes of the built-in scenes:
-control:cell 1.0000
-control:leak:0.2 1.0112
-control:leak:0.5 1.0388
-control:leak:0.8 1.1009
+Takes 9 s on 2 CPU cores. Prints the rate and the leak of each network on 100 probes of the built-in scenes:
+control:cell cr 1.0000, leak 0.0000
+control:leak:0.2 cr 1.0106, leak 0.0086
+control:leak:0.5 cr 1.0368, leak 0.0324
+control:leak:0.8 cr 1.0959, leak 0.1038
 """
 
 import sys
@@ -26,15 +26,15 @@ SHOWN = 3
 
 def draw_angles(axes, measurement, number):
     row = measurement.rows.iloc[number]
-    to_b = {"$z_{A1}$ (A alone)": row["denominator"], "$z_{A2}$ (A beside B)": row["numerator"]}
-    angles = {"$z_B$": 0.0} | {name: np.pi / 2 - similarity for name, similarity in to_b.items()}
+    to_b = {"$z_{A1}$ (A alone)": row["theta_a1_b"], "$z_{A2}$ (A beside B)": row["theta_a2_b"]}
+    apart, together = (np.pi / 2 - angle for angle in to_b.values())
+    angles = {"$z_B$": 0.0} | to_b
     for (name, angle), colour in zip(angles.items(), ("#555555", "#33567a", "#c03a2b"), strict=True):
         tip = np.cos(angle), np.sin(angle)
         axes.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "-|>", "color": colour, "shrinkA": 0, "shrinkB": 0})
         axes.text(tip[0] + 0.04, tip[1], name, color=colour, va="center")
-    axes.set_title(
-        f"{measurement.name}: CR = {row['numerator']:.2f} rad / {row['denominator']:.2f} rad = {row['cr']:.2f}"
-    )
+    rate = f"{together:.2f} rad / {apart:.2f} rad = {together / apart:.2f}"
+    axes.set_title(f"one probe of {measurement.name}: CR = {rate}")
     axes.set_xlim(-0.1, 1.9)
     axes.set_ylim(-0.1, 0.85)
     axes.set_aspect("equal")
@@ -68,7 +68,7 @@ def main():
         probes = ck.ProbeSet.from_coco(annotations, images, count=100)
         measurements = [ck.measure(ck.load_backbone(name), probes) for name in MODELS]
         for measurement in measurements:
-            print(f"{measurement.name} {measurement.summary.cr_mean:.4f}")
+            print(f"{measurement.name} cr {measurement.summary.cr:.4f}, leak {measurement.summary.leak:.4f}")
         draw(probes, measurements, Path(sys.argv[1] if len(sys.argv) > 1 else "what_coupling_is.png"))
 
 

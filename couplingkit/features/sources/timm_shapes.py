@@ -140,7 +140,11 @@ def all_maps(network: Any, images: Tensor) -> tuple[list[Tensor], bool]:
     """
     with torch.inference_mode():
         maps = list(network.forward_intermediates(images, indices=None, output_fmt="NCHW", intermediates_only=True))
-        own = network.forward_features(images)
+        try:
+            own = network.forward_features(images)
+        except RUN_ERRORS:
+            # Some ask a tensor for its values on the way, which on shapes alone there are none of.
+            own = None
     goes_on = (
         isinstance(own, Tensor)
         and own.ndim == 4
