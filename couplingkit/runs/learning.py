@@ -21,6 +21,7 @@ from ..metrics.quantities import shown_in
 from ..probes.probeset import ProbeSet
 from ..study.measurement import Measurement
 from ..study.measuring import measure
+from ..study.rows import file_rows
 from ..training.callbacks import TensorBoard, Watch
 from ..words import as_path
 
@@ -144,7 +145,7 @@ def look_at(run: Path, step: int, weights: Path, probes: ProbeSet, *, device: st
     """
     measured = measure(load_backbone(str(weights), device=device), probes)
     with new_file(run / ROWS / f"step-{step:08d}.csv", mark=None) as draft:
-        measured.rows.assign(model=f"step {step}").to_csv(draft, index=False)
+        file_rows(measured.rows, measured.eps).assign(model=f"step {step}").to_csv(draft, index=False)
     lines = [line for line in read_curve(run) if line["step"] < step]
     with new_file(run / CURVE, mark=None) as draft:
         pd.DataFrame([*lines, _line(step, measured)]).to_csv(draft, index=False)

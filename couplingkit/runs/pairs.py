@@ -26,6 +26,7 @@ from ..probes.probeset import ProbeSet
 from ..streams import Stream
 from ..study.measurement import Measurement
 from ..study.measuring import measure
+from ..study.rows import file_rows
 from ..training.recipe import Recipe, recipe_toml
 from ..typed_files import Record, json_text, read_json_lines
 from .learning import common_probes, read_curve
@@ -300,7 +301,9 @@ def write_pair(folder: Path, pair: PairRun, probes: ProbeSet, files: Mapping[str
     with new_folder(folder, overwrite=True) as draft:
         run_table(pair.models).to_csv(draft / "runs.csv", index=False)
         difference_table(pair.differences).to_csv(draft / "differences.csv", index=False)
-        pd.concat([model.measurement.rows for model in pair.models]).to_csv(draft / "rows.csv", index=False)
+        pd.concat([file_rows(model.measurement.rows, model.measurement.eps) for model in pair.models]).to_csv(
+            draft / "rows.csv", index=False
+        )
         objects = [model.objects.rows.assign(model=model.objects.name) for model in pair.models]
         pd.concat(objects).to_csv(draft / "objects.csv", index=False)
         for recipe in pair.recipes[:2]:

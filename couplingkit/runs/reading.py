@@ -18,7 +18,7 @@ from ..metrics.bootstrap import Estimate
 from ..probes.manifest import read_manifest
 from ..probes.spec import ProbeSpec
 from ..study.measurement import Measurement, compared
-from ..study.rows import read_rows
+from ..study.rows import read_rows, without_rates
 from ..study.settings import MeasureSettings
 from ..study.summarizing import summary_of
 from ..typed_files import Record, as_record, decode_json, read_json, read_text
@@ -107,6 +107,7 @@ def _measurement(entry: ModelEntry, rows: pd.DataFrame, what: str) -> Measuremen
     settings = _whole_record(provenance["settings"], MeasureSettings, f"{what}: its settings")
     if settings.level != entry.level:
         raise DataError(f"{what}: its settings have another level than its intervals; measure again.")
+    kept = without_rates(kept, settings.eps, what)
     if not kept["measured"].any():
         raise DataError(f"{what} has no measured probe; measure again.")
     summary = summary_of(kept, settings, seed=entry.provenance.probes.seed)

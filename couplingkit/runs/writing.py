@@ -14,6 +14,7 @@ import pandas as pd
 from ..files import new_folder
 from ..probes.manifest import Manifest
 from ..study.measurement import Measurement
+from ..study.rows import file_rows
 from ..typed_files import as_record, json_text
 from .records import (
     FORMAT,
@@ -71,9 +72,9 @@ def write_run(
 def rows_table(run: Run) -> pd.DataFrame:
     """Return the rows of all models one under the other; of a sweep with axis and value in front."""
     if not run.swept:
-        return pd.concat([measurement.rows for measurement in run.measurements])
+        return pd.concat([file_rows(measurement.rows, measurement.eps) for measurement in run.measurements])
     rows = [
-        measurement.rows.assign(model=measurement.name, axis=place[0], value=str(place[1]))
+        file_rows(measurement.rows, measurement.eps).assign(model=measurement.name, axis=place[0], value=str(place[1]))
         for measurement, place in zip(run.measurements, run.places, strict=True)
         if place is not None
     ]

@@ -25,11 +25,13 @@ __all__ = [
     "Parts",
     "check_rows",
     "columns_of",
+    "file_rows",
     "images_of",
     "mean_feature",
     "read_rows",
     "rows_of",
     "seen_table",
+    "without_rates",
 ]
 
 ROW_COLUMNS = [
@@ -37,6 +39,9 @@ ROW_COLUMNS = [
     *("category_a", "category_b", "area_a", "area_match", "gap", "distance_px", "direction"),
     *("cells_a", "cells_b", "outliers_a", *SEEN, "position", "measured"),
 ]
+# As files have them: with each probe's rate at the run's eps, for whoever reads them by hand; it is checked against the
+# angles, and nothing else derives from it.
+FILE_COLUMNS = [*ROW_COLUMNS[:-1], "cr", "measured"]
 IDS = ("annotation_a", "annotation_b", "annotation_c", "image_a", "image_b", "image_c")
 WHOLE = ("probe", "annotation_a", "annotation_b", "image_a", "image_b", "area_a", "gap")
 # Of a third object, or of A at other places: there where they were asked for.
@@ -46,7 +51,7 @@ TYPES: dict[str, Any] = {
     **dict.fromkeys(WHOLE, "int64"),
     **dict.fromkeys(("annotation_c", "image_c"), "Int64"),
     **dict.fromkeys(("cells_a", "cells_b", "outliers_a"), "float32"),
-    **dict.fromkeys(("area_match", "distance_px", *SEEN, "position"), "float64"),
+    **dict.fromkeys(("area_match", "distance_px", *SEEN, "position", "cr"), "float64"),
     "measured": "bool",
     # Of a sweep.
     "axis": "str",
@@ -128,6 +133,27 @@ def rows_of(name: str, probes: ProbeSet, numbers: Sequence[int], table: pd.DataF
     return described[ROW_COLUMNS]
 
 
+def file_rows(rows: pd.DataFrame, eps: float) -> pd.DataFrame:
+    """Return rows as a file has them, columns `FILE_COLUMNS`: with each probe's rate at `eps` rad."""
+    return rows.assign(cr=columns_of(rows, eps)["cr"])[FILE_COLUMNS]
+
+
+def without_rates(rows: pd.DataFrame, eps: float, what: str) -> pd.DataFrame:
+    """Return rows of a file without their rates, which must be those of their angles.
+
+    Raises:
+        DataError: a rate is another one; the sentence begins with `what`.
+    """
+    stated, derived = rows["cr"].to_numpy(dtype=np.float64), columns_of(rows, eps)["cr"]
+    wrong = np.flatnonzero(~np.isclose(stated, derived, rtol=1e-9, atol=0, equal_nan=True))
+    if wrong.size:
+        raise DataError(
+            f"{what} has cr {stated[wrong[0]]:g} for probe {rows['probe'].iloc[wrong[0]]}, but its angles give "
+            f"{derived[wrong[0]]:g} at eps {eps:g} rad; measure again."
+        )
+    return rows.drop(columns="cr")
+
+
 def columns_of(rows: pd.DataFrame, eps: float) -> Columns:
     """Return what quantities are made of: numbers of rows and what derives from them, float64 (N,), NaN if unmeasured.
 
@@ -157,7 +183,7 @@ def read_rows(path: Path) -> pd.DataFrame:
         )
     except (OSError, ValueError, KeyError, OverflowError, RecursionError) as error:
         raise DataError(f"rows {path} cannot be read ({first_line(error)}).") from error
-    lacking = [name for name in ROW_COLUMNS if name not in table]
+    lacking = [name for name in FILE_COLUMNS if name not in table]
     if lacking:
         raise DataError(f"rows {path} lack the column {lacking[0]}; were they written by an older couplingkit?")
     check_rows(table, f"rows {path}")
@@ -168,7 +194,7 @@ def check_rows(table: pd.DataFrame, what: str) -> None:
     """Raise `DataError` unless rows can be those of a measurement: one a model and probe, numbers in their ranges.
 
     Args:
-        table: columns `ROW_COLUMNS`, of one model or several (and of a sweep's values).
+        table: columns `ROW_COLUMNS` or `FILE_COLUMNS`, of one model or several (and of a sweep's values).
         what: begins the sentence.
     """
     keys = [name for name in ("model", "axis", "value", "probe") if name in table]
