@@ -26,7 +26,7 @@ from .options import (
     some_models_argument,
     zoo_option,
 )
-from .words import terminal_width
+from .words import say_where, terminal_width
 
 if TYPE_CHECKING:
     from ..runs.records import Run
@@ -130,10 +130,7 @@ def end(run: Run, form: str, columns: tuple[str, ...]) -> None:
     """Print what a run found, and what its reader must know; exit code 2 where a model failed."""
     from ..figures.tables import controls_line, render
 
-    if not run.fresh:
-        click.echo(f"{run.folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)")
-        return
-    click.echo(f"Wrote rows.csv, summary.json, probes.json, extremes.npz, coupling.png/.pdf to {run.folder}", err=True)
+    say_where(run, "rows.csv, summary.json, probes.json, extremes.npz, coupling.png/.pdf")
     click.echo(render(run, form, columns=columns, width=terminal_width()))
     for measurement in run.measurements:
         for warning in measurement.warnings:

@@ -85,7 +85,7 @@ eps_option = click.option(
     type=float,
     default=0.01,
     show_default=True,
-    help="In cr_mean and its like smaller similarities count as this, in rad; changes the table, never the rows.",
+    help="In cr_mean and its like smaller similarities count as this, in rad; changes tables, never what was seen.",
 )
 new_eps_option = click.option(
     "--eps", type=float, help="Make rates anew from the rows with this eps, in rad. [default: the runs' own]"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +18,9 @@ from .options import (
     out_options,
     runs_argument,
 )
+
+if TYPE_CHECKING:
+    from ..runs.records import Run
 
 __all__ = ["report"]
 
@@ -56,26 +60,30 @@ def report(
     from ..figures.report import report_page
     from ..files import new_file
     from ..runs.concluding import concluded_again, relabelled
-    from ..runs.extremes import EXTREMES, read_extremes
+    from ..runs.extremes import EXTREMES, read_extremes, refreshed
     from ..runs.reading import read_run
 
     path = out or Path("report.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"out {path} must end in .html.")
     claim(path, overwrite=overwrite, folder=False, mark=MARK)
-    read, extremes, failures = [], {}, []
+    read: list[Run] = []
+    extremes: dict[str, Any] = {}
+    failures: list[str] = []
     for folder in dict.fromkeys(runs):
         try:
             run = read_run(folder)
-            run = run if eps is None else concluded_again(run, eps=eps)
             extremes[str(run.folder)] = read_extremes(folder / EXTREMES)
             read.append(run)
         except DataError as error:
             failures.append(str(error))
     if not read:
         raise CouplingKitError(f"no run could be read: {' '.join(failures)}")
-    read = relabelled(read, labels)
-    page = report_page(read, extremes, title=title, across=across or ())
+    shown = relabelled([run if eps is None else concluded_again(run, eps=eps) for run in read], labels)
+    for before, after in zip(read, shown, strict=True):
+        found = extremes[str(before.folder)]
+        extremes[str(before.folder)] = refreshed(found, before.measurements, after.measurements)
+    page = report_page(shown, extremes, title=title, across=across or ())
     with new_file(path, overwrite=overwrite, mark=MARK) as draft:
         draft.write_text(page, encoding="utf-8")
     models = sum(len(run.measurements) for run in read)

@@ -26,7 +26,7 @@ from .options import (
     some_models_argument,
     zoo_option,
 )
-from .words import listed_values, terminal_width
+from .words import listed_values, say_where, terminal_width
 
 if TYPE_CHECKING:
     from ..probes.spec import ProbeSpec
@@ -131,12 +131,9 @@ def _files(run: Run) -> Mapping[str, Writer]:
 def _end(run: Run, form: str) -> None:
     from ..figures.sweep_plots import sweep_notes, sweep_render
 
-    if not run.fresh:
-        click.echo(f"{run.folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)")
-        return
     axes = dict.fromkeys(place[0] for place in run.places if place is not None)
     pictures = ", ".join(f"sweep-{axis}.png/.pdf" for axis in axes)
-    click.echo(f"Wrote rows.csv, sweep.csv, summary.json, probes.json, {pictures} to {run.folder}", err=True)
+    say_where(run, f"rows.csv, sweep.csv, summary.json, probes.json, {pictures}")
     click.echo(sweep_render(run, form, width=terminal_width()))
     for note in sweep_notes(run):
         click.echo(note, err=True)

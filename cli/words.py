@@ -7,9 +7,12 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from ..runs.records import Run
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -115,3 +118,12 @@ def point(_context: click.Context, _parameter: click.Parameter, values: tuple[st
 def terminal_width() -> int:
     """Return how many letters a line may have: those of the terminal, at least 80, which is also that of a file."""
     return max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else 80
+
+
+def say_where(run: Run, files: str) -> None:
+    """Say which files a run wrote to its folder; of one that was there already, that there was nothing to do."""
+    if run.fresh:
+        click.echo(f"Wrote {files} to {run.folder}", err=True)
+    else:
+        said = f"{run.folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)"
+        click.echo(said, err=True)

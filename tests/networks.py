@@ -40,9 +40,9 @@ class Counting:
 
 
 def control_images(batch):
-    """How many images the controls show, for a first batch of so many probes: it again as it is, in another order, and
-    at the end; its first objects moved over an empty canvas; and one larger image."""
-    return 3 * batch + (1 + 2 * min(batch, 8)) + 1
+    """How many images the controls show, for a first batch of so many probes: A alone again as it is and at the end;
+    three images a probe in mixed company; 4 objects at 8 places of an empty canvas, and that; one larger image."""
+    return 2 * batch + 3 * batch + (1 + 4 * 8) + 1
 
 
 def counted_hub(folder):

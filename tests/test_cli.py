@@ -35,7 +35,7 @@ def test_measure_writes_everything_it_says(data, tmp_path):
     assert "control:cell" in done.stdout
     assert "cr(random:test_vit) - cr(control:leak:0.2)" in done.stdout
     assert "mean 0.5,0.5,0.5" in done.stderr
-    assert "with B left out, CR is exactly 1 on the first 12 probes" in done.stderr
+    assert "with B left out, CR is exactly 1 on 12 probes of the first batch" in done.stderr
     assert sorted(path.name for path in out.iterdir()) == [
         ".couplingkit",
         "coupling.pdf",

@@ -372,7 +372,7 @@ def test_eps_changes_a_table_and_not_a_run(runs, data_of, tmp_path):
         assert one[name] == usual[name]
     assert one["cr_mean"] != usual["cr_mean"]
     assert one["clipped_denominator"]["value"] > usual["clipped_denominator"]["value"]
-    assert "nothing to do" in run(*words, "--eps", 1).stdout
+    assert "nothing to do" in run(*words, "--eps", 1).stderr
     refused = run("compare", out, runs / "leak-0.2", "--out", tmp_path / "apart")
     assert refused.exit_code == 2
     assert "eps 1.0 and 0.01" in refused.stderr

@@ -130,6 +130,6 @@ def test_weights_replaced_at_the_same_time_are_measured_anew(data, tmp_path):
         more = ["--overwrite"] if seed else []
         done = run("measure", f"test_vit@{file}", *data, "--probes", 6, "--out", tmp_path / "run", *more)
         assert done.exit_code == 0, done.output
-        assert "nothing to do" not in done.stdout
+        assert "nothing to do" not in done.stderr
         rates.append(ck.read_run(tmp_path / "run").measurements[0].summary.cr_mean)
     assert rates[0] != rates[1]

@@ -29,7 +29,8 @@ def test_each_image_runs_once_and_the_zero_control_once_more(scenes, control, pa
     controls = measurement.provenance["controls"]
     assert controls["probes"] == 8
     assert controls["other_batch_rad"] < 1e-6
-    assert controls["follows"] > 0.9
+    assert controls["aligned"] > 0.9
+    assert controls["offset_cells"] == 0
     assert ("specificity" in measurement.summary.estimates) == control
     assert measurement.rows["theta_a3_b"].isna().all() != control
 

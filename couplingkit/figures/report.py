@@ -107,13 +107,12 @@ def _code(text: str) -> Markup:
 
 
 def _by_probes(runs: Sequence[Run]) -> list[list[tuple[Run, Measurement]]]:
-    """Return the models of runs that are no sweeps, those of the same probes and settings together."""
+    """Return the models of runs that are no sweeps, those of the same probes together."""
     found: dict[tuple[Any, ...], list[tuple[Run, Measurement]]] = {}
     for run in runs:
         for measurement in () if run.swept else run.measurements:
             probes = measurement.provenance["probes"]
-            settings = tuple(measurement.provenance["settings"][key] for key in SETTINGS)
-            found.setdefault((probes["identity"], probes["fingerprint"], *settings), []).append((run, measurement))
+            found.setdefault((probes["identity"], probes["fingerprint"]), []).append((run, measurement))
     return list(found.values())
 
 
@@ -143,9 +142,10 @@ def _check_like(group: list[tuple[Run, Measurement]], across: Collection[str]) -
 def _probe_set(number: int, group: list[tuple[Run, Measurement]], quantities: Sequence[Quantity]) -> dict[str, Any]:
     probes = group[0][1].provenance["probes"]
     spec = probes["spec"]
-    chosen = group[0][1].provenance["settings"]
-    centred = ", centred" if chosen["center"] else ""
-    settings = f"eps {chosen['eps']:g} rad, min_cells {chosen['min_cells']:g}{centred}"
+    settings = ", ".join(
+        f"{name} {' and '.join(dict.fromkeys(str(one.provenance['settings'][name]) for _, one in group))}"
+        for name in SETTINGS
+    )
     # The control row is the same for each run on one set of probes.
     controls = [pair for pair in group if pair[1].name == CONTROL_ROW][:1]
     models = [pair for pair in group if pair[1].name != CONTROL_ROW] + controls

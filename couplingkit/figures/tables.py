@@ -16,6 +16,7 @@ from ..metrics.summary import RateSummary
 from ..runs.models import CONTROL_ROW
 from ..runs.records import PairedDifference, Run
 from ..runs.writing import summary_file
+from ..study.alignment import LOCAL
 from ..study.measurement import Measurement
 from ..typed_files import json_text
 from .labels import cut_labels, short_labels
@@ -157,13 +158,13 @@ def way_of_reading(measurement: Measurement) -> tuple[str, str, str]:
 def controls_line(measurement: Measurement) -> str:
     """Return in a sentence what the controls of a measurement found."""
     controls = measurement.provenance["controls"]
-    said = (
-        f"with B left out, CR is exactly 1 on the first {controls['probes']} probes, at the beginning and at the end; "
-        f"another order and size of batch moves an angle by {controls['other_batch_rad']:.1g} rad at most"
+    told = (
+        f"with B left out, CR is exactly 1 on {controls['probes']} probes of the first batch, at the beginning and at "
+        f"the end; other company in the batch moves an angle by {controls['other_batch_rad']:.1g} rad at most"
     )
-    if controls["follows"] is None:
-        return f"{said}."
-    return f"{said}; the map follows moved objects (correlation {controls['follows']:.2f})."
+    if controls["aligned"] < LOCAL:
+        return f"{told}; whether the map is turned or shifted cannot be told."
+    return f"{told}; the map answers where objects are (correlation {controls['aligned']:.2f})."
 
 
 def estimate_text(estimate: Estimate | None) -> str:
@@ -181,7 +182,7 @@ def columns_chosen(names: Sequence[str]) -> list[Quantity]:
     Raises:
         ArgumentError: there is none of a name.
     """
-    if list(names) == ["all"]:
+    if "all" in names:
         return list(QUANTITIES.values())
     for name in names:
         if name not in QUANTITIES:
@@ -207,7 +208,11 @@ def render(run: Run, form: str, *, columns: Sequence[str] = (), width: int | Non
     if form == "json":
         return json_text(summary_file(run)).rstrip()
     if form == "csv":
-        return summary_numbers(run.measurements).to_csv(index=False).rstrip()
+        table = summary_numbers(run.measurements)
+        if columns:
+            bounds = [name + end for name in (one.name for one in quantities) for end in ("", "_low", "_high")]
+            table = table[[name for name in table if name in ("model", *bounds, "made", "measured", "not_measurable")]]
+        return table.to_csv(index=False).rstrip()
     longest = LONGEST if form == "table" and width is not None else None
     text = as_text(_for_reading(run.measurements, quantities, longest), form, width=width)
     if form != "table":

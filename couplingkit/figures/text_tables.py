@@ -33,8 +33,9 @@ def as_text(table: pd.DataFrame, form: str, *, width: int | None = None) -> str:
         return table.to_latex(index=False, escape=True, column_format=columns).rstrip()
     if form == "markdown":
         rule = ["---", *["---:"] * (len(table.columns) - 1)]
-        lines = [list(table.columns), rule, *table.to_numpy().tolist()]
-        return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        cells = [list(table.columns), *table.to_numpy().tolist()]
+        head, *rows = [[str(text).replace("|", "\\|") for text in line] for line in cells]
+        return "\n".join("| " + " | ".join(line) + " |" for line in [head, rule, *rows])
     return "\n\n".join(_aligned(part) for part in _parts(table, width))
 
 

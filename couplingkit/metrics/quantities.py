@@ -48,6 +48,7 @@ class Quantity:
         places: where it is shown; see `Place`.
         neutral: what it is for a network that cannot couple.
         optional: whether it is reported only where A was shown at other places.
+        per: the column that each probe's value is divided by, where it is.
         effect: what its paired difference is called, where that is not its name.
     """
 
@@ -61,6 +62,7 @@ class Quantity:
     places: frozenset[Place] = frozenset()
     neutral: float = 0.0
     optional: bool = False
+    per: str = ""
     effect: str = ""
 
     @property
@@ -81,13 +83,15 @@ class Quantity:
     def floor(self, columns: Columns, kept: NDArray[np.bool_], resolution_rad: float) -> float:
         """Return below what a difference of the quantity says nothing, given to what the angles are known.
 
-        An angle is known to `resolution_rad`, a number without a unit to that over the similarities it is divided by.
+        An angle is known to `resolution_rad`, what is divided by something to that over it.
         """
         if self.unit == "share":
             return 0.0
-        if self.unit == "rad":
-            return resolution_rad
-        return resolution_rad * float((1 / columns["denominator"][kept]).mean())
+        if self.over is not None:
+            return resolution_rad / abs(float(self.over(columns)[kept].mean()))
+        if self.per:
+            return resolution_rad * float((1 / columns[self.per][kept]).mean())
+        return resolution_rad
 
     def text(self, value: float) -> str:
         """Return a value as tables print it."""
@@ -167,6 +171,7 @@ for _quantity in (
         _RATE,
         places=PANEL,
         neutral=1.0,
+        per="denominator",
     ),
     Quantity(
         "turn",
@@ -189,6 +194,7 @@ for _quantity in (
         _leak,
         control=True,
         places=DRAWN,
+        per="theta_a1_b",
     ),
     Quantity(
         "displacement",
@@ -197,13 +203,14 @@ for _quantity in (
         unit="rad",
         places=DRAWN,
     ),
-    Quantity("cr_median", "median of the probes' rates", _RATE, average="median", neutral=1.0),
+    Quantity("cr_median", "median of the probes' rates", _RATE, average="median", neutral=1.0, per="denominator"),
     Quantity(
         "cr_geomean",
         "geometric mean of the probes' rates",
         _RATE,
         average="geometric",
         neutral=1.0,
+        per="denominator",
         effect="ln_cr",
     ),
     Quantity(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, check_range
 from ..streams import Stream
-from .bootstrap import Estimate, Statistic, interval_and_p, intervals
+from .bootstrap import FEWEST_FOR_P, FEWEST_IMAGES, Estimate, Statistic, interval_and_p, intervals
 from .coupling import SEEN, CouplingRates, derived_columns
 from .doubts import doubts_of_mean, doubts_of_ratio
 from .quantities import QUANTITIES, Columns, Quantity
@@ -198,6 +198,11 @@ def paired_quantity(
         difference = Statistic(left.top, left.bottom, left.median, minus=right)
     shared = images[kept] if quantity.control else images[kept, :2]
     estimate, p = interval_and_p(difference, shared, stream, level=level)
+    # C's photos do not make up for too few of A's and B's.
+    photos = len(np.unique(images[kept, :2]))
+    if photos < FEWEST_IMAGES:
+        estimate = Estimate(estimate.value, np.nan, np.nan)
+    p = p if photos >= FEWEST_FOR_P else np.nan
     floor = max(quantity.floor(columns, kept, resolution_rad) for columns in (first, second))
     below = abs(estimate.value) < floor
     return PairedQuantity(estimate, np.nan if below else p, int(kept.sum()), floor)

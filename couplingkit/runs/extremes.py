@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -18,7 +18,7 @@ from ..features.backbone import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..study.measurement import Measurement
 
-__all__ = ["EXTREMES", "Extreme", "find_extremes", "read_extremes", "write_extremes"]
+__all__ = ["EXTREMES", "Extreme", "find_extremes", "read_extremes", "refreshed", "write_extremes"]
 
 EXTREMES = "extremes.npz"
 OF_EACH = 3
@@ -81,6 +81,24 @@ def _extreme(backbone: LayeredBackbone, probes: ProbeSet, measurement: Measureme
     return Extreme(
         measurement.name, number, rate, f"{a} beside {b}", np.stack(pictures), cells, probe_query(probes, number)
     )
+
+
+def refreshed(
+    extremes: Sequence[Extreme], before: Sequence[Measurement], after: Sequence[Measurement]
+) -> list[Extreme]:
+    """Return the probes that stood out, with the names and the rates that their models have now.
+
+    Args:
+        extremes: as they were found.
+        before: the measurements that they were found in.
+        after: the same ones, in the same order, under other names or with another eps.
+    """
+    now = {old.name: new for old, new in zip(before, after, strict=True)}
+    return [
+        replace(extreme, model=now[extreme.model].name, cr=float(now[extreme.model].cr[extreme.probe]))
+        for extreme in extremes
+        if extreme.model in now and extreme.probe < len(now[extreme.model].cr)
+    ]
 
 
 def write_extremes(extremes: Sequence[Extreme], path: Path) -> None:

@@ -20,7 +20,7 @@ from ..study.processes import ALONE, Processes
 from ..study.settings import MeasureSettings
 from ..version import __version__
 from .concluding import concluded, concluded_again
-from .extremes import EXTREMES, Extreme, find_extremes, read_extremes, write_extremes
+from .extremes import EXTREMES, Extreme, find_extremes, read_extremes, refreshed, write_extremes
 from .models import CONTROL_ROW, ModelChoice, check_models, each_model
 from .reading import read_run, written_identity
 from .records import Run
@@ -104,7 +104,8 @@ def as_asked(run: Run, settings: MeasureSettings, probes: ProbeSet, place: RunPl
     if processes.first:
         files = dict(place.draw(again))
         if (place.out / EXTREMES).exists():
-            files[EXTREMES] = partial(write_extremes, read_extremes(place.out / EXTREMES))
+            kept = refreshed(read_extremes(place.out / EXTREMES), run.measurements, again.measurements)
+            files[EXTREMES] = partial(write_extremes, kept)
         write_run(place.out, again, probes.manifest(), files=files, overwrite=True)
     return replace(again, folder=place.out)
 

@@ -133,12 +133,12 @@ class ProbesEntry(Record, frozen=True):
 
 
 class ControlsEntry(Record, frozen=True):
-    """What the controls found; null where nothing could be told."""
+    """What the controls found."""
 
     probes: Count
     other_batch_rad: Annotated[float, Meta(ge=0)]
-    follows: float | None
-    aligned: float | None
+    aligned: Annotated[float, Meta(ge=-1.001, le=1.001)]
+    offset_cells: Annotated[float, Meta(ge=0)]
 
 
 class ProvenanceEntry(Record, frozen=True):

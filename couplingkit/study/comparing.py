@@ -115,8 +115,15 @@ def compare_models(
     found = []
     for name in others:
         found += _of_model(name, models[name], reference, Stream(seed).child("bootstrap", "paired"), level)
-    tested = [index for index, difference in enumerate(found) if not np.isnan(difference.p)]
-    corrected = dict(zip(tested, holm([found[index].p for index in tested]), strict=True))
+    # What is below resolution was looked at, too, and counts among the tests, as one that finds nothing.
+    main = shown_in("compared")[0].difference
+    looked = [
+        index
+        for index, difference in enumerate(found)
+        if (difference.grouping, difference.effect) == ("all", main) and (difference.below or difference.p >= 0)
+    ]
+    ps = [1.0 if found[index].below else found[index].p for index in looked]
+    corrected = {index: p for index, p in zip(looked, holm(ps), strict=True) if not found[index].below}
     differences = tuple(
         replace(difference, p_holm=corrected.get(index, difference.p_holm)) for index, difference in enumerate(found)
     )

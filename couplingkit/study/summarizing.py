@@ -17,6 +17,7 @@ from ..metrics.coupling import SEEN
 from ..metrics.summary import RateSummary, summarize
 from ..probes.probeset import ProbeSet
 from ..streams import Stream
+from .alignment import LOCAL
 from .controls import ControlRecord
 from .measurement import Measurement
 from .region_features import OUTLIER
@@ -61,7 +62,7 @@ def summarize_layer(
         "model": model,
         "probes": probes_record(probes),
         "settings": asdict(settings),
-        "controls": controls_record(controls),
+        "controls": asdict(controls),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
     }
     summary = summary_of(rows, settings, seed=probes.seed)
@@ -82,11 +83,6 @@ def summarized_again(measurement: Measurement, settings: MeasureSettings) -> Mea
     summary = summary_of(measurement.rows, settings, seed=provenance["probes"]["seed"])
     warnings = _warnings(measurement.rows, summary, provenance, settings)
     return replace(measurement, summary=summary, provenance=provenance, warnings=warnings)
-
-
-def controls_record(controls: ControlRecord) -> dict[str, Any]:
-    """Return what the controls found as JSON values; null where nothing could be told."""
-    return {name: None if value != value else value for name, value in asdict(controls).items()}
 
 
 def probes_record(probes: ProbeSet) -> dict[str, Any]:
@@ -139,12 +135,24 @@ def _warnings(
 ) -> tuple[str, ...]:
     model = provenance["model"]
     found = list(model.get("notes", ()))
-    lost = summary.probes - summary.measured
-    if lost:
-        found.append(f"{lost} of {summary.probes} probes not measured: {_too_few_cells(model, settings)}")
+    small = (rows["cells_a"] < settings.min_cells) | (rows["cells_b"] < settings.min_cells)
+    small |= rows["cells_a"] * rows["cells_b"] == 0
+    if small.any():
+        found.append(f"{small.sum()} of {summary.probes} probes not measured: {_too_few_cells(model, settings)}")
+    bare = summary.probes - summary.measured - int(small.sum())
+    if bare > 0:
+        found.append(
+            f"{bare} of {summary.probes} probes not measured: a feature of them has no direction (its length is 0), or "
+            "A's and B's are the same."
+        )
     for name, reasons in summary.doubts.items():
-        instead = "cr, turn and leak do not depend on eps" if name == "cr_mean" else "turn and leak are no such ratio"
+        instead = "cr and turn do not depend on eps" if name == "cr_mean" else "turn is no such ratio"
         found.append(f"{name} is no measurement at eps {settings.eps:g} rad: {listed(reasons)}; {instead}.")
+    if provenance["controls"]["aligned"] < LOCAL:
+        found.append(
+            f"the map hardly answers where objects are (correlation {provenance['controls']['aligned']:.2f} with their "
+            "cells): features mix the whole picture, and whether the map is turned or shifted cannot be told."
+        )
     outlying = int((rows["outliers_a"].to_numpy()[rows["measured"].to_numpy(dtype=bool)] > 0).sum())
     if model.get("tokens") and outlying > OUTLYING_LIMIT * summary.measured:
         found.append(
