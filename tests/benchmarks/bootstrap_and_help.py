@@ -28,10 +28,11 @@ def summary(photos, probes=5000):
     generator = np.random.default_rng(0)
     a = generator.integers(photos, size=probes)
     images = np.column_stack([a, (a + 1 + generator.integers(photos - 2, size=probes)) % photos, a + photos])
-    cr = np.exp(0.3 * generator.normal(size=probes))
-    none = np.zeros(probes, dtype=bool)
-    rates = CouplingRates(cr, cr, np.ones(probes), none, none, cr)
-    return lambda: summarize(rates, images, Stream(0), cr_control=0.9 * cr)
+    apart, together, third = (generator.uniform(0.5, 0.9, probes) for _ in range(3))
+    moved, toward_b, toward_c = generator.uniform(0, 0.5, (3, probes))
+    angles = [np.pi / 2 - similarity for similarity in (apart, together, third)]
+    rates = CouplingRates(*angles, moved, toward_b, toward_c)
+    return lambda: summarize(rates, images, Stream(0))
 
 
 def main():

@@ -18,7 +18,8 @@ WORKER = """
 import json, sys, time
 import torch
 import couplingkit as ck
-from couplingkit.study import join_processes, measure_variants
+from couplingkit.runs.session import join_processes
+from couplingkit.study.measuring import measure_variants
 torch.set_num_threads(1)
 model, annotations, images, count = sys.argv[1:5]
 processes = join_processes()
@@ -41,7 +42,7 @@ backbone(warm)
 inside = 0.0
 processes.gather(None)
 begin = time.perf_counter()
-measure_variants(backbone, [probes], resamples=200, processes=processes)
+measure_variants(backbone, [probes], ck.MeasureSettings(resamples=200), processes=processes)
 if processes.first:
     print(json.dumps({"seconds": time.perf_counter() - begin, "inside": inside}))
 """
