@@ -41,8 +41,8 @@ class Counting:
 
 def control_images(batch):
     """How many images the controls show, for a first batch of so many probes: A alone again as it is and at the end;
-    three images a probe in mixed company; 4 objects at 8 places of an empty canvas, and that; one larger image."""
-    return 2 * batch + 3 * batch + (1 + 4 * 8) + 1
+    three images of 8 probes in mixed company; 4 objects at 8 places of an empty canvas, and that; one larger image."""
+    return 2 * batch + 3 * min(batch, 8) + (1 + 4 * 8) + 1
 
 
 def counted_hub(folder):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from ..errors import MeasurementError
 from ..features.backbone import LayeredBackbone
@@ -23,6 +22,8 @@ __all__ = ["NOTHING_READ", "ControlRecord", "FirstBatch", "check_again", "check_
 
 # How far angles may be moved by the company that an image has in its batch, rad.
 OTHER_BATCH_RAD = {"float32": RESOLUTION_RAD, "bfloat16": 0.05}
+# Probes that are read again in it.
+COMPANY = 8
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ def check_again(
         when: begins the sentence.
     """
     for layer, features, regions in zip(backbone.layers, backbone(again.alone), first.regions, strict=True):
-        repeated = _pooled(features, again, layer.stride_px)
+        weights = probe_weights(again, layer.stride_px, grid=grid_of(features))[0]
+        repeated = masked_mean(features, weights).cpu()  # (n, D)
         same = (repeated == regions.alone).all(dim=1) | ~regions.readable(min_cells)
         if not same.all():
             at = int((~same).nonzero()[0])
@@ -114,8 +116,9 @@ def check_company(
         min_cells: as in `MeasureSettings`.
         precision: of the forward passes: float32 or bfloat16.
     """
-    count = len(again.alone)
-    mixed = torch.cat([again.alone.flip(0), again.partner, again.together])  # (3 n, 3, H, W)
+    count = min(len(again.alone), COMPANY)
+    images = (again.alone[:count].flip(0), again.partner[:count], again.together[:count])
+    mixed = torch.cat(images)  # (3 n, 3, H, W)
     # Every third image, so that no batch is of A alone; in batches of another size than before.
     order = torch.arange(3 * count, device=mixed.device).view(3, count).T.flatten()
     size = count - 1 if count > 3 else 3
@@ -123,9 +126,10 @@ def check_company(
     limit, farthest = OTHER_BATCH_RAD.get(precision, RESOLUTION_RAD), 0.0
     for index, (layer, regions) in enumerate(zip(backbone.layers, first.regions, strict=True)):
         features = torch.cat([part[index] for part in parts])[::3].flip(0)  # of A alone, in the first order
-        repeated = _pooled(features, again, layer.stride_px)
-        before, after = (angle_between(vectors, regions.partner) for vectors in (regions.alone, repeated))
-        known = regions.readable(min_cells) & ~before.isnan()
+        weights = probe_weights(again, layer.stride_px, grid=grid_of(features))[0][:count]
+        repeated, partner = masked_mean(features, weights).cpu(), regions.partner[:count]  # (n, D)
+        before, after = (angle_between(vectors, partner) for vectors in (regions.alone[:count], repeated))
+        known = regions.readable(min_cells)[:count] & ~before.isnan()
         # What had a direction and has none now has moved as far as can be.
         moved = torch.where(known, (before - after).abs().nan_to_num(torch.pi), 0.0)
         if float(moved.max()) > limit:
@@ -138,7 +142,3 @@ def check_company(
             )
         farthest = max(farthest, float(moved.max()))
     return farthest
-
-
-def _pooled(features: Tensor, probe: Probe, stride_px: int) -> Tensor:
-    return masked_mean(features, probe_weights(probe, stride_px, grid=grid_of(features))[0]).cpu()  # (n, D)
