@@ -16,7 +16,7 @@ from ..study.comparing import Comparison
 from .labels import cut_labels, short_labels
 from .plots import COLUMN_IN, STYLE
 from .sweep_plots import COLOURS, LONGEST, MARKS
-from .tables import difference_text, marked_text, marks_line
+from .tables import WAYS, difference_text, marked_text, marks_line, way_of_reading, ways_unlike
 from .text_tables import as_text
 
 __all__ = ["comparison_figure", "comparison_text"]
@@ -34,6 +34,7 @@ def comparison_text(comparison: Comparison, form: str, *, width: int | None = No
         return str(difference_table(list(comparison.differences)).to_json(orient="records", indent=1))
     labels = dict(zip(comparison.models, short_labels(list(comparison.models)), strict=True))
     main, *others = shown_in("compared")
+    unlike = ways_unlike(list(comparison.models.values()))
     rows = []
     for name, model in comparison.models.items():
         row: dict[str, Any] = {"model": labels[name], main.name: marked_text(main, model.summary)}
@@ -48,7 +49,7 @@ def comparison_text(comparison: Comparison, form: str, *, width: int | None = No
                 row["p"] = _p_text(gap.p) if gap else "-"
                 row["p (Holm)"] = _p_text(gap.p_holm) if gap else "-"
                 row["common probes"] = str(gap.probes if gap else model.summary.measured)
-        rows.append(row)
+        rows.append(row | {WAYS[index]: way_of_reading(model)[index] for index in unlike})
     table = as_text(pd.DataFrame(rows).fillna("-"), form, width=width)
     if form != "table":
         return table

@@ -20,7 +20,7 @@ from ..study.sweeping import SweepPoint
 from ..typed_files import json_text
 from .labels import cut_labels, short_labels
 from .plots import COLUMN_IN, STYLE
-from .tables import bounds_columns, quantity_columns
+from .tables import WAYS, bounds_columns, quantity_columns, way_of_reading, ways_unlike
 from .text_tables import as_text
 
 __all__ = ["sweep_figure", "sweep_notes", "sweep_numbers", "sweep_render", "sweep_text", "uneven"]
@@ -154,6 +154,8 @@ def sweep_text(points: Sequence[SweepPoint], form: str, *, width: int | None = N
     if form == "csv":
         return sweep_numbers(points).to_csv(index=False).rstrip()
     labels = short_labels([point.measurement.name for point in points])
+    # Along `layer` that is what the value says.
+    unlike = [index for index in ways_unlike([point.measurement for point in points]) if WAYS[index] != "layer"]
     rows = []
     for label, point in zip(labels, points, strict=True):
         summary = point.measurement.summary
@@ -164,6 +166,7 @@ def sweep_text(points: Sequence[SweepPoint], form: str, *, width: int | None = N
                 "model": label,
                 **quantity_columns(summary, "sweep"),
                 "measured": f"{summary.measured} of {summary.probes}",
+                **{WAYS[index]: way_of_reading(point.measurement)[index] for index in unlike},
             }
         )
     return as_text(pd.DataFrame(rows).fillna("-"), form, width=width)
