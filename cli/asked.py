@@ -65,7 +65,7 @@ def model_choices(models: tuple[str, ...], options: dict[str, Any], zoo: Path | 
 
     common, labels = backbone_options(options), options.get("labels") or (None,) * len(models)
     if len(labels) != len(models):
-        raise ArgumentError(f"--label must be given once per model, but came {len(labels)} times for {len(models)}.")
+        raise ArgumentError(f"--label must come once per model (--label A --label B), not {len(labels)} times.")
     choices = [ModelChoice(name, common, label) for name, label in zip(models, labels, strict=True)]
     choices += read_zoo(zoo, common) if zoo else []
     if not choices:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .asked import claim, default_out, measure_settings, model_choices, probe_spec, probes_choice
-from .command import Command, as_options
+from .command import Command, as_options, given_names
 from .options import (
     batch_size_option,
     columns_option,
@@ -112,7 +112,7 @@ def measure(
         columns_chosen(columns or ())
         choices = model_choices(models, options, zoo)
         with entered(processes, open_probes(probes_choice(options, probe_spec(options)))) as probes:
-            place = RunPlace(folder, overwrite, coupling_files)
+            place = RunPlace(folder, overwrite, coupling_files, "eps" in given_names())
             settings = measure_settings(options)
             run = measure_models(choices, probes, settings, place=place, processes=processes, progress=True)
         if processes.first:
@@ -135,7 +135,7 @@ def end(run: Run, form: str, columns: tuple[str, ...]) -> None:
     for measurement in run.measurements:
         for warning in measurement.warnings:
             click.echo(as_options(f"Note on {measurement.name}: {warning}"), err=True)
-    for measurement in run.measurements[:1]:
+    for measurement in run.measurements:
         click.echo(f"Controls of {measurement.name}: {controls_line(measurement)}", err=True)
     if run.failures:
         count = len(run.identity["models"])

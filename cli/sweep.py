@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .asked import claim, default_out, measure_settings, model_choices, probes_choice
-from .command import Command
+from .command import Command, given_names
 from .options import (
     batch_size_option,
     data_options,
@@ -100,7 +100,7 @@ def sweep(
         asked = probes_choice(options, drawing_spec(base, axes), free=swept)
         with entered(processes, open_probes(asked)) as probes:
             look = base if asked.probes.isdecimal() else replace(probes.spec)
-            place, settings = RunPlace(folder, overwrite, _files), measure_settings(options)
+            place, settings = RunPlace(folder, overwrite, _files, "eps" in given_names()), measure_settings(options)
             run = sweep_models(
                 choices, probes, axes, settings, base=look, place=place, processes=processes, progress=True
             )

@@ -130,9 +130,16 @@ def _unpickle_safely(path: Path, mapped: bool) -> Any:
             content = _unpickle_arrays(path)
             if not isinstance(content, int):  # torch's older format begins with a magic number
                 return content
-        if isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error):
+        if isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error) and _begins_like_one(path):
             raise _refusal(path) from error
-        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({first_line(error)}).") from error
+        why = first_line(error) if _begins_like_one(path) else "it begins like no PyTorch file"
+        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({why}).") from error
+
+
+def _begins_like_one(path: Path) -> bool:
+    """Return whether a file begins as pickles (of protocol 2 on) and zip archives do; text, for one, does not."""
+    with path.open("rb") as file:
+        return file.read(2)[:2] in (b"PK", *(b"\x80" + bytes([protocol]) for protocol in range(2, 6)))
 
 
 def _refusal(path: Path) -> BackboneError:
@@ -251,7 +258,8 @@ def _unpickle_arrays(path: Path) -> Any:
     except Exception as error:
         if isinstance(error, pickle.UnpicklingError) and "refused" in str(error):
             raise _refusal(path) from error
-        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({first_line(error)}).") from error
+        why = first_line(error) if _begins_like_one(path) else "it begins like no PyTorch file"
+        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({why}).") from error
 
 
 def _groups(content: Any, place: str) -> Iterator[tuple[str, dict[str, Tensor]]]:

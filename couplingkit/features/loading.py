@@ -182,10 +182,15 @@ def _normalisation(
         stated, origin = matched.normalisation, f"by the file's layout: {matched.system}"
     elif model.source == "file":
         stated = None
-    elif matched is not None and matched.family == "vit" and stated is not None:
+    elif matched is not None and stated is not None and not (options.mean and options.std):
+        else_needed = (
+            "files of DeiT and of MAE's fine-tuning need ImageNet's: `mean`, `std`"
+            if matched.family == "vit"
+            else "weights of another training may need others: `mean`, `std`"
+        )
         notes = (
-            f"normalised with timm's mean {stated[0]} and std {stated[1]} for {opened.facts['architecture']}, which "
-            "the file does not confirm; files of DeiT and of MAE's fine-tuning need ImageNet's: `mean`, `std`.",
+            f"normalised with {opened.facts['source'].split()[0]}'s mean {stated[0]} and std {stated[1]} for "
+            f"{opened.facts['architecture']}, which the file does not confirm; {else_needed}.",
         )
     mean, std = options.mean or (stated and stated[0]), options.std or (stated and stated[1])
     if not mean or not std:
@@ -219,8 +224,18 @@ def _weights_record(
         "branch": matched.branch or None,
         "branches": list(matched.branches),
         "key": matched.place,
-        "left_out": list(matched.left_out),
+        "left_out": [*matched.left_out, *_heads_left_out(opened, matched)],
     }
+
+
+def _heads_left_out(opened: OpenedNetwork, matched: MatchedWeights) -> list[str]:
+    """Return what of the matched weights the network has no place for, a classifier mostly, by the first word."""
+    own = opened.network.state_dict()
+    lost = [name for name in matched.tensors if name not in own]
+    counts = {
+        first: sum(name.partition(".")[0] == first for name in lost) for first in (n.partition(".")[0] for n in lost)
+    }
+    return [f"{first} ({count} tensors)" for first, count in counts.items()]
 
 
 def _control_backbone(model: ModelName, options: BackboneOptions) -> NetworkBackbone:

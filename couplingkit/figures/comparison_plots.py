@@ -37,7 +37,7 @@ def comparison_text(comparison: Comparison, form: str, *, width: int | None = No
     unlike = ways_unlike(list(comparison.models.values()))
     rows = []
     for name, model in comparison.models.items():
-        row: dict[str, Any] = {"model": labels[name], main.name: marked_text(main, model.summary)}
+        row: dict[str, Any] = {"model": labels[name], f"{main.name} (own probes)": marked_text(main, model.summary)}
         for quantity in (main, *others):
             gap = next((gap for gap in comparison.overall(quantity.difference) if gap.model == name), None)
             if gap is None and quantity.optional:

@@ -147,11 +147,11 @@ def draw_coupling(
         ends = np.clip([rate.low, rate.high], low, high)
         axes.plot(ends, [row + 0.12] * 2, color=MARK, linewidth=1.3, zorder=4)
         of_mean = float(np.clip(mean.value, low, high))
-        axes.plot(of_mean, row + 0.12, "D", color=MARK, markerfacecolor="white", markersize=3.4, zorder=5)
+        axes.plot(of_mean, row + 0.26, "D", color=MARK, markerfacecolor="white", markersize=3.4, zorder=5)
         axes.plot(np.clip(rate.value, low, high), row + 0.12, "D", color=MARK, markersize=3, zorder=6)
         if summary.marks("cr_mean"):
             below: dict[str, Any] = {"ha": "center", "va": "top", "color": MARK, "fontsize": 6}
-            axes.annotate("(!)", (of_mean, row + 0.12), (0, -3), textcoords="offset points", zorder=7, **below)
+            axes.annotate("(!)", (of_mean, row + 0.26), (0, -3), textcoords="offset points", zorder=7, **below)
         value = marked_text(QUANTITIES["cr"], summary)
         for x, text, side in ((0.0, label, "left"), (1.0, value, "right")):
             written = axes.text(x, row - 0.3, text, transform=axes.get_yaxis_transform(), ha=side, va="center")

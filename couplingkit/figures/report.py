@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,6 @@ def report_page(
         galleries=_galleries(runs, extremes),
         runs=[_run(run) for run in runs],
         headings=[heading_of(quantity) for quantity in quantities],
-        marks=marks_line([measurement.summary for measurement in every]),
         meanings=[(quantity.name, quantity.meaning) for quantity in quantities],
         **parts,
     )
@@ -161,8 +161,10 @@ def _probe_set(number: int, group: list[tuple[Run, Measurement]], quantities: Se
     return {
         "number": number,
         "ways": [WAYS[index] for index in unlike],
+        "marks": marks_line([measurement.summary for _, measurement in models]),
         "name": probes["name"],
-        "facts": f"{probes['count']} probes of {probes['eligible_objects']} eligible objects; objects of "
+        "facts": f"{probes['count']} probes of {probes['eligible_objects']} eligible objects of "
+        f"{PurePath(probes['annotations']).name}; objects of "
         f"{spec['object_size']} units, gap {spec['gap']}, canvas {spec['canvas']}, visible {spec['visible']:g}, "
         f"pairing {spec['pairing']}, seed {probes['seed']}; {settings}; fingerprint {probes['fingerprint'][:16]}",
         "rows": [

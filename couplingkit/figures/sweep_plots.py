@@ -38,6 +38,8 @@ MARKS = "osD^vP"
 PANEL_IN = 1.5
 # Letters of a name that a legend of one column has room for.
 LONGEST = 42
+# And a table for a terminal, beside axis and value.
+LONGEST_IN_TABLE = 24
 
 
 def sweep_figure(points: Sequence[SweepPoint], *, width_in: float = COLUMN_IN) -> Figure:
@@ -153,7 +155,8 @@ def sweep_text(points: Sequence[SweepPoint], form: str, *, width: int | None = N
     """Return the points as text; see `as_text`, and csv."""
     if form == "csv":
         return sweep_numbers(points).to_csv(index=False).rstrip()
-    labels = short_labels([point.measurement.name for point in points])
+    names = [point.measurement.name for point in points]
+    labels = short_labels(names) if width is None else cut_labels(names, LONGEST_IN_TABLE)
     # Along `layer` that is what the value says.
     unlike = [index for index in ways_unlike([point.measurement for point in points]) if WAYS[index] != "layer"]
     rows = []
@@ -169,7 +172,7 @@ def sweep_text(points: Sequence[SweepPoint], form: str, *, width: int | None = N
                 **{WAYS[index]: way_of_reading(point.measurement)[index] for index in unlike},
             }
         )
-    return as_text(pd.DataFrame(rows).fillna("-"), form, width=width)
+    return as_text(pd.DataFrame(rows).fillna("-"), form, width=width, lead=3)
 
 
 def sweep_render(run: Run, form: str, *, width: int | None = None) -> str:

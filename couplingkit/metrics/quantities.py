@@ -229,7 +229,6 @@ for _quantity in (
         "share of probes whose denominator is eps",
         _column("clipped_denominator"),
         unit="share",
-        places=frozenset({"report"}),
     ),
     Quantity(
         "position",

@@ -20,7 +20,7 @@ from ..evaluation.localization import Localization, LocalizeSettings, compare_lo
 from ..features.backbone import LayeredBackbone
 from ..files import new_folder
 from ..metrics.bootstrap import Estimate
-from ..probes.probeset import ProbeSet
+from ..probes.probeset import GRAY, ProbeSet
 from ..typed_files import json_text
 from .models import ModelChoice, each_model
 from .pictures import Pictures, example_queries, photos_of, points_on
@@ -157,7 +157,10 @@ def map_probe(
 ) -> AffinityRun:
     """Map a point of A without and with B, in the probe that `measure` calls `number`."""
     found, failures = _each(models, lambda backbone: probe_maps(backbone, probes, number))
-    pair, probe = probes.pairs[number], probes[number]
+    # As the networks saw it, where their mean colours are the same; on gray else.
+    colours = {tuple(one.provenance["mean"]) for one in found}
+    probe = probes.render([number], mean=colours.pop() if len(colours) == 1 else GRAY)
+    pair = probes.pairs[number]
     x, y = probe_query(probes, number)
     a, b, *_ = probes.categories(number)
     # As two photos: A alone, A beside B.
@@ -165,7 +168,7 @@ def map_probe(
     levels = [{"model": one.name, "on_a": _plain(one.on_a), "on_b": _plain(one.on_b)} for one in found]
     said: dict[str, Any] = {"number": number, "annotation_a": pair.annotation_a, "annotation_b": pair.annotation_b}
     said |= {"x": x, "y": y, "spec": asdict(probes.spec)}
-    photos = [images.permute(1, 2, 0).numpy() for images in (probe.alone, probe.together)]
+    photos = [images.permute(1, 2, 0).numpy() for images in (probe.alone[0], probe.together[0])]
     return AffinityRun(
         photos,
         [Query(0, x, y), Query(1, x, y)],

@@ -39,7 +39,7 @@ def concluded_again(run: Run, **changes: Any) -> Run:
         for measurement in run.measurements
     )
     differences = () if run.swept else tuple(_differences_to_first(measurements))
-    return replace(run, measurements=measurements, differences=differences, fresh=True)
+    return replace(run, measurements=measurements, differences=differences, command=command_line(), fresh=True)
 
 
 def relabelled(runs: Sequence[Run], labels: Sequence[str]) -> list[Run]:

@@ -70,10 +70,11 @@ def find_extremes(
 
 def _extreme(backbone: LayeredBackbone, probes: ProbeSet, measurement: Measurement, layer: int, number: int) -> Extreme:
     maps = probe_maps(backbone, probes, number)[layer]
-    probe = probes[number]
+    # As the network saw it, but for the size.
+    probe = probes.render([number], mean=backbone.mean)
     a, b, *_ = probes.categories(number)
     pictures = [
-        (image * 255).round().permute(1, 2, 0).numpy().astype(np.uint8) for image in (probe.alone, probe.together)
+        (image * 255).round().permute(1, 2, 0).numpy().astype(np.uint8) for image in (probe.alone[0], probe.together[0])
     ]
     shown = [one.pixels((MAP_PX, MAP_PX)) for one in (maps.alone, maps.together)]
     cells = np.stack(shown).astype(np.float32)

@@ -47,11 +47,13 @@ class RunPlace:
         out: its folder.
         overwrite: whether other results there may be replaced.
         draw: what else is written beside its rows: figures, ...
+        retable: whether tables of a finished run are made anew where another eps is asked for; else they stay.
     """
 
     out: Path
     overwrite: bool = False
     draw: Drawing = _nothing
+    retable: bool = True
 
 
 def measure_models(
@@ -97,7 +99,7 @@ def as_asked(run: Run, settings: MeasureSettings, probes: ProbeSet, place: RunPl
     """Return a finished run as it lies there; where another eps is asked for, with tables made anew from its rows."""
     before = run.measurements[0].provenance["settings"]
     changed = {name: value for name, value in asdict(settings).items() if before[name] != value}
-    if not changed:
+    if not changed or not place.retable:
         return run
     log.info("The rows are there; only what is made of them is made anew.")
     again = concluded_again(run, **changed)

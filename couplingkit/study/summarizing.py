@@ -124,9 +124,10 @@ def summary_of(rows: pd.DataFrame, settings: MeasureSettings, *, seed: int) -> R
 
 
 def _too_few_cells(model: Mapping[str, Any], settings: MeasureSettings) -> str:
+    cells = "1 cell" if settings.min_cells == 1 else f"{settings.min_cells:g} cells"
     return (
-        f"a region keeps less than {settings.min_cells:g} cells at stride {model['stride_px']} px; a larger "
-        "`image_size` or `object_size`, or a smaller stride, would measure them."
+        f"a region keeps less than {cells} at stride {model['stride_px']} px; a larger `image_size` or `object_size`, "
+        "or a smaller stride, would measure them."
     )
 
 
