@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..metrics.bootstrap import Estimate
 from ..metrics.quantities import shown_in
 from ..runs.comparing import difference_table
 from ..study.comparing import Comparison
@@ -89,25 +92,9 @@ def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) ->
         step = 0.7 / len(models)
         unsure = False
         for index, (model, label) in enumerate(zip(models, labels, strict=True)):
-            colour, mark = COLOURS[index % len(COLOURS)], MARKS[index % len(MARKS)]
             shift = step * (index - (len(models) - 1) / 2)
-            own = [(row, found[(model, *key)]) for row, key in enumerate(rows) if (model, *key) in found]
-            at = [row + shift for row, _ in own]
-            estimates = [one.estimate for _, one in own]
-            few = [math.isnan(estimate.low) for estimate in estimates]
-            axes.hlines(
-                at,
-                [estimate.low for estimate in estimates],
-                [estimate.high for estimate in estimates],
-                color=colour,
-                linewidth=1.1,
-            )
-            axes.plot([estimate.value for estimate in estimates], at, mark, color=colour, markersize=3.5, label=label)
-            # Without an interval a mark would pass for a precise one.
-            for place_of, estimate, bare in zip(at, estimates, few, strict=True):
-                if bare:
-                    axes.plot(estimate.value, place_of, mark, markersize=3.5, color=colour, markerfacecolor="white")
-            unsure = unsure or any(few)
+            own = {row + shift: found[(model, *key)].estimate for row, key in enumerate(rows) if (model, *key) in found}
+            unsure |= _draw_model(axes, own, label, (COLOURS[index % len(COLOURS)], MARKS[index % len(MARKS)]))
         names = ["all probes", *(SHORT[grouping].format(group) for grouping, group in rows[1:])]
         axes.set_yticks(range(len(rows)), names)
         for row in range(1, len(rows)):
@@ -120,3 +107,16 @@ def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) ->
         for side in ("right", "top"):
             axes.spines[side].set_visible(False)
     return figure
+
+
+def _draw_model(axes: Axes, own: Mapping[float, Estimate], label: str, look: tuple[str, str]) -> bool:
+    """Draw a model's differences by the height that each has; return whether one of them has no interval."""
+    (colour, mark), heights, estimates = look, list(own), list(own.values())
+    low, high = ([getattr(estimate, end) for estimate in estimates] for end in ("low", "high"))
+    axes.hlines(heights, low, high, color=colour, linewidth=1.1)
+    axes.plot([estimate.value for estimate in estimates], heights, mark, color=colour, markersize=3.5, label=label)
+    # Without an interval a mark would pass for a precise one.
+    bare = [(estimate.value, height) for height, estimate in own.items() if math.isnan(estimate.low)]
+    for value, height in bare:
+        axes.plot(value, height, mark, markersize=3.5, color=colour, markerfacecolor="white")
+    return bool(bare)
