@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError, CouplingKitError, DataError
+from ..errors import ArgumentError, CouplingKitError, DataError, OutputError, listed
 from ..features.backbone import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..study.measurement import Measurement
@@ -161,6 +161,14 @@ def taken_place(place: RunPlace, identity: dict[str, Any], processes: Processes)
                 log.warning("%s It is measured anew.", error)
             return None
         again = previous.identity == identity
+        if not again:
+            differing = sorted(
+                key for key in {*previous.identity, *identity} if previous.identity.get(key) != identity.get(key)
+            )
+            raise OutputError(
+                f"out {place.out} exists and holds another run (other {listed(differing)}); choose another `out`, or "
+                "replace it with `overwrite`."
+            )
         return previous if again and not previous.failures else None
 
     whole = processes.only_first(finished)
