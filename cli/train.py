@@ -52,6 +52,7 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
     where its last checkpoint was, also when its own command is given again.
     """
     from ..errors import ArgumentError
+    from ..runs.session import leave_processes
     from ..runs.training import new_training, resumed_training, run_training
     from ..training.recipe import method_names, recipe_names
 
@@ -69,6 +70,8 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
         request = new_training(_request(method, options))
     try:
         last = run_training(request, device=device, draw=draw_coupling, progress=True)
+        # A process that ends among others without a word may take them down with it.
+        leave_processes()
     finally:
         draw_loss(request.out)
     click.echo(f"Wrote {last}; `couplingkit measure {request.out}` measures it.", err=True)

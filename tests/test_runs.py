@@ -393,7 +393,7 @@ def test_two_processes_write_the_rows_of_one(scenes, tmp_path):
 def test_a_process_that_dies_ends_all_and_what_was_measured_stays(scenes, tmp_path):
     words = ["measure", "random:vit_tiny_patch16_224", "--annotations", scenes[0], "--images", scenes[1]]
     words += ["--probes", 320, "--batch-size", 8, "--out", "run"]
-    process = start(*words, processes=2, port=29533, cwd=tmp_path)
+    process = start(*words, processes=2, cwd=tmp_path)
     parts = tmp_path / "run.unfinished" / "parts"
     begin = time.time()
     while not list(parts.glob("*/chunk-*.csv")) and time.time() - begin < 240 and process.poll() is None:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from command import run
+from command import free_port, run
 from PIL import Image
 from rates import with_rates
 
@@ -585,7 +585,8 @@ for parts in (1, 2, 3):
         batch = Batch(crops, crops, Stream(place), first, 24)
         found = method.keys(method.views(batch))[1][:, 0, 0, 0]
         assert torch.allclose(found, numbers / 100, atol=1e-5), (rank, parts, place, found)
-print("keys found")
+print("keys found", flush=True)
+distributed.destroy_process_group()
 """
 
 
@@ -593,7 +594,7 @@ def test_dense_contrast_on_two_processes(corpus, tmp_path):
     recipe = write(tmp_path / "densecl.toml", DENSECL)
     script = write(tmp_path / "together.py", TOGETHER)
     process = command(
-        "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29512, script, recipe, tmp_path / "two"
+        "torch.distributed.run", "--nproc_per_node", 2, "--master_port", free_port(), script, recipe, tmp_path / "two"
     )
     said, _ = process.communicate(timeout=400)
     assert process.returncode == 0, said.decode()
@@ -676,7 +677,15 @@ def lines_of(run):
 
 def of_two(*words):
     process = command(
-        "torch.distributed.run", "--nproc_per_node", 2, "--master_port", 29511, "-m", "couplingkit", "train", *words
+        "torch.distributed.run",
+        "--nproc_per_node",
+        2,
+        "--master_port",
+        free_port(),
+        "-m",
+        "couplingkit",
+        "train",
+        *words,
     )
     said, _ = process.communicate(timeout=400)
     return process.returncode, said.decode()
