@@ -13,6 +13,8 @@ import couplingkit as ck
 from couplingkit.errors import ArgumentError, DataError
 from couplingkit.probes.drawing import draw_manifest
 from couplingkit.probes.manifest import VERSION, read_manifest
+from couplingkit.probes.spec import DIRECTIONS
+from couplingkit.runs.probe_sets import shipped_sets
 
 
 @pytest.fixture
@@ -247,3 +249,14 @@ def test_a_control_that_has_no_room_is_refused(scenes):
     close = ck.ProbeSet.from_coco(*scenes, count=40, spec=ck.ProbeSpec(gap=0)).vary(gap=64)
     with pytest.raises(ArgumentError, match="drawn for smaller ones"):
         close.fingerprint()
+
+
+@pytest.mark.parametrize(("name", "count"), [("scenes_500", 500), ("scenes_2k", 2000)])
+def test_shipped_sets_are_whole_and_balanced(name, count):
+    """B stands in each direction in a quarter of the probes, and the set serves gaps up to 64."""
+    manifest = read_manifest(shipped_sets()[name])
+    directions = [pair.direction for pair in manifest.pairs]
+    assert [directions.count(direction) for direction in DIRECTIONS] == [count // 4] * 4
+    assert manifest.drawn_gap == 64
+    assert manifest.spec == ck.ProbeSpec()
+    assert manifest.fingerprint
