@@ -55,7 +55,8 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
     from ..figures.pair_plots import pair_text
     from ..probes.probeset import ProbeSet
     from ..runs.learning import probe_files
-    from ..runs.pairs import HeldOut, compare_pair, write_pair
+    from ..runs.pair_files import write_pair
+    from ..runs.pairs import HeldOut, compare_pair
     from ..runs.training import is_done, new_training, pair_recipes, run_training
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -102,7 +103,8 @@ def _files(out: Path, recipes: Sequence[Recipe], probes: ProbeSet, pair: PairRun
     from ..figures.training_plots import coupling_curves
     from ..runs.affinity import map_probe
     from ..runs.models import ModelChoice
-    from ..runs.pairs import common_curves, run_folder, run_table
+    from ..runs.pair_files import run_table
+    from ..runs.pairs import common_curves, run_folder
 
     cpu = BackboneOptions(device="cpu")
     first = [ModelChoice(str(run_folder(out, recipe)), cpu, recipe.name) for recipe in recipes[:2]]

@@ -15,7 +15,8 @@ from couplingkit.features.names import BUNDLED, bundled_names
 from couplingkit.features.own_format import FORMAT
 from couplingkit.figures.pair_plots import pair_figure
 from couplingkit.figures.training_plots import coupling_curves
-from couplingkit.runs.pairs import pair_differences, run_table
+from couplingkit.runs.pair_files import run_table
+from couplingkit.runs.pairs import pair_differences
 from couplingkit.training.recipe import read_recipe
 
 RECIPE = """

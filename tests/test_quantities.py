@@ -14,7 +14,7 @@ import couplingkit as ck
 from couplingkit.metrics import doubts
 from couplingkit.metrics.bootstrap import FEWEST_FOR_P, FEWEST_IMAGES
 from couplingkit.metrics.coupling import SEEN, derived_columns
-from couplingkit.metrics.quantities import QUANTITIES, Quantity, columns_needed, register, shown_in
+from couplingkit.metrics.quantities import QUANTITIES, Quantity, register, shown_in
 from couplingkit.study.rows import ROW_COLUMNS
 
 MADE_UP = Quantity(
@@ -82,7 +82,10 @@ def test_the_table_is_whole():
         assert quantity.meaning
     assert len({quantity.difference for quantity in shown_in("compared")}) == len(shown_in("compared"))
     seen = {name: np.linspace(0.5, 1.2, 9) for name in (*SEEN, "position")}
-    assert set(columns_needed()) <= set(derived_columns(seen, 0.01))
+    columns = derived_columns(seen, 0.01)
+    for quantity in QUANTITIES.values():
+        assert quantity.known_from(columns)
+        assert np.isfinite(quantity.statistic(columns, np.ones(9, dtype=bool)).value())
     assert set(seen) <= set(ROW_COLUMNS)
 
 

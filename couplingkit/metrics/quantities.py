@@ -19,7 +19,6 @@ __all__ = [
     "QUANTITIES",
     "Columns",
     "Quantity",
-    "columns_needed",
     "register",
     "shown_in",
 ]
@@ -132,22 +131,6 @@ def shown_in(place: Place, among: Iterable[str] | None = None) -> list[Quantity]
     """Return the quantities that are shown in a place, in the table's order; of those `among` only, where given."""
     known = QUANTITIES if among is None else {name: QUANTITIES[name] for name in among if name in QUANTITIES}
     return [quantity for quantity in known.values() if place in quantity.places]
-
-
-def columns_needed() -> tuple[str, ...]:
-    """Return the columns that the quantities are made of."""
-    seen: list[str] = []
-
-    class Noted(dict):  # type: ignore[type-arg]
-        def __missing__(self, key: str) -> Array:
-            seen.append(key)
-            return np.ones(1)
-
-    for quantity in QUANTITIES.values():
-        for formula in (quantity.value, quantity.over):
-            if formula is not None:
-                formula(Noted())
-    return tuple(dict.fromkeys(seen))
 
 
 def _different(columns: Columns) -> Array:

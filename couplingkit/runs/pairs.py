@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.coco import CocoIndex
 from ..errors import ArgumentError
 from ..evaluation.object_knn import KnnSettings, ObjectKnn, object_knn
 from ..features.loading import load_backbone
-from ..files import new_folder
 from ..metrics.bootstrap import Estimate, Statistic, intervals, mean_statistic
 from ..metrics.quantities import Quantity, shown_in
 from ..metrics.seeds import over_seeds
@@ -26,11 +24,9 @@ from ..probes.probeset import ProbeSet
 from ..streams import Stream
 from ..study.measurement import Measurement
 from ..study.measuring import measure
-from ..study.rows import file_rows
-from ..training.recipe import Recipe, recipe_toml
-from ..typed_files import Record, json_text, read_json_lines
+from ..training.recipe import Recipe
+from ..typed_files import Record, read_json_lines
 from .learning import common_probes, read_curve
-from .writing import Writer, command_line
 
 __all__ = [
     "HeldOut",
@@ -39,12 +35,9 @@ __all__ = [
     "TrainedModel",
     "common_curves",
     "compare_pair",
-    "difference_table",
     "evaluate_run",
     "pair_differences",
     "run_folder",
-    "run_table",
-    "write_pair",
 ]
 
 log = logging.getLogger(__name__)
@@ -183,36 +176,6 @@ def _gap(first: Statistic, second: Statistic, kept: NDArray[np.bool_]) -> Statis
     return replace(one, minus=other)
 
 
-def run_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
-    """Return one row a run: its numbers with their bounds (`NAME`, `NAME_low`, `NAME_high`)."""
-    rows = []
-    for model in models:
-        summary, accuracy = model.measurement.summary, model.objects.accuracy
-        row: dict[str, object] = {"method": model.method, "seed": model.seed}
-        for name, estimate in {**summary.estimates, "accuracy": accuracy}.items():
-            row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
-        counts = {"probes": summary.probes, "measured": summary.measured, "objects": len(model.objects.rows)}
-        rows.append(row | counts | {"chance": model.objects.chance, "steps_per_s": model.steps_per_s})
-    return pd.DataFrame(rows)
-
-
-def difference_table(differences: Sequence[PairDifference]) -> pd.DataFrame:
-    """Return one row a difference."""
-    return pd.DataFrame(
-        [
-            {
-                "quantity": difference.quantity,
-                "seed": difference.seeds,
-                **vars(difference.estimate),
-                "scenes_low": difference.scenes.low,
-                "scenes_high": difference.scenes.high,
-                "count": difference.count,
-            }
-            for difference in differences
-        ]
-    )
-
-
 def _effects(*models: Sequence[TrainedModel]) -> dict[str, Callable[[TrainedModel], Statistic]]:
     """Return what is compared: name -> what it is made of, NaN in rows that could not be measured."""
     every = [model.measurement.columns for part in models for model in part]
@@ -294,24 +257,3 @@ def common_curves(out: Path, recipes: Sequence[Recipe]) -> dict[str, list[Any]] 
         log.warning("No curves.png: not all runs were looked at with the same probes after common steps.")
         return None
     return curves
-
-
-def write_pair(folder: Path, pair: PairRun, probes: ProbeSet, files: Mapping[str, Writer]) -> None:
-    """Write the runs' numbers, the differences, the rows behind them, and what `files` write; all of it or none."""
-    with new_folder(folder, overwrite=True) as draft:
-        run_table(pair.models).to_csv(draft / "runs.csv", index=False)
-        difference_table(pair.differences).to_csv(draft / "differences.csv", index=False)
-        pd.concat([file_rows(model.measurement.rows, model.measurement.eps) for model in pair.models]).to_csv(
-            draft / "rows.csv", index=False
-        )
-        objects = [model.objects.rows.assign(model=model.objects.name) for model in pair.models]
-        pd.concat(objects).to_csv(draft / "objects.csv", index=False)
-        for recipe in pair.recipes[:2]:
-            (draft / f"{recipe.name}.toml").write_text(recipe_toml(recipe), encoding="utf-8")
-        (draft / "probes.json").write_text(probes.manifest().text(), encoding="utf-8")
-        facts = [{"measured": m.measurement.provenance, "classified": m.objects.provenance} for m in pair.models]
-        (draft / "provenance.json").write_text(
-            json_text({"command": command_line(), "models": facts}), encoding="utf-8"
-        )
-        for name, write in files.items():
-            write(draft / name)

@@ -42,7 +42,6 @@ ROW_COLUMNS = [
 # As files have them: with each probe's rate at the run's eps, for whoever reads them by hand; it is checked against the
 # angles, and nothing else derives from it.
 FILE_COLUMNS = [*ROW_COLUMNS[:-1], "cr", "measured"]
-IDS = ("annotation_a", "annotation_b", "annotation_c", "image_a", "image_b", "image_c")
 WHOLE = ("probe", "annotation_a", "annotation_b", "image_a", "image_b", "area_a", "gap")
 # Of a third object, or of A at other places: there where they were asked for.
 OF_CONTROL, OF_POSITION = ("theta_a3_b", "toward_c"), ("position",)
