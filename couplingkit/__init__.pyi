@@ -17,6 +17,9 @@ from .evaluation.localization import localize as localize
 from .evaluation.object_knn import KnnSettings as KnnSettings
 from .evaluation.object_knn import ObjectKnn as ObjectKnn
 from .evaluation.object_knn import object_knn as object_knn
+from .evaluation.object_linear import LinearSettings as LinearSettings
+from .evaluation.object_linear import ObjectLinear as ObjectLinear
+from .evaluation.object_linear import object_linear as object_linear
 from .evaluation.photo_features import read_photos as read_photos
 from .features.backbone import Declaration as Declaration
 from .features.backbone import DenseBackbone as DenseBackbone

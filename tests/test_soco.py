@@ -252,14 +252,13 @@ def test_the_branch_counts_boxes_of_which_enough_is_kept():
     keep = RCC.draw(views.batch, (3, 3), "x", regions=views.regions[1])[rows]
     counted = method.inner.counted(keep, views, 1, rows)
     shares = box_shares(keep, views.memo["boxes"][1][rows], (96, 96))
-    assert counted.shape == (4, 3, 1)
-    assert torch.equal(counted[..., 0], shares >= KEPT_SHARE)
+    assert torch.equal(counted, shares >= KEPT_SHARE)
     nothing = torch.zeros_like(keep)
     assert not method.inner.counted(nothing, views, 1, rows).any()
-    prediction = method.inner.predict(views.batch.crops[1][rows], keep, views, 1, rows)
-    target = method.inner.targets(views, 1, rows)
-    assert prediction.shape == target.shape == (4, 3, 1, 12)
-    assert (method.inner.disagreement(prediction, target, torch.zeros_like(counted)) == 0).all()
+    prediction = method.inner.predict(views.batch.crops[1][rows], keep, counted, views, 1, rows)
+    target = method.inner.targets(views, 1, rows, counted)
+    assert prediction.shape == target.shape == (int(counted.sum()), 12)
+    assert method.inner.disagreement(prediction, target).shape == (int(counted.sum()),)
     found = method.losses(views)
     sum(found.values()).backward()
     assert all(p.grad is None for p in method.inner.teacher.parameters())
@@ -347,13 +346,15 @@ def test_every_view_of_the_shipped_recipes_has_a_grid():
 def test_boxes_are_read_on_the_level_of_their_size_and_all_levels_learn():
     sides = torch.tensor([20.0, 47.0, 49.0, 95.0, 97.0, 191.0, 193.0, 224.0])
     boxes = torch.stack([torch.zeros(8), torch.zeros(8), sides, sides], dim=1)[None]
-    assert levels_of(boxes, (224, 224), 4)[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert levels_of(boxes / 3.5, (64, 64), 4)[0].tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    # RoIAlign's rule of a detector, whatever the size of the view: floor(4 + log2(side / 224)), levels 2 to 5.
+    expected = [min(max(math.floor(4 + math.log2(side / 224)), 2), 5) - 2 for side in sides.tolist()]
+    assert levels_of(boxes, 4)[0].tolist() == expected == [0, 0, 0, 0, 0, 1, 1, 2]
+    assert levels_of(boxes * 2, 4)[0].tolist() == [0, 0, 0, 1, 1, 2, 2, 3]
     for options in ({}, {"output_stride": 8}):
         network = convnet_to_train("resnet26", seed=0, settings={**SMALL.options, **options})
         head = RegionHead(stage_channels(network), 8, 16)
-        maps = stage_maps(network, torch.rand(2, 3, 96, 96))
-        found = head(maps, torch.cat([boxes, boxes]) * 96 / 224, (96, 96))
+        maps = stage_maps(network, torch.rand(2, 3, 448, 448))
+        found = head(maps, torch.cat([boxes, boxes]) * 2, (448, 448))
         assert found.shape == (16, 16)
         found.square().sum().backward()
         layers = [layer for layer in head.pyramid.modules() if isinstance(layer, torch.nn.Conv2d)]

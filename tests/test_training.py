@@ -287,9 +287,10 @@ def test_step_n_holds_the_same_images_whatever_came_before():
     assert batches(start=7) == whole[7:]
     halves = zip(batches(count=2), batches(first=2, count=2), strict=True)
     assert [one + other for one, other in halves] == whole
-    numbers = [number for step in whole[:5] for _, number in step]
+    numbers = [number for step in whole[:5] for _, number, _ in step]
+    assert [{key[2] for key in step} for step in whole] == [{n} for n in range(12)], "a key says of which step it is"
     assert len(set(numbers)) == 20, "an epoch shows an image once"
-    assert {epoch for step in whole for epoch, _ in step} == {0, 1, 2}
+    assert {epoch for step in whole for epoch, _, _ in step} == {0, 1, 2}
     assert batches(seed=1) != whole
     with pytest.raises(ArgumentError, match="at most the 21 images"):
         batches(batch=22)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..data.coco import read_instances
 from ..data.cutouts import PLAIN_MODES, READ_ERRORS
-from ..data.scenes import draw_scene
+from ..data.scene_cache import SceneCache
 from ..errors import ArgumentError, DataError
 from ..words import as_path, whole_number
 
@@ -62,7 +62,7 @@ class _Files:
 
 @dataclass(frozen=True)
 class _Scenes:
-    """The built-in procedural pictures, drawn when they are asked for."""
+    """The built-in procedural pictures, drawn when they are asked for the first time."""
 
     count: int
     seed: int
@@ -72,7 +72,7 @@ class _Scenes:
 
     def read(self, number: int) -> NDArray[np.uint8]:
         # A third of the side of the scenes that are written to files, half the time: crops of 64 px need no more.
-        return draw_scene(number, seed=self.seed, width=SCENE_PX[0], height=SCENE_PX[1]).rgb
+        return SceneCache(self.count, self.seed, SCENE_PX[0], SCENE_PX[1]).read(number)
 
     def describe(self) -> dict[str, Any]:
         return {"data": f"scenes:{self.count}", "images": self.count, "seed": self.seed}

@@ -114,16 +114,17 @@ def region_cutout(
 def _within(box: Tensor, wanted: Tensor, draws: Tensor) -> Tensor:
     """Return a rectangle of about `wanted` cells and the box's aspect, at a uniform place in the box: (B, 4).
 
-    Its sides are rounded up or down at random, so that they are right on average (draws 2 and 3; 0 and 1 place it), but
-    where anything is wanted a cell is cut.
+    Its sides are rounded up from a fraction that is drawn between .2 and .7 (draws 2 and 3; 0 and 1 place it), and never
+    are the box's own. On 7 x 7 cells this cuts about as much as the authors do: on average .214, .327, .417, .488, .546
+    at ratios .2 ... .6, where theirs are .229, .344, .435, .482, .529. Where anything is wanted a cell is cut.
     """
     top, left, bottom, right = box.unbind(dim=1)
     height, width = bottom - top, right - left
     share = torch.sqrt((wanted / (height * width)).clamp(0, 1))
     sides = []
     for side, draw in ((height, draws[2]), (width, draws[3])):
-        rounded = torch.floor(side * share + draw).clamp(min=1)
-        sides.append(torch.where(wanted > 0, torch.minimum(rounded, side), 0).to(torch.int64))
+        rounded = torch.minimum(torch.floor(side * share + 0.3 + draw / 2), side - 1).clamp(min=1)
+        sides.append(torch.where(wanted > 0, rounded, 0).to(torch.int64))
     rows, columns = sides
     first_row = top + (draws[0] * (height - rows + 1)).to(torch.int64)
     first_column = left + (draws[1] * (width - columns + 1)).to(torch.int64)

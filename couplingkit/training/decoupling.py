@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from ..errors import check_range
-from .method import Batch, DenseMethod, Masking, Progress, Views, pixels_of_cells
+from .method import Batch, Cutout, DenseMethod, Masking, Progress, Views, mean_of_places, pixels_of_cells
 
 __all__ = ["Decoupled", "chosen_rows", "composites"]
 
@@ -89,6 +91,17 @@ class Decoupled(DenseMethod):
         """Return the views of X."""
         return self.inner.views(batch)
 
+    def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
+        """Return those of X and of the composites, which care for boxes where those of X do."""
+        found = self.inner.cutouts(crops)
+        cared = any(cut.regions for cut in found)
+        grids = self.inner.composed_grids(crops)
+        return found + [Cutout(("composite", view), self.masking, view, grid, cared) for view, grid in grids.items()]
+
+    def composed_grids(self, crops: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
+        """As X."""
+        return self.inner.composed_grids(crops)
+
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return the losses of X, and `decoupling`."""
         found = self.inner.losses(views)
@@ -120,26 +133,26 @@ class Decoupled(DenseMethod):
         # Every other composite shows what the first ones hide. Counted over all processes, as the rows are.
         odd = _chosen_before(rows + batch.first, self.share) % 2 == 1
         keep = torch.where(odd[:, None, None], ~keep, keep)
-        prediction = self.inner.predict(composites(batch, view, rows, keep), keep, views, view, rows)
         where = self.inner.counted(keep, views, view, rows)
-        loss: Tensor = self.inner.disagreement(prediction, self.inner.targets(views, view, rows), where)
-        return loss
+        prediction = self.inner.predict(composites(batch, view, rows, keep), keep, where, views, view, rows)
+        each = self.inner.disagreement(prediction, self.inner.targets(views, view, rows, where))
+        return mean_of_places(each, where)
 
-    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+    def predict(self, images: Tensor, keep: Tensor, where: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
         """As X."""
-        return self.inner.predict(images, keep, views, view, rows)
+        return self.inner.predict(images, keep, where, views, view, rows)
 
     def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
         """As X."""
         return self.inner.counted(keep, views, view, rows)
 
-    def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
+    def targets(self, views: Views, view: int, rows: Tensor, where: Tensor) -> Tensor:
         """As X."""
-        return self.inner.targets(views, view, rows)
+        return self.inner.targets(views, view, rows, where)
 
-    def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
+    def disagreement(self, prediction: Tensor, target: Tensor) -> Tensor:
         """As X."""
-        return self.inner.disagreement(prediction, target, where)
+        return self.inner.disagreement(prediction, target)
 
     def before_step(self, progress: Progress) -> None:
         """As X."""

@@ -35,7 +35,7 @@ from .optimizers import build_optimizer
 from .proposals import Proposals
 from .recipe import Recipe, build_method, recipe_toml
 from .step import Running, advance, log_line
-from .views import CropDataset, StepSampler, collate
+from .views import Collation, CropDataset, StepSampler
 
 __all__ = ["TrainSettings", "train"]
 
@@ -103,7 +103,7 @@ def train(
         tqdm(total=steps, initial=done, desc=recipe.name, unit="step", disable=not shown) as bar,
     ):
         begin = time.perf_counter()
-        for step, sample in enumerate(_loader(recipe, corpus, sampler, proposals), done):
+        for step, sample in enumerate(_loader(running, corpus, sampler, proposals), done):
             waited = time.perf_counter() - begin
             where = Progress(step, steps, sampler.per_epoch)
             losses, stop = advance(running, sample, where, done, asked=bool(asked))
@@ -161,14 +161,16 @@ def _begin(running: Running, corpus: Corpus, record: Mapping[str, Any]) -> None:
     write_run_record(out, as_record(json.loads(json.dumps(said)), RunRecord, "run.json"))
 
 
-def _loader(recipe: Recipe, corpus: Corpus, sampler: StepSampler, proposals: Proposals | None) -> DataLoader[Any]:
-    workers = recipe.run.workers
+def _loader(running: Running, corpus: Corpus, sampler: StepSampler, proposals: Proposals | None) -> DataLoader[Any]:
+    recipe, workers = running.recipe, running.recipe.run.workers
+    shapes = [torch.empty(0, 3, view.size, view.size) for view in recipe.views]
+    cutouts = tuple(running.method.cutouts(shapes))
     # The regions of an X-D are RCC's.
     boxes = None if recipe.decoupled else proposals
     return DataLoader(
         CropDataset(corpus, recipe.augmentation, seed=recipe.run.seed, proposals=boxes),
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=Collation(cutouts, recipe.run.seed, running.first, recipe.run.batch_size),
         num_workers=workers,
         # Its own, or making an iterator would draw from the global one.
         generator=torch.Generator().manual_seed(recipe.run.seed),

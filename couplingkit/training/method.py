@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from .cutout import check_strategy, cutout, region_cutout
 
 __all__ = [
     "Batch",
+    "Cutout",
     "DenseMethod",
     "Masking",
     "Method",
@@ -25,8 +27,13 @@ __all__ = [
     "cells_of_view",
     "check_normalisation",
     "full_precision",
+    "in_place",
+    "mean_of_places",
     "pixels_of_cells",
 ]
+
+
+Names = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,8 @@ class Batch:
         first: place of the first image in the batch of all processes.
         total: images in the batch of all processes.
         boxes: per view float32 (B, K, 4), left, top, right, bottom in its px; none where the method asked for none.
+        local: further crops that only the student is shown, as `crops`.
+        cuts: cutouts that were drawn ahead, by their names.
     """
 
     crops: tuple[Tensor, ...]
@@ -74,23 +83,30 @@ class Batch:
     first: int
     total: int
     boxes: tuple[Tensor, ...] = ()
+    local: tuple[Tensor, ...] = ()
+    cuts: Mapping[Names, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.crops[0])
 
     def in_place(self, own: Tensor) -> Tensor:
-        """Return a tensor for the images of all processes that holds this one's rows, (B, ...), in their places.
-
-        What is drawn for all images then depends on an image's place alone.
-        """
-        every = own.new_zeros(self.total, *own.shape[1:])
-        every[self.first : self.first + len(self)] = own
-        return every
+        """Return a tensor for the images of all processes that holds this one's rows, (B, ...), in their places."""
+        return in_place(own, self.first, self.total)
 
     def generator(self, *names: str | int) -> torch.Generator:
         """Return a generator of this step, the same one in every process."""
         device = self.crops[0].device
         return torch.Generator(device).manual_seed(self.stream.child(*names).torch_seed())
+
+
+def in_place(own: Tensor, first: int, total: int) -> Tensor:
+    """Return (total, ...), zeros but for the rows `own` from `first` on.
+
+    What is drawn for all images then depends on an image's place alone.
+    """
+    every = own.new_zeros(total, *own.shape[1:])
+    every[first : first + len(own)] = own
+    return every
 
 
 @dataclass(frozen=True)
@@ -115,19 +131,53 @@ class Masking:
         check_range("spared", self.spared, 0, 1)
 
     def draw(self, batch: Batch, grid: tuple[int, int], *names: str | int, regions: Tensor | None = None) -> Tensor:
-        """Return which cells of each image are kept, bool (B, h, w).
+        """Return which cells of each image are kept, bool (B, h, w): as they were drawn ahead, or as `drawn` has them.
 
-        With `regions`, int64 (B, K, 4) of cells, RCC takes care of these boxes instead of its own. Every process draws
-        for the images of all and takes its own, so that the number of processes changes nothing.
+        With `regions`, int64 (B, K, 4) of cells, RCC takes care of these boxes instead of its own.
         """
-        generator = batch.generator("cutout", *names)
-        uniform = torch.rand(2, batch.total, generator=generator, device=generator.device)
+        if names in batch.cuts:
+            return batch.cuts[names]
+        boxes = None if regions is None else batch.in_place(regions).cpu()
+        keep = self.drawn(batch.stream, grid, names, total=batch.total, regions=boxes)
+        return keep[batch.first : batch.first + len(batch)].to(batch.crops[0].device)
+
+    def drawn(
+        self, stream: Stream, grid: tuple[int, int], names: Names, *, total: int, regions: Tensor | None = None
+    ) -> Tensor:
+        """Draw for the images of all processes, so that their number changes nothing: bool (total, h, w), on the CPU.
+
+        Args:
+            stream: of the step.
+            grid: cells of the view.
+            names: of the draw.
+            total: images in the batch of all processes.
+            regions: int64 (total, K, 4), in place of RCC's own boxes.
+        """
+        generator = torch.Generator().manual_seed(stream.child("cutout", *names).torch_seed())
+        uniform = torch.rand(2, total, generator=generator)
         ratio = torch.where(uniform[0] < self.spared, 0.0, self.low + (self.high - self.low) * uniform[1])
         if regions is not None and self.strategy == "rcc":
-            keep = region_cutout(ratio, grid, generator, boxes=batch.in_place(regions))
-        else:
-            keep = cutout(self.strategy, ratio, grid, generator)
-        return keep[batch.first : batch.first + len(batch)]
+            return region_cutout(ratio, grid, generator, boxes=regions)
+        return cutout(self.strategy, ratio, grid, generator)
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A cutout of a method that can be drawn before the method is shown the views, by whoever reads the images.
+
+    Attributes:
+        names: of the draw, as the method asks for it.
+        masking: how it is drawn.
+        view: of which view.
+        grid: cells of the view.
+        regions: whether it takes care of the view's boxes.
+    """
+
+    names: Names
+    masking: Masking
+    view: int
+    grid: tuple[int, int]
+    regions: bool = False
 
 
 @dataclass
@@ -182,6 +232,9 @@ class Method(nn.Module, ABC):
     moving average of the student, or another network.
     """
 
+    # Whether crops that only the student sees are of any use to it.
+    takes_local_views = False
+
     @property
     @abstractmethod
     def evaluated(self) -> str:
@@ -210,6 +263,14 @@ class Method(nn.Module, ABC):
     def after_step(self, progress: Progress) -> None:
         """Move the teacher; take in what `losses` left since the last step, which came in one part or several."""
 
+    def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
+        """Return the cutouts that are known before a batch is; the others are drawn when they are asked for.
+
+        Args:
+            crops: one per view, of its size; they may be empty.
+        """
+        return []
+
     @abstractmethod
     def branches(self) -> dict[str, nn.Module]:
         """Return the backbones that a checkpoint holds as models, under the names of the recipe's architecture."""
@@ -219,29 +280,49 @@ class Method(nn.Module, ABC):
         """Return the parts of the networks that are worth compiling."""
 
 
+def mean_of_places(each: Tensor, where: Tensor) -> Tensor:
+    """Return the mean over the places of each image, (n,); 0 of an image without any.
+
+    Args:
+        each: float (m,), a value of each place in `where`, in its order.
+        where: bool (n, ...).
+    """
+    spread = each.new_zeros(where.shape).masked_scatter(where, each)
+    return spread.flatten(1).sum(dim=1) / where.flatten(1).sum(dim=1).clamp(min=1)
+
+
 class DenseMethod(Method):
-    """A method with a dense output of a student and of a teacher, which is all that `Decoupled` asks for."""
+    """A method with a dense output of a student and of a teacher, which is all that `Decoupled` asks for.
+
+    Its places are the cells of a view, or the boxes of a method that has boxes; only those that are asked for are
+    worked out, in the order of a boolean index.
+    """
+
+    def composed_grids(self, crops: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
+        """Return the cells of each view that composites are made of, where they are known before a batch is."""
+        return {}
 
     @abstractmethod
-    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the student's dense output for composites: (n, h, w, K); of a method with boxes (n, boxes, 1, K).
+    def predict(self, images: Tensor, keep: Tensor, where: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return the student's output for composites at the places of `where`: (m, K).
 
         Args:
             images: float32 (n, 3, H, W) in [0, 1].
             keep: bool (n, h, w), cells of the image itself; where the method can tell, the others get no gradient.
+            where: bool (n, h, w), or (n, boxes), as of `counted`.
             views: what they were made of.
             view: of which view.
             rows: int64 (n,), of which images.
         """
 
-    @abstractmethod
     def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return which places of the dense output show the image itself: `keep`, unless they are no cells."""
+        """Return which places of the output show the image itself: `keep`, unless they are no cells."""
+        return keep
 
     @abstractmethod
-    def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
+    def targets(self, views: Views, view: int, rows: Tensor, where: Tensor) -> Tensor:
         """Return what the teacher says of some images of a clean view, as `predict`; no gradient, no side effect."""
 
     @abstractmethod
-    def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
-        """Return the loss of each image, (n,), the mean over its places in `where`, bool (n, h, w)."""
+    def disagreement(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each place, (m,)."""

@@ -42,7 +42,7 @@ METHODS: dict[str, tuple[type, type[Method]]] = {
     "maskalign": (MaskAlignSettings, MaskAlign),
 }
 SUFFIX = "-d"
-TABLES = ("method", "views", "decoupling", "optimizer", "run")
+TABLES = ("method", "views", "local_views", "decoupling", "optimizer", "run")
 PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = ("adamw", "sgd", "lars")
 
@@ -56,12 +56,17 @@ class Decoupling:
     masking: Masking = field(default_factory=lambda: Masking("rcc", 0.2, 0.6, spared=0.0))
     inner: Masking = field(default_factory=lambda: Masking("rcc", 0.2, 0.6))
 
+    def __post_init__(self) -> None:
+        check_range("weight", self.weight, 0)
+        check_range("share", self.share, 0, 1)
+
 
 @dataclass(frozen=True)
 class Optimizer:
     """How parameters move: learning rate and weight decay go along cosines, the former after a warm-up.
 
-    `kind` is adamw (with `betas`), sgd or lars (with `momentum`). Gradients are clipped by their norm.
+    `kind` is adamw (with `betas`), sgd or lars (with `momentum`). Gradients are clipped to the norm `clip`: all of them
+    together, or with `clip_each` those of each parameter by themselves; 0 leaves them as they are.
     """
 
     kind: str = "adamw"
@@ -73,6 +78,7 @@ class Optimizer:
     final_weight_decay: float = 0.4
     warmup_epochs: float = 10
     clip: float = 3.0
+    clip_each: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lr", "final_lr", "weight_decay", "final_weight_decay", "warmup_epochs"):
@@ -81,7 +87,7 @@ class Optimizer:
             check_range(name, value, 0, 0.9999)
         if len(self.betas) != 2:
             raise ArgumentError(f"optimizer.betas must be two numbers, not {self.betas!r}.")
-        check_range("clip", self.clip, 1e-6)
+        check_range("clip", self.clip, 0)
         if self.kind not in OPTIMIZERS:
             raise ArgumentError(f"optimizer.kind must be one of {', '.join(OPTIMIZERS)}, not {self.kind!r}.")
 
@@ -115,8 +121,29 @@ class Run:
 
 
 @dataclass(frozen=True)
+class LocalView(View):
+    """Some crops of the same kind that only the student is shown (DINO's multi-crop).
+
+    Attributes:
+        count: how many of an image.
+    """
+
+    size: int = 96
+    scale: tuple[float, float] = (0.05, 0.25)
+    blur: float = 0.5
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("count", self.count, 1, 64)
+
+
+@dataclass(frozen=True)
 class Recipe:
-    """All settings of a run; `name` is the method's, like `ibot-d`."""
+    """All settings of a run; `name` is the method's, like `ibot-d`.
+
+    `local_views` are crops that only the student is shown, one table for each kind of them.
+    """
 
     name: str
     method: Any
@@ -124,6 +151,7 @@ class Recipe:
     decoupling: Decoupling
     optimizer: Optimizer
     run: Run
+    local_views: tuple[LocalView, ...] = ()
 
     @property
     def decoupled(self) -> bool:
@@ -133,7 +161,9 @@ class Recipe:
     @property
     def augmentation(self) -> Augmentation:
         """What is made of each image; only an X-D asks for a second draw of the colours."""
-        return Augmentation(self.views, recolour=self.decoupled, boxes=getattr(self.method, "proposals", 0))
+        local = tuple(view for view in self.local_views for _ in range(view.count))
+        boxes = getattr(self.method, "proposals", 0)
+        return Augmentation(self.views, local, recolour=self.decoupled, boxes=boxes)
 
 
 def method_names() -> list[str]:
@@ -175,10 +205,16 @@ def read_recipe(method: str, recipe: str, changes: Sequence[str] = ()) -> Recipe
     views = content.get("views", [])
     if not isinstance(views, list) or not views:
         raise ArgumentError(f"recipe {recipe} must have one [[views]] per crop, but has none.")
+    local = content.get("local_views", [])
+    if not isinstance(local, list):
+        raise ArgumentError(f"recipe {recipe} must have one [[local_views]] for each kind of them, not {local!r}.")
+    if local and not getattr(METHODS[base][1], "takes_local_views", False):
+        raise ArgumentError(f"local_views are for methods with a class token, like ibot; {method} has no use for them.")
     return Recipe(
         name=method,
         method=_record(METHODS[base][0], content.get("method", {}), "method"),
         views=tuple(_record(View, view, "views") for view in views),
+        local_views=tuple(_record(LocalView, view, "local_views") for view in local),
         decoupling=_record(Decoupling, content.get("decoupling", {}), "decoupling"),
         optimizer=_record(Optimizer, content.get("optimizer", {}), "optimizer"),
         run=_record(Run, content.get("run", {}), "run"),
@@ -271,10 +307,24 @@ def _apply(content: dict[str, Any], change: str) -> None:
         value = text.strip()
     place = content
     for table in tables:
-        place = place.setdefault(table, {})
-        if not isinstance(place, dict):
-            raise ArgumentError(f"change {change!r}: {table!r} is no table of single values; write a recipe for it.")
+        place = _within(place, table, change)
     place[last] = value
+
+
+def _within(place: dict[str, Any], word: str, change: str) -> dict[str, Any]:
+    """Return the table that a word like `method` or `views[0]` names, a new one where there is none."""
+    table, bracket, number = word.partition("[")
+    found = place.setdefault(table, [] if bracket else {})
+    if bracket and isinstance(found, list):
+        places = {f"{index}]": entry for index, entry in enumerate(found)}
+        if number not in places:
+            raise ArgumentError(f"change {change!r}: the recipe has {len(found)} {table}, numbered from 0.")
+        found = places[number]
+    if not isinstance(found, dict):
+        several = isinstance(found, list)
+        how = f"say which of them, like {table}[0]" if several else "write a recipe for it"
+        raise ArgumentError(f"change {change!r}: {table!r} is no table of single values; {how}.")
+    return found
 
 
 def _check_keys(table: str, given: Mapping[str, Any], known: set[str]) -> None:

@@ -12,8 +12,9 @@ __all__ = ["RegionHead", "levels_of", "perceptron"]
 
 ALIGNED = 7
 CONVOLUTIONS = 4
-# Boxes below this share of the view's side are read on the finest level; each level above takes twice the size.
-FINEST_SHARE = 48 / 224
+# A box of this side, px, is read on the third level, whatever the size of its view; each level takes twice the size of
+# the one below (Lin et al., 2017, whose levels 2 to 5 are ours from 0).
+THIRD_LEVEL_PX, THIRD = 224, 2
 
 
 def perceptron(channels: int, hidden: int, out: int) -> nn.Sequential:
@@ -26,6 +27,9 @@ def perceptron(channels: int, hidden: int, out: int) -> nn.Sequential:
 class RegionHead(nn.Module):
     """A feature pyramid, RoIAlign of 7 x 7 on the level of a box's size, four convolutions and a linear layer.
 
+    Batch normalisation follows each convolution of the pyramid and of the head, a ReLU the linear layer, as the authors
+    have it.
+
     Args:
         channels: of each stage, finest first.
         pyramid: channels of the pyramid.
@@ -35,7 +39,7 @@ class RegionHead(nn.Module):
     def __init__(self, channels: list[int], pyramid: int, out: int):
         super().__init__()
         self.names = [str(place) for place in range(len(channels))]
-        self.pyramid = FeaturePyramidNetwork(channels, pyramid)
+        self.pyramid = FeaturePyramidNetwork(channels, pyramid, norm_layer=nn.BatchNorm2d)
         layers: list[nn.Module] = []
         for _ in range(CONVOLUTIONS):
             layers += [nn.Conv2d(pyramid, pyramid, 3, padding=1, bias=False), nn.BatchNorm2d(pyramid), nn.ReLU(True)]
@@ -51,7 +55,7 @@ class RegionHead(nn.Module):
             size: height and width of the view, px.
         """
         levels = self.pyramid(dict(zip(self.names, maps, strict=True)))
-        flat, chosen = boxes.float().flatten(0, 1), levels_of(boxes, size, len(maps)).flatten()
+        flat, chosen = boxes.float().flatten(0, 1), levels_of(boxes, len(maps)).flatten()
         image = torch.arange(len(boxes), device=boxes.device).repeat_interleave(boxes.shape[1])
         regions = torch.cat([image[:, None].float(), flat], dim=1)
         # RoIAlign wants one type; boxes stay float32.
@@ -64,18 +68,16 @@ class RegionHead(nn.Module):
             read = roi_align(level, regions[rows], ALIGNED, spatial_scale=scale, sampling_ratio=2, aligned=True)
             aligned = aligned.index_copy(0, rows, read)
         features: Tensor = self.out(torch.flatten(self.convolutions(aligned), 1))
-        return features
+        return features.relu()
 
 
-def levels_of(boxes: Tensor, size: tuple[int, int], count: int) -> Tensor:
+def levels_of(boxes: Tensor, count: int) -> Tensor:
     """Return the level that each box is read on, 0 the finest: int64 (B, K).
 
     Args:
         boxes: float (B, K, 4), px left, top, right, bottom.
-        size: height and width of the view, px.
         count: of levels.
     """
     sides = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1).sqrt()
-    share = sides / math.sqrt(size[0] * size[1])
-    level = torch.floor(torch.log2((share / FINEST_SHARE).clamp(min=1e-6))) + 1
+    level = THIRD + torch.floor(torch.log2((sides / THIRD_LEVEL_PX).clamp(min=1e-6) + 1e-6))
     return level.clamp(0, count - 1).to(torch.int64)

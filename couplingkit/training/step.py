@@ -70,11 +70,14 @@ def _parts(sample: dict[str, Any], running: Running, step: int) -> list[Batch]:
     crops = to_unit(sample["crops"], device)
     recoloured = to_unit(sample["recoloured"], device) if recipe.decoupled else crops
     boxes = tuple(whole.to(device) for whole in sample["boxes"])
+    local = to_unit(sample["local"], device)
+    cuts = {names: keep.to(device, non_blocking=True) for names, keep in sample["cuts"].items()}
     stream, size = Stream(recipe.run.seed).child("step", step), len(crops[0]) // recipe.run.accumulate
 
     def batch(begin: int) -> Batch:
-        cut = [tuple(view[begin : begin + size] for view in views) for views in (crops, recoloured, boxes)]
-        return Batch(cut[0], cut[1], stream, running.first + begin, recipe.run.batch_size, cut[2])
+        cut = [tuple(view[begin : begin + size] for view in views) for views in (crops, recoloured, boxes, local)]
+        held = {names: keep[begin : begin + size] for names, keep in cuts.items()}
+        return Batch(*cut[:2], stream, running.first + begin, recipe.run.batch_size, *cut[2:], cuts=held)
 
     return [batch(begin) for begin in range(0, size * recipe.run.accumulate, size)]
 
@@ -96,13 +99,25 @@ def _step(running: Running, parts: Sequence[Batch], where: Progress, *, asked: b
             engine.backward(total / len(parts))
         for name, value in (*losses.items(), ("total", total)):
             sums[name] = sums.get(name, 0) + value.detach().float() / len(parts)
-    engine.clip_grad_norm_(model.parameters(), settings.clip)
+    clip_gradients(model, settings)
     running.optimizer.step()
     method.after_step(where)
     # All processes hear of a stop at the same step, or one would wait for the others for ever.
     said = torch.tensor(float(asked), device=engine.device)
     *means, stop = mean_over_processes(torch.stack([*sums.values(), said])).tolist()
     return dict(zip(sums, means, strict=True)), stop > 0
+
+
+@torch.no_grad()
+def clip_gradients(model: nn.Module, settings: Optimizer) -> Tensor:
+    """Clip gradients as a recipe says, in place; return the norm that all of them together had before."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    every = norms.norm()
+    if settings.clip > 0:
+        factors = (settings.clip / ((norms if settings.clip_each else every) + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(gradients, list(factors.unbind()) if settings.clip_each else [factors] * len(gradients))
+    return every
 
 
 def _schedule(optimizer: Any, where: Progress, settings: Optimizer) -> None:

@@ -15,11 +15,13 @@ from torchvision.tv_tensors import BoundingBoxes, Image
 
 from ..errors import ArgumentError, DataError, check_range
 from ..streams import Stream
+from .box_cells import cells_of_boxes
 from .corpus import Corpus
 from .cutout import grid_boxes
+from .method import Cutout, in_place
 from .proposals import Proposals
 
-__all__ = ["Augmentation", "CropDataset", "StepSampler", "View", "collate", "to_unit"]
+__all__ = ["Augmentation", "Collation", "CropDataset", "StepSampler", "View", "collate", "to_unit"]
 
 BROKEN_TRIES = 20
 # On which RCC's boxes are drawn when they are proposals.
@@ -77,15 +79,26 @@ class View:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The views of an image, whether their colours are drawn a second time, and how many boxes go with it."""
+    """What is made of an image.
+
+    Attributes:
+        views: its crops.
+        local: further crops, which only a student is shown.
+        recolour: whether the colours of the views (not of the local ones) are drawn a second time.
+        boxes: how many go with it.
+    """
 
     views: tuple[View, ...]
+    local: tuple[View, ...] = ()
     recolour: bool = False
     boxes: int = 0
 
 
+Key = tuple[int, ...]
+
+
 class CropDataset(Dataset[dict[str, Any]]):
-    """The crops of images, addressed by (epoch, number).
+    """The crops of images, addressed by (epoch, number), or (epoch, number, step), which is passed on.
 
     Args:
         corpus: the images.
@@ -99,19 +112,20 @@ class CropDataset(Dataset[dict[str, Any]]):
         self.proposals = proposals
         self.augmentation = augmentation
         self.stream = Stream(seed).child("views")
-        self.transforms = [(view.geometry(), view.colours()) for view in augmentation.views]
+        self.transforms = [(view.geometry(), view.colours()) for view in (*augmentation.views, *augmentation.local)]
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Any]:
+    def __getitem__(self, key: Key) -> dict[str, Any]:
         """Return what a step needs of an image.
 
-        `crops` and `recoloured`: uint8 (3, H, W) per view. `boxes`: float32 (K, 4) per view, px left, top, right and
-        bottom, empty where the crop has nothing of them. `broken`: the numbers that cannot be read.
+        `crops` and `recoloured`: uint8 (3, H, W) per view; `local`: per local view. `boxes`: float32 (K, 4) per view,
+        px left, top, right and bottom, empty where the crop has nothing of them. `broken`: numbers that cannot be read.
         """
-        epoch, number = key
+        epoch, number, step = (*key, 0)[:3]
         pixels, place_read, broken = self._read(number)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         whole = self._boxes(epoch, number, place_read, (pixels.shape[0], pixels.shape[1]))
         crops, recoloured, boxes = [], [], []
+        wanted = len(self.augmentation.views)
         # torchvision draws from torch's global generator; it is put back when the image is done.
         # `torch.manual_seed` would look for accelerators each time, which takes as long as the crop.
         with torch.random.fork_rng(devices=[]):
@@ -119,17 +133,21 @@ class CropDataset(Dataset[dict[str, Any]]):
                 stream = self.stream.child(epoch, number, index)
                 torch.default_generator.manual_seed(stream.child("geometry").torch_seed())
                 crop, within = geometry(image), whole
-                if whole is not None:
+                if whole is not None and index < wanted:
                     # Once more with the boxes, from the same draws: without them the crops are those of every method.
                     torch.default_generator.manual_seed(stream.child("geometry").torch_seed())
                     _, within = geometry(Image(image), whole)
                     boxes.append(within.as_subclass(torch.Tensor))
                 torch.default_generator.manual_seed(stream.child("colours").torch_seed())
                 crops.append(colours(crop))
-                if self.augmentation.recolour:
+                if self.augmentation.recolour and index < wanted:
                     torch.default_generator.manual_seed(stream.child("colours again").torch_seed())
                     recoloured.append(colours(crop))
-        return {"crops": crops, "recoloured": recoloured or crops, "boxes": boxes, "broken": broken}
+        own, local = crops[:wanted], crops[wanted:]
+        return {
+            **{"crops": own, "recoloured": recoloured or own, "local": local, "boxes": boxes},
+            **{"broken": broken, "step": step},
+        }
 
     def _boxes(self, epoch: int, number: int, place: int, size: tuple[int, int]) -> BoundingBoxes | None:
         """Return the boxes of an image that are used this time, in its px."""
@@ -166,12 +184,44 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one batch: a uint8 tensor (B, 3, H, W) per view, and all broken numbers."""
     stacked: dict[str, Any] = {
         name: [torch.stack(view) for view in zip(*(sample[name] for sample in samples), strict=True)]
-        for name in ("crops", "recoloured", "boxes")
+        for name in ("crops", "recoloured", "local", "boxes")
     }
     return {**stacked, "broken": [number for sample in samples for number in sample["broken"]]}
 
 
-class StepSampler(Sampler[list[tuple[int, int]]]):
+@dataclass(frozen=True)
+class Collation:
+    """Makes a batch of samples, and draws its cutouts where the images are read.
+
+    Attributes:
+        cutouts: of the method.
+        seed: of the run.
+        first: place of the first image in the batch of all processes.
+        total: images in the batch of all processes.
+    """
+
+    cutouts: tuple[Cutout, ...]
+    seed: int
+    first: int
+    total: int
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Return what `collate` makes of samples of one step, and `cuts`: bool (B, h, w) per cutout, by its names."""
+        batch = collate(samples)
+        own = slice(self.first, self.first + len(samples))
+        return {**batch, "cuts": {cut.names: self._drawn(cut, batch, samples[0]["step"])[own] for cut in self.cutouts}}
+
+    def _drawn(self, cut: Cutout, batch: dict[str, Any], step: int) -> Tensor:
+        regions = None
+        if cut.regions:
+            crop = batch["crops"][cut.view]
+            cells = cells_of_boxes(batch["boxes"][cut.view], cut.grid, (crop.shape[-2], crop.shape[-1]))
+            regions = in_place(cells, self.first, self.total)
+        stream = Stream(self.seed).child("step", step)
+        return cut.masking.drawn(stream, cut.grid, cut.names, total=self.total, regions=regions)
+
+
+class StepSampler(Sampler[list[Key]]):
     """The batches of a run from any step on: step n holds the same images whatever came before it.
 
     Args:
@@ -195,14 +245,14 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return self.steps - self.start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[Key]]:
         held, order = -1, np.empty(0, dtype=np.int64)
         for step in range(self.start, self.steps):
             epoch, place = divmod(step, self.per_epoch)
             if epoch != held:
                 held, order = epoch, self.stream.child(epoch).generator().permutation(self.length)
             begin = place * self.batch + self.first
-            yield [(epoch, int(number)) for number in order[begin : begin + self.count]]
+            yield [(epoch, int(number), step) for number in order[begin : begin + self.count]]
 
 
 def to_unit(crops: list[Tensor], device: torch.device) -> tuple[Tensor, ...]:

@@ -21,6 +21,10 @@ STAGES = 4
 def convnet_to_train(architecture: str, *, seed: int, settings: Mapping[str, Any] | None = None) -> nn.Module:
     """Build a network with random weights whose features are a map, like a ResNet.
 
+    A ResNet's blocks begin with their whole output, as torchvision builds them and the originals train them (timm's
+    begin with none of it, and look no further than the first layers in the first steps). Maps lie channels last in
+    memory, which is how convolutions are fast.
+
     Args:
         architecture: of timm's; a ResNet's weights have torchvision's names.
         seed: of the weights.
@@ -31,9 +35,11 @@ def convnet_to_train(architecture: str, *, seed: int, settings: Mapping[str, Any
     """
     if not timm.is_model(architecture):
         raise BackboneError(f"timm has no architecture {architecture!r}{near(architecture, known_architectures())}.")
+    options: dict[str, Any] = {"zero_init_last": False} if _is_resnet(architecture) else {}
+    options |= dict(settings or {})
     with seeded(seed, architecture):
         try:
-            network: Any = timm.create_model(architecture, pretrained=False, num_classes=0, **dict(settings or {}))
+            network: Any = timm.create_model(architecture, pretrained=False, num_classes=0, **options)
             with torch.no_grad():
                 shape = network.eval().forward_features(torch.zeros(1, 3, 64, 64)).shape
         except (TypeError, RuntimeError, AssertionError) as error:
@@ -44,19 +50,24 @@ def convnet_to_train(architecture: str, *, seed: int, settings: Mapping[str, Any
         raise BackboneError(
             f"{architecture} gives features of shape {tuple(shape)}, no map; choose a ResNet of timm's."
         )
-    built: nn.Module = network.train()
+    built: nn.Module = network.train().to(memory_format=torch.channels_last)
     return built
+
+
+def _is_resnet(architecture: str) -> bool:
+    return timm.model_entrypoint(architecture).__module__ == "timm.models.resnet"
 
 
 def last_map(network: Any, images: Tensor) -> Tensor:
     """Return the last map of normalised images (B, 3, H, W): (B, D, h, w)."""
-    found: Tensor = network.forward_features(images)
+    found: Tensor = network.forward_features(images.contiguous(memory_format=torch.channels_last))
     return found
 
 
 def stage_maps(network: Any, images: Tensor) -> list[Tensor]:
     """Return the maps of the four stages for normalised images (B, 3, H, W), finest first."""
-    found: list[Tensor] = network.forward_intermediates(images, intermediates_only=True)
+    shown = images.contiguous(memory_format=torch.channels_last)
+    found: list[Tensor] = network.forward_intermediates(shown, intermediates_only=True)
     return found[-STAGES:]
 
 

@@ -7,13 +7,22 @@ from typing import Any
 
 import timm
 import torch
+from timm.layers import build_sincos2d_pos_embed
 from torch import Tensor, nn
 
 from ...errors import BackboneError, near
 from .base import seeded
 from .timm_shapes import known_architectures
 
-__all__ = ["class_attention", "embed_cells", "run_tokens", "token_features", "token_levels", "vit_to_train"]
+__all__ = [
+    "class_attention",
+    "embed_cells",
+    "fix_positions",
+    "run_tokens",
+    "token_features",
+    "token_levels",
+    "vit_to_train",
+]
 
 
 def vit_to_train(
@@ -45,6 +54,25 @@ def vit_to_train(
     if not whole or getattr(network, "cls_token", None) is None:
         raise BackboneError(f"{architecture} is no ViT with a class token; choose a vit_* of timm's.")
     return network
+
+
+def fix_positions(network: Any) -> None:
+    """Give a ViT with a class token the fixed positions of Vaswani et al. (2017) in two dimensions; they do not learn.
+
+    Raises:
+        BackboneError: its width does not divide by four, or it has no positions of its cells.
+    """
+    held = getattr(network, "pos_embed", None)
+    rows, columns = network.patch_embed.grid_size
+    if held is None or held.shape[1] != 1 + rows * columns or held.shape[2] % 4:
+        raise BackboneError(
+            f"{type(network).__name__} cannot have fixed positions: each of its {rows} x {columns} cells "
+            "and its class token must have one, of a width that divides by 4."
+        )
+    positions = build_sincos2d_pos_embed([rows, columns], dim=held.shape[2], interleave_sin_cos=False)
+    with torch.no_grad():
+        held.zero_()[0, 1:] = positions.to(held)
+    held.requires_grad_(False)
 
 
 def embed_cells(network: Any, images: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...errors import check_range
-from ..method import DenseMethod, Progress, Views, full_precision
+from ..method import DenseMethod, Progress, Views, full_precision, mean_of_places
 from ..teacher import gathered
 from .moco import KEY, QUERY, MoCo, MoCoSettings, Queue, info_nce
 
@@ -54,6 +55,10 @@ class DenseCL(MoCo, DenseMethod):
         self.dense_queue = Queue(settings.queue, settings.dimensions, seed=seed + 1)
         self._fresh_dense: list[Tensor] = []
 
+    def composed_grids(self, crops: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
+        """Return the key's."""
+        return {KEY: self.grid(crops[KEY])}
+
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return `image` and `dense`, weighted."""
         cells, share = self.queries(views), self.settings.dense_share
@@ -69,8 +74,9 @@ class DenseCL(MoCo, DenseMethod):
         self._fresh_dense.append(F.normalize(keys.mean(dim=(1, 2)), dim=-1))
         unit = F.normalize(keys, dim=-1).flatten(1, 2)
         targets = unit.gather(1, matched[..., None].expand(-1, -1, unit.shape[-1])).reshape(*cells.shape[:3], -1)
-        queries = F.normalize(self.student.cell_vectors(cells), dim=-1)
-        return self.disagreement(queries, targets, views.keep[QUERY])
+        where = views.keep[QUERY]
+        queries = F.normalize(self.student.cell_vectors(cells[where]), dim=-1)
+        return mean_of_places(self.disagreement(queries, targets[where]), where)
 
     @torch.no_grad()
     def _dense_keys(self, views: Views) -> Tensor:
@@ -80,27 +86,22 @@ class DenseCL(MoCo, DenseMethod):
         found: Tensor = views.memo["dense keys"]
         return found
 
-    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the student's unit vectors of each cell of composites, (B, h, w, D).
+    def predict(self, images: Tensor, keep: Tensor, where: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return the student's unit vectors of cells of composites, (m, D).
 
         A convolution cannot tell donors from the image, so the donors' pixels get what gradient there is.
         """
-        return F.normalize(self.student.cell_vectors(self.student.cells(images)), dim=-1)
-
-    def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the kept cells."""
-        return keep
+        return F.normalize(self.student.cell_vectors(self.student.cells(images)[where]), dim=-1)
 
     @torch.no_grad()
-    def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the keys of the clean key's view at the same places, unit vectors (n, h, w, D)."""
+    def targets(self, views: Views, view: int, rows: Tensor, where: Tensor) -> Tensor:
+        """Return the keys of the clean key's view at the same places, unit vectors (m, D)."""
         assert view == KEY
-        return F.normalize(self._dense_keys(views)[rows], dim=-1)
+        return F.normalize(self._dense_keys(views)[rows][where], dim=-1)
 
-    def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
-        """Return InfoNCE of each image against the dense queue, the mean over its cells in `where`; 0 without any."""
-        each = info_nce(prediction, target, self.dense_queue.keys, self.settings.temperature) * where
-        return each.sum(dim=(1, 2)) / where.sum(dim=(1, 2)).clamp(min=1)
+    def disagreement(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return InfoNCE of each cell against the dense queue."""
+        return info_nce(prediction, target, self.dense_queue.keys, self.settings.temperature)
 
     def after_step(self, progress: Progress) -> None:
         """As MoCo, and the dense keys into their queue."""

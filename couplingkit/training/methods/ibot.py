@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...errors import check_range
+from ...errors import ArgumentError, check_range, listed
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_training import embed_cells, token_features, vit_to_train
 from ...pixels import normalize
-from ..method import Batch, DenseMethod, Masking, Progress, Views, cells_of_view, check_normalisation, full_precision
+from ..method import (
+    Batch,
+    Cutout,
+    DenseMethod,
+    Masking,
+    Progress,
+    Views,
+    cells_of_view,
+    check_normalisation,
+    full_precision,
+)
 from ..teacher import cosine, ema_update, mean_over_processes
 
 __all__ = ["IBOT", "Head", "IBOTSettings", "cross_entropy"]
@@ -59,15 +69,19 @@ class IBOTSettings:
     def __post_init__(self) -> None:
         for name in ("hidden", "bottleneck", "prototypes"):
             check_range(name, getattr(self, name), 1)
-        for name in ("student_temperature", "teacher_temperature", "warm_temperature"):
-            check_range(name, getattr(self, name), 1e-4)
+        check_range("student_temperature", self.student_temperature, 1e-4, 1)
+        for name in ("teacher_temperature", "warm_temperature"):
+            # A teacher that is less sure than its student has nothing to teach.
+            check_range(name, getattr(self, name), 1e-4, self.student_temperature)
+        for name in ("warm_epochs", "frozen_epochs"):
+            check_range(name, getattr(self, name), 0)
         check_range("momentum", self.momentum, 0, 1)
         check_range("drop_path", self.drop_path, 0, 0.99)
         check_normalisation(self.mean, self.std)
 
 
 class Head(nn.Module):
-    """Three layers, a unit vector, and its cosines with prototypes: features (..., D) to logits (..., prototypes)."""
+    """Three layers, a unit vector, its products with prototypes: features (..., D) to logits (..., prototypes)."""
 
     def __init__(self, channels: int, settings: IBOTSettings):
         super().__init__()
@@ -82,16 +96,28 @@ class Head(nn.Module):
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
-        # Its rows are used as unit vectors, which is weight normalisation with a gain of 1.
-        self.prototypes = nn.Parameter(torch.randn(settings.prototypes, settings.bottleneck))
+        # A layer without bias, its rows as direction and length (weight normalisation): directions begin as torch's do,
+        # short enough for AdamW's steps to turn them, and lengths at 1.
+        bound = settings.bottleneck**-0.5
+        self.prototypes = nn.Parameter(torch.empty(settings.prototypes, settings.bottleneck).uniform_(-bound, bound))
+        self.lengths = nn.Parameter(torch.ones(settings.prototypes, 1))
         self.held = False
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return cosines with the prototypes, float32; the prototypes get no gradient while they are held."""
-        unit = F.normalize(self.layers(features).float(), dim=-1)
-        prototypes = self.prototypes.detach() if self.held else self.prototypes
+    def project(self, features: Tensor) -> Tensor:
+        """Return the unit vectors of features (..., D): float32 (..., bottleneck)."""
+        return F.normalize(self.layers(features).float(), dim=-1)
+
+    def logits(self, unit: Tensor) -> Tensor:
+        """Return the products of vectors (..., bottleneck) with the prototypes, linear in them, float32."""
+        prototypes, lengths = self.prototypes, self.lengths
+        if self.held:
+            prototypes, lengths = prototypes.detach(), lengths.detach()
         with full_precision(unit):
-            return F.linear(unit, F.normalize(prototypes.float(), dim=-1))
+            return F.linear(unit, lengths.float() * F.normalize(prototypes.float(), dim=-1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits, float32; the prototypes get no gradient while they are held."""
+        return self.logits(self.project(features))
 
 
 class Branch(nn.Module):
@@ -141,6 +167,7 @@ class IBOT(DenseMethod):
 
     evaluated = "teacher"
     norm_trained = True
+    takes_local_views = True
     class_centre: Tensor
     cell_centre: Tensor
 
@@ -172,30 +199,51 @@ class IBOT(DenseMethod):
 
     def views(self, batch: Batch) -> Views:
         """Cut each view; all cells of a view that is spared are kept."""
+        sizes = {(crop.shape[-2], crop.shape[-1]) for crop in batch.crops}
+        if len(sizes) > 1:
+            raise ArgumentError(
+                f"views must be of one size, but are of {listed(sorted(str(size[0]) for size in sizes))} px; smaller "
+                "crops, which the teacher does not see, are [[local_views]]."
+            )
         keep = [self.settings.masking.draw(batch, self.grid(crop), "view", v) for v, crop in enumerate(batch.crops)]
         return Views(batch, tuple(keep), composed=tuple(range(len(keep))))
+
+    def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
+        """Return that of each view."""
+        grids = self.composed_grids(crops)
+        return [Cutout(("view", view), self.settings.masking, view, grid) for view, grid in grids.items()]
+
+    def composed_grids(self, crops: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
+        """Return those of all views."""
+        return {view: self.grid(crop) for view, crop in enumerate(crops)}
 
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return `class` and `cells`."""
         crops = views.batch.crops
         student = [self.student(crop, keep=keep) for crop, keep in zip(crops, views.keep, strict=True)]
+        # Local crops are whole, and nobody asks for their cells (DINO's multi-crop).
+        classes = [feature for feature, _ in student] + [self.student(crop)[0] for crop in views.batch.local]
         teacher = [self._teacher_outputs(views, view) for view in range(len(crops))]
-        of_class = torch.stack([logits.mean(dim=0) for logits, _ in teacher]).mean(dim=0)
-        of_cells = torch.stack([logits.mean(dim=(0, 1, 2)) for _, logits in teacher]).mean(dim=0)
-        self._means.append((of_class, of_cells))
-        between, within = [], []
-        for q, (class_logits, _) in enumerate(teacher):
-            target = self._softened(class_logits, self.class_centre)
-            for v, (feature, _) in enumerate(student):
+        self._means.append(self._teacher_means(teacher))
+        between = []
+        for q, (unit, _) in enumerate(teacher):
+            target = self._softened(unit, self.class_centre)
+            for v, feature in enumerate(classes):
                 if v != q:
-                    between.append(cross_entropy(self._logits(feature), target, self._sharpness).mean())
-        for v, (_, cells) in enumerate(student):
-            within.append(self._of_cut_cells(cells, views, v))
-        zero = student[0][0].sum() * 0
+                    between.append(cross_entropy(self.student.head(feature), target, self._sharpness).mean())
+        within = [self._of_cut_cells(cells, views, v) for v, (_, cells) in enumerate(student)]
+        zero = classes[0].sum() * 0
         return {
             "class": torch.stack(between).mean() if between else zero,
             "cells": torch.stack(within).mean(),
         }
+
+    def _teacher_means(self, outputs: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Return the mean logits of classes and of cells, (prototypes,): those of the mean vectors, by linearity."""
+        of_class = torch.stack([unit.mean(dim=0) for unit, _ in outputs]).mean(dim=0)
+        of_cells = torch.stack([unit.mean(dim=(0, 1, 2)) for _, unit in outputs]).mean(dim=0)
+        means = self.teacher.head.logits(torch.stack([of_class, of_cells]))
+        return means[0], means[1]
 
     def _of_cut_cells(self, cells: Tensor, views: Views, view: int) -> Tensor:
         """Return the loss at the cells that the student did not see: mean per image, then over all images."""
@@ -204,7 +252,7 @@ class IBOT(DenseMethod):
         if not len(image):
             return cells.sum() * 0
         target = self._softened(self._teacher_outputs(views, view)[1][image, row, column], self.cell_centre)
-        each = cross_entropy(self._logits(cells[image, row, column]), target, self._sharpness)
+        each = cross_entropy(self.student.head(cells[image, row, column]), target, self._sharpness)
         share = 1 / cut.sum(dim=(1, 2)).clamp(min=1).to(each.dtype)
         return (each * share[image]).sum() / len(cut)
 
@@ -214,39 +262,35 @@ class IBOT(DenseMethod):
 
     @torch.no_grad()
     def _teacher_outputs(self, views: Views, view: int) -> tuple[Tensor, Tensor]:
-        """Return the teacher's logits of a clean view, computed once: class (B, K), cells (B, h, w, K)."""
+        """Return the teacher's unit vectors of a clean view, computed once: class (B, D), cells (B, h, w, D).
+
+        Their logits, which are many more numbers, are made where they are asked for.
+        """
         key = f"teacher {view}"
         if key not in views.memo:
             feature, cells = self.teacher(views.batch.crops[view])
-            views.memo[key] = (self.teacher.head(feature), self.teacher.head(cells))
+            views.memo[key] = (self.teacher.head.project(feature), self.teacher.head.project(cells))
         outputs: tuple[Tensor, Tensor] = views.memo[key]
         return outputs
 
-    def _softened(self, logits: Tensor, centre: Tensor) -> Tensor:
-        return F.softmax((logits.float() - centre) / self.temperature, dim=-1)
+    @torch.no_grad()
+    def _softened(self, unit: Tensor, centre: Tensor) -> Tensor:
+        return F.softmax((self.teacher.head.logits(unit) - centre) / self.temperature, dim=-1)
 
-    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the student's logits of each cell of composites, (B, h, w, K)."""
+    def predict(self, images: Tensor, keep: Tensor, where: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return the student's logits of cells of composites, (m, prototypes)."""
         _, cells = self.student(images, detach=~keep)
-        return self._logits(cells)
-
-    def _logits(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.student.head(features)
+        logits: Tensor = self.student.head(cells[where])
         return logits
 
-    def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the kept cells."""
-        return keep
-
     @torch.no_grad()
-    def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the teacher's distribution of each cell of some images, (n, h, w, K)."""
-        return self._softened(self._teacher_outputs(views, view)[1][rows], self.cell_centre)
+    def targets(self, views: Views, view: int, rows: Tensor, where: Tensor) -> Tensor:
+        """Return the teacher's distribution of cells of some images, (m, prototypes)."""
+        return self._softened(self._teacher_outputs(views, view)[1][rows][where], self.cell_centre)
 
-    def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
-        """Return the cross-entropy of each image, the mean over its cells in `where`; 0 where there are none."""
-        each = cross_entropy(prediction, target, self._sharpness) * where
-        return each.sum(dim=(1, 2)) / where.sum(dim=(1, 2)).clamp(min=1)
+    def disagreement(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the cross-entropy of each cell."""
+        return cross_entropy(prediction, target, self._sharpness)
 
     def before_step(self, progress: Progress) -> None:
         """Set the teacher's temperature, and hold the last layer in the first epochs."""

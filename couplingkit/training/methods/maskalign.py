@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,9 +13,16 @@ from torch import Tensor, nn
 from ...errors import ArgumentError, check_range
 from ...features.loading import load_backbone
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
-from ...features.sources.timm_training import class_attention, embed_cells, run_tokens, token_levels, vit_to_train
+from ...features.sources.timm_training import (
+    class_attention,
+    embed_cells,
+    fix_positions,
+    run_tokens,
+    token_levels,
+    vit_to_train,
+)
 from ...pixels import normalize
-from ..method import Batch, DenseMethod, Masking, Views, cells_of_view, check_normalisation
+from ..method import Batch, Cutout, DenseMethod, Masking, Views, cells_of_view, check_normalisation
 
 __all__ = ["Alignment", "MaskAlign", "MaskAlignSettings", "chosen_cells", "whitened"]
 
@@ -130,6 +137,7 @@ class MaskAlign(DenseMethod):
         self.student, self.teacher = student, teacher.requires_grad_(False)
         for p in student.norm.parameters():
             p.requires_grad_(False)
+        fix_positions(student)
         self.normalisation, self.teacher_px = (found.mean, found.std), found.size_px
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -152,6 +160,16 @@ class MaskAlign(DenseMethod):
             keep[-1].scatter_(1, self._chosen(views, view, (height, width), count), True)
             keep[-1] = keep[-1].view(len(batch), height, width)
         return Views(batch, tuple(keep), views.composed, views.memo)
+
+    def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
+        """Return those of the views, unless their cells are drawn by the teacher's attention."""
+        masking = self.settings.masking
+        grids = self.composed_grids(crops) if masking is not None else {}
+        return [Cutout(("view", view), masking, view, grid) for view, grid in grids.items() if masking is not None]
+
+    def composed_grids(self, crops: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
+        """Return those of all views."""
+        return {view: self._grid(crop) for view, crop in enumerate(crops)}
 
     def _grid(self, crop: Tensor) -> tuple[int, int]:
         return cells_of_view(crop, int(self.student.patch_embed.patch_size[0]))
@@ -209,27 +227,23 @@ class MaskAlign(DenseMethod):
             parts.append(_distance(aligned, target).mean())
         return {"tokens": torch.stack(parts).mean()}
 
-    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the aligned levels of each cell of composites, full grids: (B, h, w, levels x D)."""
+    def predict(self, images: Tensor, keep: Tensor, where: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return the aligned levels of cells of composites, which the student sees whole: (m, levels x D)."""
         cells = embed_cells(self.student, normalize(images, self.settings.mean, self.settings.std))
         cells = torch.where(keep[..., None], cells, cells.detach())
-        aligned: Tensor = self.alignment(run_tokens(self.student, cells))
-        return aligned[:, 1:].flatten(2).view(*keep.shape, -1)
-
-    def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the kept cells."""
-        return keep
+        shown = [tokens[:, 1:].unflatten(1, keep.shape[1:])[where] for tokens in run_tokens(self.student, cells)]
+        aligned: Tensor = self.alignment([tokens[None] for tokens in shown])[0]
+        return aligned.flatten(1)
 
     @torch.no_grad()
-    def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the teacher's whitened levels of each cell of some images, (n, h, w, levels x D)."""
-        height, width = views.keep[view].shape[1:]
-        return self._teacher_outputs(views, view)[0][rows][:, 1:].flatten(2).view(len(rows), height, width, -1)
+    def targets(self, views: Views, view: int, rows: Tensor, where: Tensor) -> Tensor:
+        """Return the teacher's whitened levels of cells of some images, (m, levels x D)."""
+        whole = self._teacher_outputs(views, view)[0][rows][:, 1:]
+        return whole.unflatten(1, where.shape[1:])[where].flatten(1)
 
-    def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
-        """Return the loss of each image, the mean over its cells in `where`; 0 where there are none."""
-        each = _distance(prediction, target).mean(dim=-1) * where
-        return each.sum(dim=(1, 2)) / where.sum(dim=(1, 2)).clamp(min=1)
+    def disagreement(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each cell."""
+        return _distance(prediction, target).mean(dim=-1)
 
     def branches(self) -> dict[str, nn.Module]:
         """Return the student; the teacher is a model already."""

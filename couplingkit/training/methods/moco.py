@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from ...features.sources.timm_convnets import convnet_to_train, last_map, last_s
 from ...pixels import normalize
 from ..method import (
     Batch,
+    Cutout,
     Masking,
     Method,
     Progress,
@@ -44,8 +45,9 @@ class MoCoSettings:
         queue: keys that are kept.
         temperature: of the softmax.
         momentum: of the key encoder.
-        norm_group: images that share the statistics of batch normalisation; queries and keys are grouped differently,
-            so that a query cannot find its key by them.
+        norm_group: images that share the statistics of batch normalisation; 0 for those of a process. Queries and keys
+            are grouped differently, so that a query cannot find its key by them: that takes several processes, or
+            groups.
         masking: of the query's view; its cells are filled with the mean colour.
         mean, std: of the normalisation, sRGB in [0, 1]; written into the weights' file.
     """
@@ -57,7 +59,7 @@ class MoCoSettings:
     queue: int = 65536
     temperature: float = 0.2
     momentum: float = 0.999
-    norm_group: int = 32
+    norm_group: int = 0
     masking: Masking = field(default_factory=lambda: Masking("rcc", 0.2, 0.6, spared=1.0))
     mean: RGB = IMAGENET_MEAN
     std: RGB = IMAGENET_STD
@@ -65,7 +67,9 @@ class MoCoSettings:
     def __post_init__(self) -> None:
         for name in ("hidden", "dimensions", "queue"):
             check_range(name, getattr(self, name), 1)
-        check_range("norm_group", self.norm_group, 2)
+        check_range("norm_group", self.norm_group, 0)
+        if self.norm_group == 1:
+            raise ArgumentError("norm_group must be 0 (the images of a process) or at least 2, but is 1.")
         check_range("temperature", self.temperature, 1e-4)
         check_range("momentum", self.momentum, 0, 1)
         check_normalisation(self.mean, self.std)
@@ -137,11 +141,12 @@ class ConvBranch(nn.Module):
         self.mean, self.std = settings.mean, settings.std
 
     def cells(self, images: Tensor) -> Tensor:
-        """Return the last map of images (B, 3, H, W) in [0, 1] as (B, h, w, C), normalised in groups of images."""
+        """Return the last map of images (B, 3, H, W) in [0, 1] as (B, h, w, C)."""
         shown = normalize(images, self.mean, self.std)
-        return torch.cat([last_map(self.backbone, part) for part in _groups(shown, self.norm_group)]).permute(
-            0, 2, 3, 1
-        )
+        if not self.norm_group:
+            return last_map(self.backbone, shown).permute(0, 2, 3, 1)
+        parts = [last_map(self.backbone, part) for part in _groups(shown, self.norm_group)]
+        return torch.cat(parts).permute(0, 2, 3, 1)
 
     def image_vector(self, cells: Tensor) -> Tensor:
         """Return the unit vector of each image, (B, D)."""
@@ -198,6 +203,10 @@ class MoCo(Method):
         height, width = self.grid(batch.crops[KEY])
         whole = torch.ones(len(batch), height, width, dtype=torch.bool, device=query.device)
         return Views(batch, (query, whole), composed=(KEY,))
+
+    def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
+        """Return the query's."""
+        return [Cutout(("view", QUERY), self.settings.masking, QUERY, self.grid(crops[QUERY]))]
 
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return `image`."""

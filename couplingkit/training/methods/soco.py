@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_convnets import convnet_to_train, last_stride_px, stage_channels, stage_maps, stages_of
 from ...pixels import normalize
 from ..box_cells import box_shares, cells_of_boxes
-from ..method import Batch, DenseMethod, Masking, Progress, Views, cells_of_view, check_normalisation
+from ..method import Batch, Cutout, DenseMethod, Masking, Progress, Views, cells_of_view, check_normalisation
 from ..region_features import RegionHead, perceptron
 from ..teacher import cosine, ema_update, mean_statistics
 from .moco import without_cells
@@ -133,6 +133,15 @@ class SoCo(DenseMethod):
         memo = {"boxes": (self._jittered(batch), *batch.boxes[1:])}
         return Views(batch, (whole, *cut), composed=(1, 2), memo=memo, regions=regions)
 
+    def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
+        """Return those of the second and third view, which care for their boxes."""
+        grids = self.composed_grids(crops)
+        return [Cutout(("view", view), self.settings.masking, view, grid, True) for view, grid in grids.items()]
+
+    def composed_grids(self, crops: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
+        """Return those of the second and third view."""
+        return {view: self._grid(crops[view]) for view in (1, 2)}
+
     def _grid(self, crop: Tensor) -> tuple[int, int]:
         """Return the cells that a view is cut in: of the last map's stride, or the largest part of it that fits."""
         stride = math.gcd(last_stride_px(self.student.backbone), *crop.shape[-2:])
@@ -181,25 +190,24 @@ class SoCo(DenseMethod):
         found: Tensor = views.memo[key]
         return found
 
-    def predict(self, images: Tensor, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the predictions of the boxes of composites, (n, K, 1, D)."""
-        return self.predictor_of(images, views.memo["boxes"][view][rows])[:, :, None]
+    def predict(self, images: Tensor, keep: Tensor, where: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
+        """Return the predictions of boxes of composites, (m, D); all of them share the statistics of the norms."""
+        return self.predictor_of(images, views.memo["boxes"][view][rows])[where]
 
     def counted(self, keep: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return which boxes have at least .3 of themselves kept, bool (n, K, 1)."""
+        """Return which boxes have at least .3 of themselves kept, bool (n, K)."""
         boxes, crop = views.memo["boxes"][view][rows], views.batch.crops[view]
         share = box_shares(keep, boxes, (crop.shape[-2], crop.shape[-1]))
-        return ((share >= KEPT_SHARE) & _large_enough(boxes))[..., None]
+        return (share >= KEPT_SHARE) & _large_enough(boxes)
 
     @torch.no_grad()
-    def targets(self, views: Views, view: int, rows: Tensor) -> Tensor:
-        """Return the teacher's projections of the boxes in the clean view, (n, K, 1, D)."""
-        return self._projections(views, view)[rows][:, :, None]
+    def targets(self, views: Views, view: int, rows: Tensor, where: Tensor) -> Tensor:
+        """Return the teacher's projections of the boxes in the clean view, (m, D)."""
+        return self._projections(views, view)[rows][where]
 
-    def disagreement(self, prediction: Tensor, target: Tensor, where: Tensor) -> Tensor:
-        """Return the loss of each image, the mean over its boxes in `where`; 0 where there are none."""
-        each = agreement(prediction, target) * where
-        return each.sum(dim=(1, 2)) / where.sum(dim=(1, 2)).clamp(min=1)
+    def disagreement(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of each box."""
+        return agreement(prediction, target)
 
     def after_step(self, progress: Progress) -> None:
         """Move the teacher towards the student."""

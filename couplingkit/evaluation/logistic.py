@@ -1,0 +1,92 @@
+"""Vectors and classes in, the multinomial logistic regression that separates them out: convex, no seed matters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from ..errors import MeasurementError
+
+__all__ = ["STRENGTHS", "LogisticModel", "chosen_strength", "fit_logistic", "log_loss"]
+
+# Of the L2 term that are tried.
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+GRADIENT = 1e-5
+MOST_STEPS = 2000
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LogisticModel:
+    """A linear classifier of standardised channels.
+
+    Attributes:
+        mean, scale: of each channel, (D,).
+        weights: (D, K).
+        bias: (K,).
+    """
+
+    mean: Array
+    scale: Array
+    weights: Array
+    bias: Array
+
+    def log_probabilities(self, vectors: Array) -> Array:
+        """Return the logarithms of the classes' probabilities, (N, K)."""
+        scores = (vectors - self.mean) / self.scale @ self.weights + self.bias
+        return np.asarray(scores - logsumexp(scores, axis=1, keepdims=True))
+
+
+def fit_logistic(vectors: Array, targets: Array, strength: float) -> LogisticModel:
+    """Return the model that minimises the mean cross-entropy + strength / 2 x |weights|^2; the bias is free.
+
+    Args:
+        vectors: float (N, D); channels are standardised by their own mean and deviation, constant ones are left out.
+        targets: float (N, K), the share of each class in each of them; rows sum to 1.
+        strength: of the L2 term, above 0.
+
+    Raises:
+        MeasurementError: vectors are not finite, or the minimum was not found.
+    """
+    if not np.isfinite(vectors).all():
+        raise MeasurementError("vectors must be finite to be classified, but some are not.")
+    mean, scale = vectors.mean(axis=0), vectors.std(axis=0)
+    scale = np.where(scale > 1e-12 * (1 + np.abs(mean)), scale, np.inf)
+    standard = (vectors - mean) / scale
+    count, width = standard.shape
+    classes = targets.shape[1]
+
+    def loss(flat: Array) -> tuple[float, Array]:
+        weights, bias = flat[: width * classes].reshape(width, classes), flat[width * classes :]
+        scores = standard @ weights + bias
+        logs = scores - logsumexp(scores, axis=1, keepdims=True)
+        wrong = (np.exp(logs) - targets) / count
+        value = -(targets * logs).sum() / count + strength / 2 * (weights**2).sum()
+        gradient = np.concatenate([(standard.T @ wrong + strength * weights).ravel(), wrong.sum(axis=0)])
+        return float(value), gradient
+
+    options = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": GRADIENT, "ftol": 0.0, "maxcor": 20}
+    found = minimize(loss, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B", options=options)
+    if np.abs(found.jac).max() > 100 * GRADIENT:
+        raise MeasurementError(f"logistic regression did not come to an end ({found.message}).")
+    weights = found.x[: width * classes].reshape(width, classes)
+    return LogisticModel(mean, scale, weights, found.x[width * classes :])
+
+
+def log_loss(model: LogisticModel, vectors: Array, targets: Array) -> float:
+    """Return the mean cross-entropy of a model."""
+    return float(-(targets * model.log_probabilities(vectors)).sum(axis=1).mean())
+
+
+def chosen_strength(vectors: Array, targets: Array, held_out: NDArray[np.bool_]) -> float:
+    """Return the strength of `STRENGTHS` whose model of the other rows predicts those of `held_out`, (N,), best."""
+    losses = [
+        log_loss(fit_logistic(vectors[~held_out], targets[~held_out], strength), vectors[held_out], targets[held_out])
+        for strength in STRENGTHS
+    ]
+    return STRENGTHS[int(np.argmin(losses))]
