@@ -118,7 +118,12 @@ def watch_settings(options: dict[str, Any], probes: int) -> WatchSettings:
     from ..runs.learning import WatchSettings
 
     annotations, images = (options[key] and str(options[key]) for key in ("probe_annotations", "probe_images"))
-    return WatchSettings(options["probe_every"], probes, annotations, images, options.get("tensorboard", False))
+    return WatchSettings(options["probe_every"], probes, annotations, images, tracker_names(options.get("tracker")))
+
+
+def tracker_names(words: str | None) -> tuple[str, ...]:
+    """Return the trackers that words like `tensorboard,wandb` name."""
+    return tuple(name.strip() for name in (words or "").split(",") if name.strip())
 
 
 def check_sources(options: dict[str, Any]) -> None:

@@ -229,6 +229,12 @@ model_options = together(
     device_option,
 )
 corpus_options = together(
+    click.option(
+        "--from",
+        "start",
+        metavar="MODEL",
+        help="Go on from a model of `measure`: a checkpoint, a run folder, bundled:ibot, ...",
+    ),
     click.option("--images", type=PATH, help="Folder of the photos, where --data is a JSON."),
     click.option("--steps", type=click.IntRange(1, 2**53), help="Length of a run. [default: the recipe's]"),
     click.option(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .asked import watch_settings
+from .asked import tracker_names, watch_settings
 from .command import Command, given_names
 from .options import corpus_options, train_device_option, watch_options
 from .words import PATH
@@ -27,7 +27,7 @@ __all__ = ["draw_coupling", "draw_loss", "train"]
 @click.option("--proposals", type=PATH, help="Of `couplingkit proposals`, for soco.")
 @watch_options
 @click.option("--probes", type=click.IntRange(10, 10**6), help="How many, with --probe-every. [default: 100]")
-@click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too (an extra to be installed).")
+@click.option("--tracker", metavar="NAMES", help="Pass the log on: tensorboard, wandb, or both with a comma (extras).")
 @click.option("--resume", type=PATH, metavar="RUN", help="Go on with a run that was stopped.")
 @click.option("--list", "listing", is_flag=True, help="List methods and recipes.")
 @train_device_option
@@ -37,14 +37,15 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
 
     X and X-D see the same crops in the same order from the same seed, so that their coupling rates can be set side by
     side. A run folder is a model of `couplingkit measure`: the network that the method is evaluated by (iBOT's teacher,
-    the online network of the others), or that of --branch. With --resume only --probe-every, --tensorboard and
-    --device may be given.
+    the online network of the others), or that of --branch. METHOD may be your own, MODULE:CLASS. With --resume only
+    --steps (to go on for longer), --probe-every, --tracker and --device may be given.
 
     \b
     Examples:
       couplingkit train ibot --data scenes:4000 --recipe ibot-tiny --out runs/ibot
       couplingkit train ibot-d --data scenes:4000 --recipe ibot-tiny --probe-every 250 --out runs/ibot-d
-      couplingkit train --resume runs/ibot-d
+      couplingkit train --resume runs/ibot-d --steps 2000
+      couplingkit train ibot-d --from dinov2.pth --data photos/ --recipe dinov2-decouple-vits14 --out runs/dinov2-d
       torchrun --nproc_per_node 8 -m couplingkit train ibot-d --data photos/ --recipe ibot-coco-800ep --out runs/big
 
     The folder of --out gets recipe.toml (everything resolved), run.json, metrics.jsonl, loss.png and checkpoints, with
@@ -54,7 +55,8 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
     from ..errors import ArgumentError
     from ..runs.session import leave_processes
     from ..runs.training import new_training, resumed_training, run_training
-    from ..training.recipe import method_names, recipe_names
+    from ..training.recipe import recipe_names
+    from ..training.registry import method_names
 
     if listing:
         click.echo("methods: " + ", ".join(method_names()))
@@ -62,8 +64,9 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
         return
     if resume is not None:
         _refuse_changes()
-        given = {name: options[name] for name in ("probe_every", "tensorboard") if options[name]}
-        request = resumed_training(resume, method, given)
+        given = {"probe_every": options["probe_every"], "trackers": tracker_names(options["tracker"])}
+        given = {name: value for name, value in given.items() if value}
+        request = resumed_training(resume, method, given, steps=options["steps"])
     elif method is None or None in (options["data"], options["recipe"], options["out"]):
         raise ArgumentError("a new run needs METHOD, --data, --recipe and --out; --resume RUN goes on with an old one.")
     else:
@@ -80,10 +83,13 @@ def train(method: str | None, listing: bool, resume: Path | None, device: str, *
 def _request(method: str, options: dict[str, Any]) -> Any:
     from ..runs.training import TrainRequest
     from ..training.recipe import read_recipe
+    from ..training.starting import starting_from
 
     short = {key: options[key] for key in ("steps", "checkpoint_every", "seed")}
     changes = [f"run.{key}={value}" for key, value in short.items() if value is not None]
     recipe = read_recipe(method, options["recipe"], [*options["changes"], *changes])
+    if options["start"]:
+        recipe = starting_from(recipe, options["start"])
     files = {key: options[key] and str(options[key]) for key in ("images", "proposals")}
     watch = watch_settings(options, options["probes"] or 100)
     return TrainRequest(recipe, options["out"], options["data"], files["images"], files["proposals"], watch)
@@ -93,7 +99,7 @@ def _refuse_changes() -> None:
     """Raise `ArgumentError` if a run that is resumed is to become another one."""
     from ..errors import ArgumentError
 
-    allowed = ("probe_every", "tensorboard", "resume", "device", "method")
+    allowed = ("probe_every", "tracker", "steps", "resume", "device", "method")
     options = click.get_current_context().command.params
     given = [
         max(option.opts, key=len) for option in options if option.name in given_names() and option.name not in allowed

@@ -41,10 +41,10 @@ SHOWN_PROBE = 3
 def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **options: Any) -> None:
     """Train METHOD and METHOD-d with the same crops from the same seeds, and compare them on the same probes.
 
-    The runs lie in OUT/METHOD/seed-N and OUT/METHOD-d/seed-N; OUT/comparison gets the runs' numbers (runs.csv), the
-    paired differences with their intervals (differences.csv, table.md), the rows behind them, and the figures. The same
-    command goes on where it was stopped; runs that are done are not made again. SoCo's boxes are RCC's in both, so that
-    X and X-D differ in nothing else.
+    The runs lie in OUT/METHOD/seed-N and OUT/METHOD-d/seed-N; OUT/comparison gets the runs' numbers (runs.csv), those
+    of the untrained networks (or of the model of --from) beside them, the paired differences with their intervals
+    (differences.csv, table.md), the rows behind them, and the figures. The same command goes on where it was stopped;
+    runs that are done are not made again. SoCo's boxes are RCC's in both, so that X and X-D differ in nothing else.
 
     \b
     Example:
@@ -56,13 +56,14 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
     from ..probes.probeset import ProbeSet
     from ..runs.learning import probe_files
     from ..runs.pair_files import write_pair
-    from ..runs.pairs import HeldOut, compare_pair
+    from ..runs.pairs import compare_pair
+    from ..runs.trained_models import HeldOut
     from ..runs.training import is_done, new_training, pair_recipes, run_training
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ArgumentError("train-pair is one process; start `couplingkit train` by torchrun, and compare its runs.")
     changes = [*options["changes"], *([f"run.steps={options['steps']}"] if options["steps"] else [])]
-    recipes = pair_recipes(method, options["recipe"], changes, range(seed, seed + seeds))
+    recipes = pair_recipes(method, options["recipe"], changes, range(seed, seed + seeds), start=options["start"])
     # All of them are held against what is there before any is made.
     requests = [new_training(_request(recipe, out, options)) for recipe in recipes]
     with TemporaryDirectory(prefix="couplingkit-scenes-") as scratch:
@@ -79,7 +80,7 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
         probes = ProbeSet.from_coco(*files, count=options["probes"], seed=0)
         held_out = HeldOut(probes, read_instances(files[0]), files[1], options["objects"])
         pair = compare_pair(out, recipes, held_out, device=device)
-        text = pair_text(pair.models, pair.differences)
+        text = pair_text(pair.models, pair.differences, pair.verdicts)
         write_pair(out / "comparison", pair, probes, _files(out, recipes, probes, pair, text))
     click.echo(text)
     click.echo(f"Wrote {out / 'comparison'}.", err=True)

@@ -15,8 +15,8 @@ from couplingkit.features.names import BUNDLED, bundled_names
 from couplingkit.features.own_format import FORMAT
 from couplingkit.figures.pair_plots import pair_figure
 from couplingkit.figures.training_plots import coupling_curves
+from couplingkit.runs.pair_differences import pair_differences
 from couplingkit.runs.pair_files import run_table
-from couplingkit.runs.pairs import pair_differences
 from couplingkit.training.recipe import read_recipe
 
 RECIPE = """
@@ -90,12 +90,21 @@ def test_a_pair_is_trained_compared_and_drawn(pair):
         assert rows[rows["model"] == name]["cr"].mean() == pytest.approx(run["cr_mean"])
         own = objects[(objects["model"] == name) & objects["measured"]]
         assert (own["predicted"] == own["category"]).mean() == pytest.approx(run["accuracy"])
+        assert (own["linear_predicted"] == own["category"]).mean() == pytest.approx(run["linear"])
+    assert list(runs["method"]) == ["untrained", "untrained", "ibot", "ibot-d", "ibot", "ibot-d"]
+    assert "ibot is not above the untrained network in" in done.stdout, "four steps teach nothing"
 
 
 def test_differences_are_those_of_the_rows(pair):
     _, out, _ = pair
     rows = with_rates(pd.read_csv(out / "comparison" / "rows.csv"))
-    found = pd.read_csv(out / "comparison" / "differences.csv").set_index(["quantity", "seed"])
+    found = pd.read_csv(out / "comparison" / "differences.csv")
+    assert set(zip(found["first"], found["second"], strict=True)) == {
+        ("ibot-d", "ibot"),
+        ("ibot", "untrained"),
+        ("ibot-d", "untrained"),
+    }
+    found = found[(found["first"] == "ibot-d") & (found["second"] == "ibot")].set_index(["quantity", "seed"])
     per_seed = []
     for seed in (0, 1):
         plain, decoupled = (
@@ -135,7 +144,7 @@ def test_the_same_command_again_trains_nothing_and_another_recipe_is_refused(pai
     again = run(*words)
     assert again.exit_code == 0, again.output
     assert (out / "ibot" / "seed-0" / "metrics.jsonl").stat().st_mtime_ns == stamp
-    numbers = [part.stdout.split("| X-D minus X")[1] for part in (first, again)]
+    numbers = [part.stdout.split("| difference")[1] for part in (first, again)]
     assert numbers[0] == numbers[1]
     other = run(*words, "--set", "optimizer.lr=1e-4")
     assert other.exit_code == 2

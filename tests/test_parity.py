@@ -17,8 +17,9 @@ from couplingkit.training.decoupling import Decoupled, composites
 from couplingkit.training.method import Masking, Progress, in_place
 from couplingkit.training.methods.ibot import IBOT, Head, IBOTSettings
 from couplingkit.training.methods.maskalign import fix_positions
-from couplingkit.training.recipe import Optimizer, read_recipe
+from couplingkit.training.recipe import read_recipe
 from couplingkit.training.region_features import RegionHead
+from couplingkit.training.settings import Optimizer
 from couplingkit.training.step import clip_gradients
 from couplingkit.training.views import Collation
 

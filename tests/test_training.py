@@ -26,7 +26,8 @@ from couplingkit.training.callbacks import Watch
 from couplingkit.training.checkpoint import checkpoints_of
 from couplingkit.training.corpus import open_corpus
 from couplingkit.training.loop import TrainSettings, train
-from couplingkit.training.recipe import build_method, method_names, read_recipe, recipe_names, recipe_toml
+from couplingkit.training.recipe import build_method, read_recipe, recipe_names, recipe_toml
+from couplingkit.training.registry import method_names
 from couplingkit.training.views import CropDataset, StepSampler
 
 CPU, GO_ON = TrainSettings("cpu"), TrainSettings("cpu", resume=True)
@@ -730,7 +731,7 @@ def test_two_processes_go_on_with_the_run_of_one(tiny, corpus, tmp_path):
 def test_the_coupling_rate_is_drawn_while_it_trains_and_goes_on_after_a_stop(tiny, tmp_path):
     out = tmp_path / "run"
     words = ["train", "ibot", "--data", "scenes:40", "--recipe", tiny, "--out", str(out), "--device", "cpu"]
-    watched = ["--probe-every", "3", "--probes", "12", "--tensorboard"]
+    watched = ["--probe-every", "3", "--probes", "12", "--tracker", "tensorboard"]
     done = run(*words, *watched)
     assert done.exit_code == 0, done.output
     whole = (out / "coupling.csv").read_text()
@@ -754,7 +755,7 @@ def test_a_watch_that_cannot_be_is_refused_before_anything_is_written(tiny, tmp_
     assert done.exit_code == 2
     assert "go together" in done.stderr
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    done = run(*words, "--tensorboard")
+    done = run(*words, "--tracker", "tensorboard")
     assert done.exit_code == 2
     assert "couplingkit[tensorboard]" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -14,8 +14,8 @@ from ..data.coco import CocoIndex
 from ..errors import MeasurementError, check_range
 from ..features.backbone import DenseBackbone
 from ..metrics.bootstrap import Estimate, Statistic, intervals
+from ..metrics.logistic import chosen_strength, fit_logistic
 from ..streams import Stream
-from .logistic import chosen_strength, fit_logistic
 from .object_vectors import ObjectSettings, ObjectVectors, object_vectors
 
 __all__ = ["LinearSettings", "ObjectLinear", "object_linear", "separated"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,8 @@ from matplotlib.figure import Figure
 
 from ..errors import ArgumentError
 from ..metrics.quantities import shown_in
-from ..runs.pairs import PairDifference, TrainedModel
+from ..runs.pair_differences import PairDifference
+from ..runs.trained_models import START, UNTRAINED, TrainedModel
 from .plots import COLUMN_IN, INK, LEVEL_ONE, MARK, STYLE
 from .tables import estimate_text, heading_of, quantity_columns
 from .text_tables import as_text
@@ -20,6 +22,9 @@ from .text_tables import as_text
 __all__ = ["pair_figure", "pair_text"]
 
 ROW_IN, FOOT_IN = 0.95, 0.3
+# What runs begin with stands first.
+FIRST, PLAIN = (UNTRAINED, START), "#888888"
+ACCURACY_LABELS = {"accuracy": "1-NN accuracy", "linear": "linear accuracy"}
 # Of the names of the decoupled ones.
 SUFFIX = "-d"
 # Between X and X-D, and between the seeds of one of them, where methods are 1 apart.
@@ -27,12 +32,13 @@ APART, SPREAD = 0.36, 0.18
 
 
 def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
-    """Draw what says coupling, and below the accuracy of objects, of each run: X and X-D of a method side by side.
+    """Draw what says coupling, and below how well objects are told apart, of each run: untrained, X and X-D.
 
     Bars are intervals over scenes. An open mark stands where the quantity is no measurement.
 
     Args:
-        runs: one row a run, columns method, seed, the quantities with curves, accuracy and their bounds (`run_table`).
+        runs: one row a run, columns method, seed, the quantities with curves, accuracy, linear and their bounds
+            (`run_table`).
         width_in: inches.
 
     Raises:
@@ -40,29 +46,34 @@ def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
     """
     if runs.empty:
         raise ArgumentError("runs must hold at least one row; train something first.")
-    names = list(dict.fromkeys(str(name).removesuffix(SUFFIX) for name in runs["method"]))
+    names = [n for n in dict.fromkeys(str(name).removesuffix(SUFFIX) for name in runs["method"]) if n not in FIRST]
+    first = [name for name in FIRST if name in set(runs["method"])]
     shown = [quantity for quantity in shown_in("curve") if quantity.name in runs]
     with rc_context(STYLE):
-        figure = Figure(figsize=(width_in, ROW_IN * (len(shown) + 1) + FOOT_IN), layout="constrained")
-        panels = list(figure.subplots(len(shown) + 1, 1, sharex=True))
+        figure = Figure(figsize=(width_in, ROW_IN * (len(shown) + 2) + FOOT_IN), layout="constrained")
+        panels = list(figure.subplots(len(shown) + 2, 1, sharex=True))
         for axes, quantity in zip(panels, shown, strict=False):
             axes.axhline(quantity.neutral, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
-            _draw_methods(axes, runs, names, quantity.name)
+            _draw_methods(axes, runs, [*first, *names], quantity.name)
             axes.set_ylabel(heading_of(quantity))
-        below = panels[-1]
-        _draw_methods(below, runs, names, "accuracy")
-        below.set_ylabel("1-NN accuracy")
-        below.axhline(float(runs["chance"].mean()), color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (1, 2)))
-        below.set_ylim(0, 1)
-        places = [index + side * APART / 2 for index in range(len(names)) for side in (-1, 1)]
-        below.set_xticks(places, [name + ending for name in names for ending in ("", SUFFIX)])
-        below.tick_params(axis="x", labelsize=7 if len(names) < 3 else 6)
-        below.set_xlim(-0.6, len(names) - 0.4)
+        for axes, (column, words) in zip(panels[-2:], ACCURACY_LABELS.items(), strict=True):
+            _draw_methods(axes, runs, [*first, *names], column)
+            axes.set_ylabel(words)
+            axes.axhline(float(runs["chance"].mean()), color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (1, 2)))
+            axes.set_ylim(0, 1)
+        places = [index + side * APART / 2 for index in range(len(first), len(first) + len(names)) for side in (-1, 1)]
+        labels = [name + ending for name in names for ending in ("", SUFFIX)]
+        panels[-1].set_xticks([*range(len(first)), *places], [*first, *labels])
+        panels[-1].tick_params(axis="x", labelsize=7 if len(names) < 3 else 6)
+        panels[-1].set_xlim(-0.6, len(first) + len(names) - 0.4)
     return figure
 
 
 def _draw_methods(axes: Axes, runs: pd.DataFrame, names: Sequence[str], column: str) -> None:
     for index, name in enumerate(names):
+        if name in FIRST:
+            _draw_runs(axes, runs[runs["method"] == name].sort_values("seed"), column, index, PLAIN)
+            continue
         for method, side, colour in ((name, -1, MARK), (name + SUFFIX, 1, INK)):
             part = runs[runs["method"] == method].sort_values("seed")
             _draw_runs(axes, part, column, index + side * APART / 2, colour)
@@ -79,13 +90,16 @@ def _draw_runs(axes: Axes, part: pd.DataFrame, column: str, centre: float, colou
         axes.plot(x, row[column], "o", color=colour, markerfacecolor=face, markersize=3.5, markeredgewidth=0.8)
 
 
-def pair_text(models: Sequence[TrainedModel], differences: Sequence[PairDifference]) -> str:
-    """Return the numbers of the runs and their differences as two tables in markdown."""
+def pair_text(
+    models: Sequence[TrainedModel], differences: Sequence[PairDifference], verdicts: Sequence[str] = ()
+) -> str:
+    """Return the numbers of the runs and their differences as two tables in markdown, and what to know of them."""
     runs = pd.DataFrame([_run_words(model) for model in models])
     gaps = pd.DataFrame(
         [
             {
-                "X-D minus X": difference.quantity,
+                "difference": f"{difference.first} minus {difference.second}",
+                "of": difference.quantity,
                 "seed": difference.seeds,
                 "over seeds [95%, t]": estimate_text(difference.estimate) if difference.seeds == "all" else "-",
                 "over scenes [95%]": estimate_text(difference.scenes),
@@ -94,7 +108,8 @@ def pair_text(models: Sequence[TrainedModel], differences: Sequence[PairDifferen
             for difference in differences
         ]
     )
-    return f"{as_text(runs, 'markdown')}\n\n{as_text(gaps, 'markdown')}"
+    said = [f"- {verdict}" for verdict in verdicts]
+    return "\n\n".join([as_text(runs, "markdown"), as_text(gaps, "markdown"), *(["\n".join(said)] if said else [])])
 
 
 def _run_words(model: TrainedModel) -> dict[str, str]:
@@ -103,5 +118,6 @@ def _run_words(model: TrainedModel) -> dict[str, str]:
         "seed": str(model.seed),
         **quantity_columns(model.measurement.summary, "pairs"),
         "1-NN accuracy": estimate_text(model.objects.accuracy),
-        "steps/s": f"{model.steps_per_s:.2f}",
+        "linear accuracy": estimate_text(model.linear.accuracy),
+        "steps/s": "-" if math.isnan(model.steps_per_s) else f"{model.steps_per_s:.2f}",
     }

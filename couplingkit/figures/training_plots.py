@@ -14,10 +14,14 @@ from .plots import COLUMN_IN, LEVEL_ONE, STYLE
 
 __all__ = ["coupling_curves", "loss_figure"]
 
-NOT_LOSSES = ("step", "seconds", "broken", "lr", "epoch", "total", "images_per_s", "memory_gib", "waited")
+NOT_LOSSES = (
+    *("step", "seconds", "broken", "lr", "epoch", "total", "images_per_s", "memory_gib", "waited", "left_s"),
+    *("weight_decay", "grad_norm", "teacher_entropy", "feature_rank"),
+)
 # X, then X-D, as in `pair_figure`.
 COLOURS = ("#c03a2b", "#33567a", "#4f8a5b", "#d99a2b")
-HEIGHT_IN = 2.2
+HEIGHT_IN, LOWER_IN = 2.2, 1.2
+PANELS = (("cr", "coupling rate (cr)"), ("knn", "object k-NN"))
 # Steps that one point of a curve is the mean of, as a share of the run.
 SMOOTHING = 0.02
 
@@ -59,7 +63,7 @@ def coupling_curves(
     *,
     width_in: float = COLUMN_IN,
 ) -> Figure:
-    """Draw the coupling rate (`cr`) over the steps of training, a colour per method.
+    """Draw the coupling rate (`cr`) over the steps of training, and below it how well objects are told apart.
 
     One run of a method is drawn with its interval; of several, each is a thin line and their mean a thick one, at the
     steps after which all were looked at. An open mark stands where the objects' similarity apart is not above 0 within
@@ -73,30 +77,38 @@ def coupling_curves(
         ArgumentError: a run was never looked at, or runs of one method have no step in common.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
-        axes = figure.subplots()
-        axes.axhline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
-        for index, (label, curves) in enumerate(runs.items()):
-            _draw_method(axes, label, curves, COLOURS[index % len(COLOURS)])
-        axes.set_xlabel("step")
-        axes.set_ylabel("coupling rate (cr)")
-        axes.legend(frameon=False)
-        for side in ("right", "top"):
-            axes.spines[side].set_visible(False)
+        lines = [line for curves in runs.values() for curve in curves for line in curve]
+        told_apart = all("knn" in line and np.isfinite(line["knn"]) for line in lines)
+        panels = PANELS if told_apart else PANELS[:1]
+        figure = Figure(figsize=(width_in, HEIGHT_IN + LOWER_IN * (len(panels) - 1)), layout="constrained")
+        heights = [HEIGHT_IN, *[LOWER_IN] * (len(panels) - 1)]
+        every = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+        for axes, (name, words) in zip(every, panels, strict=True):
+            for index, (label, curves) in enumerate(runs.items()):
+                _draw_method(axes, label, curves, name=name, colour=COLOURS[index % len(COLOURS)])
+            axes.set_ylabel(words)
+            for side in ("right", "top"):
+                axes.spines[side].set_visible(False)
+        every[0].axhline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
+        every[0].legend(frameon=False)
+        every[-1].set_xlabel("step")
     return figure
 
 
-def _draw_method(axes: Any, label: str, curves: Sequence[Sequence[Mapping[str, float]]], colour: str) -> None:
+def _draw_method(
+    axes: Any, label: str, curves: Sequence[Sequence[Mapping[str, float]]], *, name: str, colour: str
+) -> None:
     every = [{line["step"] for line in curve} for curve in curves]
     common = set.intersection(*every) if every else set()
     if not common:
         raise ArgumentError(f"runs of {label} must be looked at after the same steps, but were after {every}.")
     curves = [[line for line in curve if line["step"] in common] for curve in curves]
     steps = sorted(common)
-    values = np.array([[line["cr"] for line in curve] for curve in curves])
+    values = np.array([[line[name] for line in curve] for curve in curves])
     unsure = np.array([[line["similarity_true_low"] <= 0 for line in curve] for curve in curves]).any(axis=0)
+    unsure &= name == "cr"
     if len(curves) == 1:
-        low, high = ([line[f"cr_{side}"] for line in curves[0]] for side in ("low", "high"))
+        low, high = ([line[f"{name}_{side}"] for line in curves[0]] for side in ("low", "high"))
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
     else:
         for value in values:

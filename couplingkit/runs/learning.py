@@ -13,8 +13,11 @@ from typing import Any
 
 import pandas as pd
 
+from ..data.coco import CocoIndex, read_instances
 from ..data.scenes import write_scenes
 from ..errors import ArgumentError, DataError, MeasurementError, first_line
+from ..evaluation.object_knn import KnnSettings, object_knn
+from ..features.backbone import DenseBackbone
 from ..features.loading import load_backbone
 from ..files import new_file
 from ..metrics.quantities import shown_in
@@ -22,12 +25,13 @@ from ..probes.probeset import ProbeSet
 from ..study.measurement import Measurement
 from ..study.measuring import measure
 from ..study.rows import file_rows
-from ..training.callbacks import TensorBoard, Watch
+from ..training.callbacks import Trackers, Watch
 from ..words import as_path
 
 __all__ = [
     "CURVE",
     "SCENES_SEED",
+    "Shown",
     "WatchSettings",
     "common_probes",
     "look_at",
@@ -38,6 +42,8 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 CURVE = "coupling.csv"
+KNN = "knn"
+LOOK_OBJECTS = 400
 ROWS = "coupling"
 NEEDED = ("step", "fingerprint", "cr", "similarity_true_low")
 SCENES = 120
@@ -54,14 +60,14 @@ class WatchSettings:
         probes: how many it is shown.
         probe_annotations: instances JSON that the probes are cut out of; built-in scenes by default.
         probe_images: folder of its photos.
-        tensorboard: whether the log is written for TensorBoard, too.
+        trackers: that the log is passed on to, of `TRACKERS`.
     """
 
     probe_every: int | None = None
     probes: int = 100
     probe_annotations: str | None = None
     probe_images: str | None = None
-    tensorboard: bool = False
+    trackers: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -78,7 +84,7 @@ def watching(
         draw: called with the run folder after each look, to draw its curve.
 
     Raises:
-        ArgumentError: TensorBoard is not installed, or only one of the two paths of the probes is given.
+        ArgumentError: a tracker is not installed, or only one of the two paths of the probes is given.
         DataError: the probes cannot be made.
     """
     every = settings.probe_every or 0
@@ -86,34 +92,47 @@ def watching(
         yield Watch(every=every)
         return
     with ExitStack() as held:
-        board = TensorBoard(out / "tensorboard", done) if settings.tensorboard else None
-        if board is not None:
-            held.callback(board.close)
-        probes = _probes(settings, held) if every else None
+        trackers = Trackers(settings.trackers, out, done)
+        held.callback(trackers.close)
+        shown = _shown(settings, held) if every else None
 
         def look(step: int, weights: Path) -> None:
-            if probes is None:
+            if shown is None:
                 return
             try:
-                measured = look_at(out, step, weights, probes, device=device)
+                line = look_at(out, step, weights, shown, device=device)
             except MeasurementError as error:
                 # A network that has not learnt yet, or has collapsed, need not give a map; it may go on learning.
                 log.warning("Step %d is not measured: %s", step, error)
                 return
             if draw is not None:
                 draw(out)
-            if board is not None:
-                for quantity in shown_in("curve"):
-                    if quantity.name in measured.summary.estimates:
-                        board.add(f"coupling/{quantity.name}", getattr(measured.summary, quantity.name), step)
+            names = [*(quantity.name for quantity in shown_in("curve")), KNN]
+            trackers.add({f"coupling/{name}": line[name] for name in names if name in line}, step)
 
-        yield Watch(line=board.line, look=look, every=every) if board else Watch(look=look, every=every)
+        yield Watch(line=trackers.line, look=look, every=every)
 
 
-def _probes(settings: WatchSettings, held: ExitStack) -> ProbeSet:
+@dataclass(frozen=True)
+class Shown:
+    """What a network is looked at with.
+
+    Attributes:
+        probes: of the coupling.
+        index: the objects that are told apart.
+        images: folder of their photos.
+    """
+
+    probes: ProbeSet
+    index: CocoIndex
+    images: Path
+
+
+def _shown(settings: WatchSettings, held: ExitStack) -> Shown:
     scratch = Path(held.enter_context(TemporaryDirectory(prefix="couplingkit-scenes-")))
-    files = probe_files(settings.probe_annotations, settings.probe_images, scratch)
-    return ProbeSet.from_coco(*files, count=settings.probes, seed=0)
+    annotations, images = probe_files(settings.probe_annotations, settings.probe_images, scratch)
+    probes = ProbeSet.from_coco(annotations, images, count=settings.probes, seed=0)
+    return Shown(probes, read_instances(annotations), images)
 
 
 def probe_files(
@@ -127,8 +146,10 @@ def probe_files(
     return write_scenes(scratch / "scenes", count=SCENES, seed=SCENES_SEED, progress=progress)
 
 
-def look_at(run: Path, step: int, weights: Path, probes: ProbeSet, *, device: str = "auto") -> Measurement:
-    """Measure a network of a run; write its rows and add a line to the run's `coupling.csv`.
+def look_at(run: Path, step: int, weights: Path, shown: Shown, *, device: str = "auto") -> dict[str, Any]:
+    """Measure a network of a run; write its rows, add a line to the run's `coupling.csv` and return it.
+
+    Beside the coupling stands what it is to be weighed against: how many objects have a neighbour of their category.
 
     A line of the same step, or of later ones (which a run that was stopped makes again), is replaced.
 
@@ -136,20 +157,32 @@ def look_at(run: Path, step: int, weights: Path, probes: ProbeSet, *, device: st
         run: the run folder.
         step: steps that are done.
         weights: of the network.
-        probes: what it is shown, the same at each look.
+        shown: what it is shown, the same at each look.
         device: where it is measured.
 
     Raises:
         MeasurementError: no probe can be measured, or features are not finite.
         OutputError: the disk refuses.
     """
-    measured = measure(load_backbone(str(weights), device=device), probes)
+    backbone = load_backbone(str(weights), device=device)
+    measured = measure(backbone, shown.probes)
     with new_file(run / ROWS / f"step-{step:08d}.csv", mark=None) as draft:
         file_rows(measured.rows, measured.eps).assign(model=f"step {step}").to_csv(draft, index=False)
     lines = [line for line in read_curve(run) if line["step"] < step]
+    line = _line(step, measured) | _objects(backbone, shown)
     with new_file(run / CURVE, mark=None) as draft:
-        pd.DataFrame([*lines, _line(step, measured)]).to_csv(draft, index=False)
-    return measured
+        pd.DataFrame([*lines, line]).to_csv(draft, index=False)
+    return line
+
+
+def _objects(backbone: DenseBackbone, shown: Shown) -> dict[str, float]:
+    try:
+        found = object_knn(backbone, shown.index, shown.images, KnnSettings(count=LOOK_OBJECTS))
+    except MeasurementError as error:
+        log.warning("Objects are not told apart: %s", error)
+        return {}
+    value = found.accuracy
+    return {KNN: value.value, f"{KNN}_low": value.low, f"{KNN}_high": value.high, "chance": found.chance}
 
 
 def read_curve(run: Path) -> list[dict[str, float]]:

@@ -12,7 +12,9 @@ from ..probes.probeset import ProbeSet
 from ..study.rows import file_rows
 from ..training.recipe import recipe_toml
 from ..typed_files import json_text
-from .pairs import PairDifference, PairRun, TrainedModel
+from .pair_differences import PairDifference
+from .pairs import PairRun
+from .trained_models import TrainedModel
 from .writing import Writer, command_line
 
 __all__ = ["difference_table", "run_table", "write_pair"]
@@ -22,9 +24,10 @@ def run_table(models: Sequence[TrainedModel]) -> pd.DataFrame:
     """Return one row a run: its numbers with their bounds (`NAME`, `NAME_low`, `NAME_high`)."""
     rows = []
     for model in models:
-        summary, accuracy = model.measurement.summary, model.objects.accuracy
+        summary = model.measurement.summary
+        objects = {"accuracy": model.objects.accuracy, "linear": model.linear.accuracy}
         row: dict[str, object] = {"method": model.method, "seed": model.seed}
-        for name, estimate in {**summary.estimates, "accuracy": accuracy}.items():
+        for name, estimate in {**summary.estimates, **objects}.items():
             row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         counts = {"probes": summary.probes, "measured": summary.measured, "objects": len(model.objects.rows)}
         rows.append(row | counts | {"chance": model.objects.chance, "steps_per_s": model.steps_per_s})
@@ -36,6 +39,8 @@ def difference_table(differences: Sequence[PairDifference]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
+                "first": difference.first,
+                "second": difference.second,
                 "quantity": difference.quantity,
                 "seed": difference.seeds,
                 **vars(difference.estimate),
@@ -56,7 +61,13 @@ def write_pair(folder: Path, pair: PairRun, probes: ProbeSet, files: Mapping[str
         pd.concat([file_rows(model.measurement.rows, model.measurement.eps) for model in pair.models]).to_csv(
             draft / "rows.csv", index=False
         )
-        objects = [model.objects.rows.assign(model=model.objects.name) for model in pair.models]
+        objects = [
+            model.objects.rows.assign(
+                model=model.objects.name,
+                **{f"linear_{name}": model.linear.rows[name] for name in ("fold", "predicted", "correct")},
+            )
+            for model in pair.models
+        ]
         pd.concat(objects).to_csv(draft / "objects.csv", index=False)
         for recipe in pair.recipes[:2]:
             (draft / f"{recipe.name}.toml").write_text(recipe_toml(recipe), encoding="utf-8")

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, listed
+from ..features.identity import model_digests
 from ..files import check_place
 from ..training.checkpoint import RunRecord, check_corpus, last_step, read_run_record
 from ..training.corpus import Corpus, open_corpus
 from ..training.proposals import Proposals, read_proposals
-from ..training.recipe import SUFFIX, Recipe, different_keys, has_decoupled, read_recipe
+from ..training.recipe import Recipe, different_keys, read_recipe
+from ..training.registry import SUFFIX, has_decoupled
+from ..training.starting import starting_from
 from ..typed_files import as_record
 from ..words import as_path
 from .learning import WatchSettings, read_curve, watching
@@ -74,21 +77,28 @@ def new_training(request: TrainRequest) -> TrainRequest:
     return replace(request, resume=True)
 
 
-def resumed_training(run: Path, method: str | None, watch: dict[str, Any]) -> TrainRequest:
+def resumed_training(run: Path, method: str | None, watch: dict[str, Any], *, steps: int | None = None) -> TrainRequest:
     """Return the request that goes on with a run as it was begun.
 
     Args:
         run: the run folder.
         method: that the run must be of; None any.
         watch: settings of `WatchSettings` that are given anew.
+        steps: to make it longer (or shorter, but no shorter than it is); schedules are those of a run of so many steps
+            from here on.
 
     Raises:
-        ArgumentError: it is no run folder, or of another method.
+        ArgumentError: it is no run folder, or of another method, or has made more steps.
     """
     record = read_run_record(run)
     if method not in (None, record.method):
         raise ArgumentError(f"resume {run} is a run of {record.method}, not of {method}.")
     recipe = read_recipe(record.method, str(run / RECIPE))
+    if steps is not None:
+        done = last_step(run)
+        if steps < done:
+            raise ArgumentError(f"steps must be at least the {done} that {run} has made, but is {steps}.")
+        recipe = replace(recipe, run=replace(recipe.run, steps=steps))
     # The probes stay what they were, or the looks could not be compared.
     looked = as_record({**record.watched, **watch}, WatchSettings, f"run {run}: how it is watched", error=ArgumentError)
     return TrainRequest(recipe, run, record.data, record.images, record.proposals, looked, resume=True)
@@ -122,8 +132,9 @@ def run_training(
         images=request.images,
         proposals=request.proposals,
         watched=asdict(watch),
+        started=model_digests(request.recipe.start.model) if request.recipe.start.model else {},
     )
-    said = {name: getattr(record, name) for name in ("data", "images", "proposals", "watched")}
+    said = {name: getattr(record, name) for name in ("data", "images", "proposals", "watched", "started")}
     if shown is not None:
         watch = replace(watch, probe_annotations=str(shown[0]), probe_images=str(shown[1]))
     settings = TrainSettings(device=device, resume=request.resume, record=said, progress=progress)
@@ -153,8 +164,10 @@ def is_done(request: TrainRequest) -> bool:
     return done == request.recipe.run.steps and looked
 
 
-def pair_recipes(method: str, recipe: str | None, changes: Sequence[str], seeds: range) -> list[Recipe]:
-    """Return the recipes of X and X-D for each seed, in turn.
+def pair_recipes(
+    method: str, recipe: str | None, changes: Sequence[str], seeds: range, *, start: str | None = None
+) -> list[Recipe]:
+    """Return the recipes of X and X-D for each seed, in turn; all of them start from a model, where one is named.
 
     Raises:
         ArgumentError: the method is decoupled already, or has no decoupled version.
@@ -164,6 +177,7 @@ def pair_recipes(method: str, recipe: str | None, changes: Sequence[str], seeds:
     if not has_decoupled(method):
         raise ArgumentError(f"method {method!r} has no decoupled version.")
     name = recipe or f"{method}-tiny"
-    return [
+    found = [
         read_recipe(method + ending, name, [*changes, f"run.seed={seed}"]) for seed in seeds for ending in ("", SUFFIX)
     ]
+    return found if start is None else [starting_from(one, start) for one in found]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, near
 from .engine import LogLine
 
-__all__ = ["TensorBoard", "Watch"]
+__all__ = ["TRACKERS", "Trackers", "Watch"]
+
+# name -> the module that it needs.
+TRACKERS = {"tensorboard": "torch.utils.tensorboard", "wandb": "wandb"}
 
 
 @dataclass(frozen=True)
@@ -34,40 +37,57 @@ class Watch:
         return self.every > 0 and (done % self.every == 0 or done == steps)
 
 
-class TensorBoard:
-    """Writes numbers for TensorBoard; its files are made at the first one, so that a refused run leaves no folder.
+class Trackers:
+    """Passes numbers on to what people watch runs with; nothing is opened before the first one comes.
 
     Args:
-        folder: of its files.
-        done: steps that a run has made already; what is there of later ones is hidden.
+        names: of `TRACKERS`.
+        out: the run folder; TensorBoard's files lie in it.
+        done: steps that a run has made already; what TensorBoard holds of later ones is hidden.
 
     Raises:
-        ArgumentError: TensorBoard is not installed.
+        ArgumentError: no such tracker, or its package is not installed.
     """
 
-    def __init__(self, folder: Path, done: int):
-        try:
-            tensorboard = import_module("torch.utils.tensorboard")
-        except ImportError as error:
-            raise ArgumentError(
-                "tensorboard needs a package that is not installed: pip install 'couplingkit[tensorboard]'."
-            ) from error
-        writer: Any = tensorboard.SummaryWriter
-        self._make: Callable[[], Any] = lambda: writer(str(folder), purge_step=done or None)
-        self._made: Any = None
+    def __init__(self, names: Sequence[str], out: Path, done: int):
+        for name in names:
+            if name not in TRACKERS:
+                raise ArgumentError(f"tracker must be of {', '.join(TRACKERS)}, not {name!r}{near(name, TRACKERS)}.")
+            try:
+                import_module(TRACKERS[name])
+            except ImportError as error:
+                raise ArgumentError(
+                    f"tracker {name} needs a package that is not installed: pip install 'couplingkit[{name}]'."
+                ) from error
+        self._names, self._out, self._done = tuple(names), out, done
+        self._open: list[Any] = []
 
-    def add(self, name: str, value: float, step: int) -> None:
-        """Write a number."""
-        self._made = self._made or self._make()
-        self._made.add_scalar(name, value, step)
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Pass on some numbers of a step."""
+        if not self._open:
+            self._open = [self._started(name) for name in self._names]
+        for tracker in self._open:
+            tracker.log(dict(values), step=step)
 
     def line(self, values: LogLine) -> None:
-        """Write each number of a line of the log."""
-        for name, value in values.items():
-            if name != "step":
-                self.add(name, value, int(values["step"]))
+        """Pass on a line of the log."""
+        self.add({name: value for name, value in values.items() if name != "step"}, int(values["step"]))
+
+    def _started(self, name: str) -> Any:
+        # Once the engine runs: they ask it which process they are in.
+        from accelerate import tracking
+
+        tracker: Any
+        if name == "tensorboard":
+            hidden = {"purge_step": self._done} if self._done else {}
+            tracker = tracking.TensorBoardTracker("tensorboard", self._out, **hidden)
+        else:
+            tracker = tracking.WandBTracker("couplingkit", name=self._out.name, dir=str(self._out))
+        tracker.start()
+        return tracker
 
     def close(self) -> None:
-        """Close the file, if there is one."""
-        if self._made is not None:
-            self._made.close()
+        """Close what was opened."""
+        for tracker in self._open:
+            tracker.finish()
+        self._open = []

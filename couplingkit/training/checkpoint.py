@@ -130,6 +130,7 @@ class RunRecord(Record, frozen=True):
         data, images, proposals: the words that named them.
         boxes: what tells its proposals from others.
         watched: how it is looked at while it trains.
+        started: the files of the model that it began with, with their digests.
     """
 
     method: str
@@ -140,6 +141,7 @@ class RunRecord(Record, frozen=True):
     proposals: str | None = None
     boxes: str | None = None
     watched: dict[str, Any] = made_by(default_factory=dict)
+    started: dict[str, str] = made_by(default_factory=dict)
 
 
 def read_run_record(run: Path) -> RunRecord:

@@ -114,8 +114,8 @@ def region_cutout(
 def _within(box: Tensor, wanted: Tensor, draws: Tensor) -> Tensor:
     """Return a rectangle of about `wanted` cells and the box's aspect, at a uniform place in the box: (B, 4).
 
-    Its sides are rounded up from a fraction that is drawn between .2 and .7 (draws 2 and 3; 0 and 1 place it), and never
-    are the box's own. On 7 x 7 cells this cuts about as much as the authors do: on average .214, .327, .417, .488, .546
+    Its sides are rounded up from a fraction that is drawn between .2 and .7 (draws 2 and 3; 0 and 1 place it); never
+    are they the box's own. On 7 x 7 cells that cuts as much as the authors do, on average .214, .327, .417, .488, .546
     at ratios .2 ... .6, where theirs are .229, .344, .435, .482, .529. Where anything is wanted a cell is cut.
     """
     top, left, bottom, right = box.unbind(dim=1)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import check_range
-from .method import Batch, Cutout, DenseMethod, Masking, Progress, Views, mean_of_places, pixels_of_cells
+from .method import Batch, Cutout, DenseMethod, Masking, Method, Progress, Views, mean_of_places, pixels_of_cells
 
 __all__ = ["Decoupled", "chosen_rows", "composites"]
 
@@ -86,6 +86,14 @@ class Decoupled(DenseMethod):
     def norm_trained(self) -> bool:
         """As X."""
         return self.inner.norm_trained
+
+    def observed(self) -> dict[str, Tensor]:
+        """As X."""
+        return self.inner.observed()
+
+    def core(self) -> Method:
+        """Return X."""
+        return self.inner.core()
 
     def views(self, batch: Batch) -> Views:
         """Return the views of X."""

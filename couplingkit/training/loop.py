@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..errors import ArgumentError, OutputError
 from ..files import write_text
-from ..typed_files import as_record
+from ..typed_files import as_record, read_text
 from .callbacks import Watch
 from .checkpoint import (
     RunRecord,
@@ -34,6 +34,7 @@ from .method import Method, Progress
 from .optimizers import build_optimizer
 from .proposals import Proposals
 from .recipe import Recipe, build_method, recipe_toml
+from .starting import load_start
 from .step import Running, advance, log_line
 from .views import Collation, CropDataset, StepSampler
 
@@ -92,7 +93,7 @@ def train(
     sampler = StepSampler(
         len(corpus), batch=recipe.run.batch_size, seed=seed, first=first, count=count, start=done, steps=steps
     )
-    if engine.is_main_process and not done:
+    if engine.is_main_process and (not done or _is_lengthened(running)):
         _begin(running, corpus, {**settings.record, "boxes": proposals.digest() if proposals is not None else None})
     # A run that was stopped may have been stopped before this look.
     _look(running, done)
@@ -102,7 +103,7 @@ def train(
         run_log(out, done, engine.is_main_process) as log,
         tqdm(total=steps, initial=done, desc=recipe.name, unit="step", disable=not shown) as bar,
     ):
-        begin = time.perf_counter()
+        begin, pace = time.perf_counter(), 0.0
         for step, sample in enumerate(_loader(running, corpus, sampler, proposals), done):
             waited = time.perf_counter() - begin
             where = Progress(step, steps, sampler.per_epoch)
@@ -111,6 +112,8 @@ def train(
             seconds = time.perf_counter() - begin
             line = log_line(running, where, losses) | {"seconds": seconds, "waited": waited}
             line["images_per_s"] = recipe.run.batch_size / seconds
+            pace = seconds if step == done else 0.95 * pace + 0.05 * seconds
+            line["left_s"] = pace * (steps - step - 1)
             log(line)
             if engine.is_main_process:
                 running.watch.line(line)
@@ -139,6 +142,8 @@ def _opened(
     engine = open_engine(recipe, settings.device)
     first, count = own_part(recipe, engine)
     method = build_method(recipe).train()
+    if recipe.start.model and not checkpoints_of(out):
+        load_start(method, recipe)
     optimizer = build_optimizer(method, recipe.optimizer)
     done = 0
     if settings.resume:
@@ -152,6 +157,11 @@ def _opened(
             block.compile()
     model, prepared = engine.prepare(method, optimizer)
     return Running(engine, recipe, out, method, model, prepared, watch, first, count), done
+
+
+def _is_lengthened(running: Running) -> bool:
+    """Return whether a run that is resumed is to have another length than before; the log says where that began."""
+    return read_text(running.out / "recipe.toml", "recipe") != recipe_toml(running.recipe)
 
 
 def _begin(running: Running, corpus: Corpus, record: Mapping[str, Any]) -> None:

@@ -263,6 +263,17 @@ class Method(nn.Module, ABC):
     def after_step(self, progress: Progress) -> None:
         """Move the teacher; take in what `losses` left since the last step, which came in one part or several."""
 
+    def observed(self) -> dict[str, Tensor]:
+        """Return what the log is to say of the last step beside the losses: scalars.
+
+        `features`, vectors (n, D), are not written themselves, but their rank is, now and then.
+        """
+        return {}
+
+    def core(self) -> Method:
+        """Return the method itself, without what wraps it."""
+        return self
+
     def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
         """Return the cutouts that are known before a batch is; the others are drawn when they are asked for.
 

@@ -1,4 +1,4 @@
-"""Parameters in, what moves them out: weight decay on matrices, none on biases and what has one dimension."""
+"""Parameters in, what moves them out: weight decay on matrices, slower steps for earlier layers where asked for."""
 
 from __future__ import annotations
 
@@ -6,23 +6,37 @@ from typing import Any
 
 import torch
 from timm.optim import Lars
-from torch import nn
 
-from .recipe import Optimizer
+from ..features.sources.timm_training import parameter_depths
+from .method import Method, Progress
+from .settings import Optimizer
+from .teacher import cosine, warmed_up
 
-__all__ = ["build_optimizer"]
+__all__ = ["build_optimizer", "schedule"]
 
 
-def build_optimizer(method: nn.Module, settings: Optimizer) -> torch.optim.Optimizer:
-    """Return the optimizer of a recipe; the second of its two groups has no weight decay.
+def build_optimizer(method: Method, settings: Optimizer) -> torch.optim.Optimizer:
+    """Return the optimizer of a recipe.
+
+    Its groups say of their parameters whether they have weight decay (matrices do, biases and what else has one
+    dimension do not), `scale`, the factor of their learning rate, and whether they are a backbone's.
 
     Args:
         method: parameters that need no gradient are left out.
         settings: of the recipe; learning rate and weight decay are set anew at each step.
     """
-    free = [p for p in method.parameters() if p.requires_grad and p.ndim <= 1]
-    decayed = [p for p in method.parameters() if p.requires_grad and p.ndim > 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+    scales = _backbone_scales(method, settings.layer_decay)
+    grouped: dict[tuple[bool, float, bool], list[torch.nn.Parameter]] = {}
+    for parameter in method.parameters():
+        if parameter.requires_grad:
+            within = id(parameter) in scales
+            # Heads move at the full rate.
+            key = (parameter.ndim > 1, scales.get(id(parameter), 1.0), within)
+            grouped.setdefault(key, []).append(parameter)
+    order = sorted(grouped, key=lambda key: (not key[0], key[1], key[2]))
+    groups: list[dict[str, Any]] = [
+        {"params": grouped[key], "decayed": key[0], "scale": key[1], "backbone": key[2]} for key in order
+    ]
     start: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.kind == "adamw":
         return torch.optim.AdamW(groups, betas=settings.betas, **start)
@@ -30,3 +44,36 @@ def build_optimizer(method: nn.Module, settings: Optimizer) -> torch.optim.Optim
         return torch.optim.SGD(groups, momentum=settings.momentum, **start)
     lars: torch.optim.Optimizer = Lars(groups, momentum=settings.momentum, **start)
     return lars
+
+
+def _backbone_scales(method: Method, decay: float) -> dict[int, float]:
+    """Return the factor of the learning rate of each parameter of a backbone, by its identity."""
+    scales: dict[int, float] = {}
+    for backbone in method.branches().values():
+        learnt = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
+        if decay == 1:
+            scales |= {id(p): 1.0 for p in learnt.values()}
+            continue
+        depths = parameter_depths(backbone)
+        deepest = max(depths.values())
+        scales |= {id(p): decay ** (deepest - depths[name]) for name, p in learnt.items()}
+    return scales
+
+
+def schedule(optimizer: Any, where: Progress, settings: Optimizer, *, head_steps: int = 0) -> tuple[float, float]:
+    """Set learning rates and weight decay of a step; return them as they are of a head.
+
+    Args:
+        optimizer: of `build_optimizer`.
+        where: the step.
+        settings: of the recipe.
+        head_steps: in the first of which backbones are left as they are.
+    """
+    warmup = min(round(settings.warmup_epochs * where.steps_per_epoch), where.steps // 2)
+    lr = warmed_up(0.0, settings.lr, settings.final_lr, step=where.step, warmup=warmup, steps=where.steps)
+    decay = cosine(settings.weight_decay, settings.final_weight_decay, where.share)
+    for group in optimizer.param_groups:
+        held = group["backbone"] and where.step < head_steps
+        group["lr"] = 0.0 if held else lr * group["scale"]
+        group["weight_decay"] = decay if group["decayed"] else 0.0
+    return lr, decay

@@ -8,134 +8,25 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from importlib.resources import files
 from typing import Any
 
-from ..errors import ArgumentError, DataError, check_range, first_line, near
+from ..errors import ArgumentError, DataError, first_line, near
 from ..typed_files import as_record, decode_toml, read_toml
 from ..words import as_path
 from .decoupling import Decoupled
 from .method import DenseMethod, Masking, Method
-from .methods.densecl import DenseCL, DenseCLSettings
-from .methods.ibot import IBOT, IBOTSettings
-from .methods.maskalign import MaskAlign, MaskAlignSettings
-from .methods.moco import MoCo, MoCoSettings
-from .methods.soco import SoCo, SoCoSettings
+from .registry import SUFFIX, method_kind
+from .settings import Decoupling, LocalView, Optimizer, Run, Start
 from .views import Augmentation, View
 
 __all__ = [
-    "METHODS",
-    "SUFFIX",
     "Recipe",
     "build_method",
     "different_keys",
-    "has_decoupled",
-    "method_names",
     "read_recipe",
     "recipe_names",
     "recipe_toml",
 ]
 
-# name -> (settings, the network of it); with "-d" behind it, the same within `Decoupled`.
-METHODS: dict[str, tuple[type, type[Method]]] = {
-    "ibot": (IBOTSettings, IBOT),
-    "moco": (MoCoSettings, MoCo),
-    "densecl": (DenseCLSettings, DenseCL),
-    "soco": (SoCoSettings, SoCo),
-    "maskalign": (MaskAlignSettings, MaskAlign),
-}
-SUFFIX = "-d"
-TABLES = ("method", "views", "local_views", "decoupling", "optimizer", "run")
-PRECISIONS = ("float32", "bfloat16")
-OPTIMIZERS = ("adamw", "sgd", "lars")
-
-
-@dataclass(frozen=True)
-class Decoupling:
-    """What `-d` adds: see `Decoupled`; `inner` is how the views of the method itself are cut then."""
-
-    weight: float = 0.3
-    share: float = 0.25
-    masking: Masking = field(default_factory=lambda: Masking("rcc", 0.2, 0.6, spared=0.0))
-    inner: Masking = field(default_factory=lambda: Masking("rcc", 0.2, 0.6))
-
-    def __post_init__(self) -> None:
-        check_range("weight", self.weight, 0)
-        check_range("share", self.share, 0, 1)
-
-
-@dataclass(frozen=True)
-class Optimizer:
-    """How parameters move: learning rate and weight decay go along cosines, the former after a warm-up.
-
-    `kind` is adamw (with `betas`), sgd or lars (with `momentum`). Gradients are clipped to the norm `clip`: all of them
-    together, or with `clip_each` those of each parameter by themselves; 0 leaves them as they are.
-    """
-
-    kind: str = "adamw"
-    momentum: float = 0.9
-    betas: tuple[float, float] = (0.9, 0.999)
-    lr: float = 1e-3
-    final_lr: float = 1e-6
-    weight_decay: float = 0.04
-    final_weight_decay: float = 0.4
-    warmup_epochs: float = 10
-    clip: float = 3.0
-    clip_each: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "final_lr", "weight_decay", "final_weight_decay", "warmup_epochs"):
-            check_range(name, getattr(self, name), 0)
-        for name, value in (("momentum", self.momentum), *(("betas", value) for value in self.betas)):
-            check_range(name, value, 0, 0.9999)
-        if len(self.betas) != 2:
-            raise ArgumentError(f"optimizer.betas must be two numbers, not {self.betas!r}.")
-        check_range("clip", self.clip, 0)
-        if self.kind not in OPTIMIZERS:
-            raise ArgumentError(f"optimizer.kind must be one of {', '.join(OPTIMIZERS)}, not {self.kind!r}.")
-
-
-@dataclass(frozen=True)
-class Run:
-    """Length, batch (of all processes together), checkpoints and where it computes.
-
-    Every `keep_every` steps a checkpoint is kept for good; of the others the last two are. 0 keeps none. With
-    `accumulate` the gradient of a step is the mean over so many parts of the batch, one after another, which needs
-    less memory. `compile` makes the networks' blocks faster by torch.compile.
-    """
-
-    batch_size: int = 64
-    steps: int = 1000
-    checkpoint_every: int = 100
-    keep_every: int = 0
-    accumulate: int = 1
-    compile: bool = False
-    precision: str = "float32"
-    workers: int = 2
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "steps", "checkpoint_every", "accumulate"):
-            check_range(name, getattr(self, name), 1)
-        for name, most in (("keep_every", 2**53), ("workers", 1024), ("seed", 2**63 - 1)):
-            check_range(name, getattr(self, name), 0, most)
-        if self.precision not in PRECISIONS:
-            raise ArgumentError(f"run.precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
-
-
-@dataclass(frozen=True)
-class LocalView(View):
-    """Some crops of the same kind that only the student is shown (DINO's multi-crop).
-
-    Attributes:
-        count: how many of an image.
-    """
-
-    size: int = 96
-    scale: tuple[float, float] = (0.05, 0.25)
-    blur: float = 0.5
-    count: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("count", self.count, 1, 64)
+TABLES = ("method", "views", "local_views", "start", "decoupling", "optimizer", "run")
 
 
 @dataclass(frozen=True)
@@ -152,6 +43,7 @@ class Recipe:
     optimizer: Optimizer
     run: Run
     local_views: tuple[LocalView, ...] = ()
+    start: Start = field(default_factory=Start)
 
     @property
     def decoupled(self) -> bool:
@@ -164,17 +56,6 @@ class Recipe:
         local = tuple(view for view in self.local_views for _ in range(view.count))
         boxes = getattr(self.method, "proposals", 0)
         return Augmentation(self.views, local, recolour=self.decoupled, boxes=boxes)
-
-
-def method_names() -> list[str]:
-    """Return what can be trained: each method, with its X-D behind it where it has one."""
-    return [name + ending for name in METHODS for ending in (("", SUFFIX) if has_decoupled(name) else ("",))]
-
-
-def has_decoupled(method: str) -> bool:
-    """Return whether there is such a method, and an X-D of it."""
-    # What has no dense output has no X-D.
-    return method in METHODS and issubclass(METHODS[method][1], DenseMethod)
 
 
 def recipe_names() -> list[str]:
@@ -193,10 +74,9 @@ def read_recipe(method: str, recipe: str, changes: Sequence[str] = ()) -> Recipe
     Raises:
         ArgumentError: no such method, recipe or key, or a value out of range.
     """
-    base = method.removesuffix(SUFFIX)
-    known = method_names()
-    if method not in known:
-        raise ArgumentError(f"method must be one of {', '.join(known)}, not {method!r}{near(method, known)}.")
+    kind = method_kind(method)
+    if method.endswith(SUFFIX) and not kind.dense:
+        raise ArgumentError(f"method {method!r}: {method.removesuffix(SUFFIX)} has no dense output, and so no X-D.")
     content = _parsed(recipe)
     for change in changes:
         _apply(content, change)
@@ -208,13 +88,14 @@ def read_recipe(method: str, recipe: str, changes: Sequence[str] = ()) -> Recipe
     local = content.get("local_views", [])
     if not isinstance(local, list):
         raise ArgumentError(f"recipe {recipe} must have one [[local_views]] for each kind of them, not {local!r}.")
-    if local and not getattr(METHODS[base][1], "takes_local_views", False):
+    if local and not kind.takes_local_views:
         raise ArgumentError(f"local_views are for methods with a class token, like ibot; {method} has no use for them.")
     return Recipe(
         name=method,
-        method=_record(METHODS[base][0], content.get("method", {}), "method"),
+        method=_record(kind.settings, content.get("method", {}), "method"),
         views=tuple(_record(View, view, "views") for view in views),
         local_views=tuple(_record(LocalView, view, "local_views") for view in local),
+        start=_record(Start, content.get("start", {}), "start"),
         decoupling=_record(Decoupling, content.get("decoupling", {}), "decoupling"),
         optimizer=_record(Optimizer, content.get("optimizer", {}), "optimizer"),
         run=_record(Run, content.get("run", {}), "run"),
@@ -234,7 +115,7 @@ def build_method(recipe: Recipe) -> Method:
 
 
 def _built(recipe: Recipe) -> Method:
-    build: Callable[..., Method] = METHODS[recipe.name.removesuffix(SUFFIX)][1]
+    build: Callable[..., Method] = method_kind(recipe.name).build
     if not recipe.decoupled:
         return build(recipe.method, seed=recipe.run.seed)
     extra = recipe.decoupling

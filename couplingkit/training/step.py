@@ -19,8 +19,11 @@ from .callbacks import Watch
 from .checkpoint import checkpoints_of
 from .engine import LogLine, peak_memory_gib
 from .method import Batch, Method, Progress
-from .recipe import Optimizer, Recipe
-from .teacher import cosine, mean_over_processes, warmed_up
+from .optimizers import schedule
+from .recipe import Recipe
+from .settings import Optimizer
+from .teacher import mean_over_processes
+from .telemetry import EVERY, effective_rank
 from .views import to_unit
 
 __all__ = ["Running", "advance", "log_line"]
@@ -43,6 +46,8 @@ class Running:
     first: int
     count: int
     broken: set[int] = field(default_factory=set)
+    # What is written of the last step beside its losses.
+    counted: dict[str, float] = field(default_factory=dict)
 
 
 def advance(
@@ -51,17 +56,18 @@ def advance(
     """Make a step of what was read; return the losses, and whether a process was asked to stop."""
     running.broken.update(sample["broken"])
     _check_broken(running.broken, (where.step - done + 1) * running.count)
-    losses, stop = _step(running, _parts(sample, running, where.step), where, asked=asked)
+    losses, counted, stop = _step(running, _parts(sample, running, where.step), where, asked=asked)
     _check_finite(losses, where.step, running.out)
+    running.counted.clear()
+    running.counted.update(counted)
     return losses, stop
 
 
 def log_line(running: Running, where: Progress, losses: Mapping[str, float]) -> LogLine:
     """Return what the log says of a step."""
-    rate = float(running.optimizer.param_groups[0]["lr"])
     memory = peak_memory_gib(running.engine.device)
-    counted = {"broken": len(running.broken), "lr": rate, "epoch": where.epoch, "memory_gib": memory}
-    return {"step": where.step, **losses, **counted}
+    counted = {"broken": len(running.broken), "epoch": where.epoch, "memory_gib": memory}
+    return {"step": where.step, **losses, **running.counted, **counted}
 
 
 def _parts(sample: dict[str, Any], running: Running, step: int) -> list[Batch]:
@@ -82,10 +88,15 @@ def _parts(sample: dict[str, Any], running: Running, step: int) -> list[Batch]:
     return [batch(begin) for begin in range(0, size * recipe.run.accumulate, size)]
 
 
-def _step(running: Running, parts: Sequence[Batch], where: Progress, *, asked: bool) -> tuple[dict[str, float], bool]:
-    """Make one step; return the losses, means over all processes, and whether any process was asked to stop."""
+def _step(
+    running: Running, parts: Sequence[Batch], where: Progress, *, asked: bool
+) -> tuple[dict[str, float], dict[str, float], bool]:
+    """Make one step; return the losses, what else is written, and whether any process was asked to stop.
+
+    Losses are means over all processes; the rest is of this one, but for the gradient's norm, which is that of all.
+    """
     engine, model, method, settings = running.engine, running.model, running.method, running.recipe.optimizer
-    _schedule(running.optimizer, where, settings)
+    lr, decay = schedule(running.optimizer, where, settings, head_steps=running.recipe.start.head_steps)
     method.before_step(where)
     running.optimizer.zero_grad()
     sums: dict[str, Tensor] = {}
@@ -99,13 +110,23 @@ def _step(running: Running, parts: Sequence[Batch], where: Progress, *, asked: b
             engine.backward(total / len(parts))
         for name, value in (*losses.items(), ("total", total)):
             sums[name] = sums.get(name, 0) + value.detach().float() / len(parts)
-    clip_gradients(model, settings)
+    norm = clip_gradients(model, settings)
     running.optimizer.step()
     method.after_step(where)
     # All processes hear of a stop at the same step, or one would wait for the others for ever.
     said = torch.tensor(float(asked), device=engine.device)
     *means, stop = mean_over_processes(torch.stack([*sums.values(), said])).tolist()
-    return dict(zip(sums, means, strict=True)), stop > 0
+    counted = {"lr": lr, "weight_decay": decay, "grad_norm": float(norm), **_observed(method, where)}
+    return dict(zip(sums, means, strict=True)), counted, stop > 0
+
+
+def _observed(method: Method, where: Progress) -> dict[str, float]:
+    """Return what a method says of itself, and the rank of its features every few steps."""
+    observed = dict(method.observed())
+    features = observed.pop("features", None)
+    if features is not None and where.step % EVERY == 0:
+        observed["feature_rank"] = effective_rank(features)
+    return {name: float(value) for name, value in observed.items()}
 
 
 @torch.no_grad()
@@ -118,15 +139,6 @@ def clip_gradients(model: nn.Module, settings: Optimizer) -> Tensor:
         factors = (settings.clip / ((norms if settings.clip_each else every) + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, list(factors.unbind()) if settings.clip_each else [factors] * len(gradients))
     return every
-
-
-def _schedule(optimizer: Any, where: Progress, settings: Optimizer) -> None:
-    """Set learning rate and weight decay of a step."""
-    warmup = min(round(settings.warmup_epochs * where.steps_per_epoch), where.steps // 2)
-    lr = warmed_up(0.0, settings.lr, settings.final_lr, step=where.step, warmup=warmup, steps=where.steps)
-    decay = cosine(settings.weight_decay, settings.final_weight_decay, where.share)
-    for group, weight in zip(optimizer.param_groups, (decay, 0.0), strict=True):
-        group["lr"], group["weight_decay"] = lr, weight
 
 
 def _check_finite(losses: dict[str, float], step: int, out: Path) -> None:

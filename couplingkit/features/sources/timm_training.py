@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch
 from timm.layers import build_sincos2d_pos_embed
+from timm.models import group_parameters
 from torch import Tensor, nn
 
 from ...errors import BackboneError, near
@@ -18,6 +19,7 @@ __all__ = [
     "class_attention",
     "embed_cells",
     "fix_positions",
+    "parameter_depths",
     "run_tokens",
     "token_features",
     "token_levels",
@@ -54,6 +56,12 @@ def vit_to_train(
     if not whole or getattr(network, "cls_token", None) is None:
         raise BackboneError(f"{architecture} is no ViT with a class token; choose a vit_* of timm's.")
     return network
+
+
+def parameter_depths(network: Any) -> dict[str, int]:
+    """Return in which layer each parameter of a network of timm's lies, 0 the first; a final norm is one more."""
+    found: dict[str, int] = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
+    return found
 
 
 def fix_positions(network: Any) -> None:

@@ -179,6 +179,7 @@ class IBOT(DenseMethod):
         self.register_buffer("class_centre", torch.zeros(settings.prototypes))
         self.register_buffer("cell_centre", torch.zeros(settings.prototypes))
         self.temperature = settings.warm_temperature
+        self._observed: dict[str, Tensor] = {}
         # Of the teacher's logits, for the class and the cells: one pair per part of the step.
         self._means: list[tuple[Tensor, Tensor]] = []
 
@@ -208,6 +209,10 @@ class IBOT(DenseMethod):
         keep = [self.settings.masking.draw(batch, self.grid(crop), "view", v) for v, crop in enumerate(batch.crops)]
         return Views(batch, tuple(keep), composed=tuple(range(len(keep))))
 
+    def observed(self) -> dict[str, Tensor]:
+        """Return the entropy of the teacher's classes, nats, and its unit vectors of the cells of a view."""
+        return self._observed
+
     def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
         """Return that of each view."""
         grids = self.composed_grids(crops)
@@ -225,14 +230,17 @@ class IBOT(DenseMethod):
         classes = [feature for feature, _ in student] + [self.student(crop)[0] for crop in views.batch.local]
         teacher = [self._teacher_outputs(views, view) for view in range(len(crops))]
         self._means.append(self._teacher_means(teacher))
-        between = []
+        between, entropies = [], []
         for q, (unit, _) in enumerate(teacher):
             target = self._softened(unit, self.class_centre)
+            entropies.append(torch.special.entr(target).sum(dim=-1).mean())
             for v, feature in enumerate(classes):
                 if v != q:
                     between.append(cross_entropy(self.student.head(feature), target, self._sharpness).mean())
         within = [self._of_cut_cells(cells, views, v) for v, (_, cells) in enumerate(student)]
         zero = classes[0].sum() * 0
+        cells = teacher[0][1]
+        self._observed = {"teacher_entropy": torch.stack(entropies).mean(), "features": cells.flatten(0, 2)}
         return {
             "class": torch.stack(between).mean() if between else zero,
             "cells": torch.stack(within).mean(),

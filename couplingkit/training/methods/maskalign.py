@@ -138,6 +138,7 @@ class MaskAlign(DenseMethod):
         for p in student.norm.parameters():
             p.requires_grad_(False)
         fix_positions(student)
+        self._observed: dict[str, Tensor] = {}
         self.normalisation, self.teacher_px = (found.mean, found.std), found.size_px
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -160,6 +161,10 @@ class MaskAlign(DenseMethod):
             keep[-1].scatter_(1, self._chosen(views, view, (height, width), count), True)
             keep[-1] = keep[-1].view(len(batch), height, width)
         return Views(batch, tuple(keep), views.composed, views.memo)
+
+    def observed(self) -> dict[str, Tensor]:
+        """Return the student's last level at the cells that it saw."""
+        return self._observed
 
     def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
         """Return those of the views, unless their cells are drawn by the teacher's attention."""
@@ -225,6 +230,7 @@ class MaskAlign(DenseMethod):
             target = self._teacher_outputs(views, view)[0]
             target = target.gather(1, places[..., None, None].expand(-1, -1, *target.shape[2:]))
             parts.append(_distance(aligned, target).mean())
+            self._observed = {"features": aligned.detach()[:, 1:, -1].flatten(0, 1)}
         return {"tokens": torch.stack(parts).mean()}
 
     def predict(self, images: Tensor, keep: Tensor, where: Tensor, views: Views, view: int, rows: Tensor) -> Tensor:

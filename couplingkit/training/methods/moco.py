@@ -188,6 +188,7 @@ class MoCo(Method):
         self.student = ConvBranch(settings, seed=seed, dense=self.dense)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.queue = Queue(settings.queue, settings.dimensions, seed=seed)
+        self._observed: dict[str, Tensor] = {}
         # Keys of this step's parts, which enter the queue behind the step.
         self._fresh: list[Tensor] = []
 
@@ -203,6 +204,10 @@ class MoCo(Method):
         height, width = self.grid(batch.crops[KEY])
         whole = torch.ones(len(batch), height, width, dtype=torch.bool, device=query.device)
         return Views(batch, (query, whole), composed=(KEY,))
+
+    def observed(self) -> dict[str, Tensor]:
+        """Return the teacher's cells."""
+        return self._observed
 
     def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
         """Return the query's."""
@@ -234,6 +239,7 @@ class MoCo(Method):
             order = torch.randperm(len(every), generator=batch.generator("shuffle"), device=every.device)
             count, first = len(batch), process_index() * len(batch)
             cells = gathered(self.teacher.cells(every[order[first : first + count]]))
+            self._observed = {"features": cells.flatten(0, 2)}
             back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
             own = cells[back[first : first + count]]
             views.memo["keys"] = (self.teacher.image_vector(own), own)

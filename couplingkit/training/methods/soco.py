@@ -115,6 +115,7 @@ class SoCo(DenseMethod):
         self.settings = settings
         self.student = Branch(settings, seed=seed)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self._observed: dict[str, Tensor] = {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
             self.predictor = perceptron(settings.dimensions, settings.hidden, settings.dimensions)
@@ -132,6 +133,10 @@ class SoCo(DenseMethod):
         cut = [self.settings.masking.draw(batch, grids[view], "view", view, regions=regions[view]) for view in (1, 2)]
         memo = {"boxes": (self._jittered(batch), *batch.boxes[1:])}
         return Views(batch, (whole, *cut), composed=(1, 2), memo=memo, regions=regions)
+
+    def observed(self) -> dict[str, Tensor]:
+        """Return the teacher's projections of boxes."""
+        return self._observed
 
     def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
         """Return those of the second and third view, which care for their boxes."""
@@ -187,6 +192,7 @@ class SoCo(DenseMethod):
         key = f"teacher {view}"
         if key not in views.memo:
             views.memo[key] = self.teacher(views.batch.crops[view], views.memo["boxes"][view])
+            self._observed = {"features": views.memo[key].flatten(0, 1)}
         found: Tensor = views.memo[key]
         return found
 
