@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import given_names
+from .words import tracker_names
 
 if TYPE_CHECKING:
     from ..data.coco import Eligibility
@@ -119,11 +120,6 @@ def watch_settings(options: dict[str, Any], probes: int) -> WatchSettings:
 
     annotations, images = (options[key] and str(options[key]) for key in ("probe_annotations", "probe_images"))
     return WatchSettings(options["probe_every"], probes, annotations, images, tracker_names(options.get("tracker")))
-
-
-def tracker_names(words: str | None) -> tuple[str, ...]:
-    """Return the trackers that words like `tensorboard,wandb` name."""
-    return tuple(name.strip() for name in (words or "").split(",") if name.strip())
 
 
 def check_sources(options: dict[str, Any]) -> None:

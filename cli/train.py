@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from .asked import tracker_names, watch_settings
+from .asked import watch_settings
 from .command import Command, given_names
 from .options import corpus_options, train_device_option, watch_options
-from .words import PATH
+from .words import PATH, tracker_names
 
 __all__ = ["draw_coupling", "draw_loss", "train"]
 

@@ -127,3 +127,8 @@ def say_where(run: Run, files: str) -> None:
     else:
         said = f"{run.folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)"
         click.echo(said, err=True)
+
+
+def tracker_names(words: str | None) -> tuple[str, ...]:
+    """Return the trackers that words like `tensorboard,wandb` name."""
+    return tuple(name.strip() for name in (words or "").split(",") if name.strip())

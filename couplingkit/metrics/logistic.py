@@ -15,8 +15,9 @@ __all__ = ["STRENGTHS", "LogisticModel", "chosen_strength", "fit_logistic", "log
 
 # Of the L2 term that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
+# The largest slope at which a minimum counts as found: predictions do not change any more.
 GRADIENT = 1e-5
-MOST_STEPS = 2000
+MOST_STEPS = 5000
 
 Array = NDArray[np.float64]
 
@@ -42,13 +43,14 @@ class LogisticModel:
         return np.asarray(scores - logsumexp(scores, axis=1, keepdims=True))
 
 
-def fit_logistic(vectors: Array, targets: Array, strength: float) -> LogisticModel:
+def fit_logistic(vectors: Array, targets: Array, strength: float, *, gradient: float = GRADIENT) -> LogisticModel:
     """Return the model that minimises the mean cross-entropy + strength / 2 x |weights|^2; the bias is free.
 
     Args:
         vectors: float (N, D); channels are standardised by their own mean and deviation, constant ones are left out.
         targets: float (N, K), the share of each class in each of them; rows sum to 1.
         strength: of the L2 term, above 0.
+        gradient: its largest part at the minimum.
 
     Raises:
         MeasurementError: vectors are not finite, or the minimum was not found.
@@ -67,12 +69,12 @@ def fit_logistic(vectors: Array, targets: Array, strength: float) -> LogisticMod
         logs = scores - logsumexp(scores, axis=1, keepdims=True)
         wrong = (np.exp(logs) - targets) / count
         value = -(targets * logs).sum() / count + strength / 2 * (weights**2).sum()
-        gradient = np.concatenate([(standard.T @ wrong + strength * weights).ravel(), wrong.sum(axis=0)])
-        return float(value), gradient
+        slope = np.concatenate([(standard.T @ wrong + strength * weights).ravel(), wrong.sum(axis=0)])
+        return float(value), slope
 
-    options = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": GRADIENT, "ftol": 0.0, "maxcor": 20}
+    options = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": gradient, "ftol": 0.0, "maxcor": 20}
     found = minimize(loss, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B", options=options)
-    if np.abs(found.jac).max() > 100 * GRADIENT:
+    if np.abs(found.jac).max() > 100 * gradient:
         raise MeasurementError(f"logistic regression did not come to an end ({found.message}).")
     weights = found.x[: width * classes].reshape(width, classes)
     return LogisticModel(mean, scale, weights, found.x[width * classes :])

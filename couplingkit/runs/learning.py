@@ -46,7 +46,7 @@ KNN = "knn"
 LOOK_OBJECTS = 400
 ROWS = "coupling"
 NEEDED = ("step", "fingerprint", "cr", "similarity_true_low")
-SCENES = 120
+SCENES = 300
 # Other pictures than those of any run: their seed is the training's, which nobody sets this high.
 SCENES_SEED = 20_240_507
 
