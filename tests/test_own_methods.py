@@ -63,7 +63,7 @@ def test_it_trains_resumes_and_is_measured(place, method):
     assert ("decoupling" in (place / "run" / "metrics.jsonl").read_text()) == method.endswith("-d")
     longer = run("train", "--resume", "run", "--steps", 4, "--device", "cpu")
     assert longer.exit_code == 0, longer.output
-    assert ck.load_backbone("run", precision="float32").channels == 64
+    assert ck.load_backbone("run", precision="float32").channels == 256
 
 
 def test_its_pair_is_compared(place):

@@ -124,7 +124,7 @@ def test_what_cannot_be_started_from(tmp_path):
     with pytest.raises(BackboneError, match="choose a vit_"):
         build_method(starting_from(recipe, "random:resnet18"))
     with pytest.raises(ArgumentError, match="only those that timm builds are trained"):
-        starting_from(read_recipe("moco", write(tmp_path / "d.toml", DENSECL)), "torchvision:resnet18")
+        starting_from(read_recipe("moco", write(tmp_path / "d.toml", DENSECL)), "random:torchvision:resnet18")
     with pytest.raises(ck.CouplingKitError, match=r"no\.pth"):
         starting_from(recipe, "no.pth")
     fitting = starting_from(recipe, "bundled:ibot")
@@ -157,13 +157,13 @@ def test_heads_move_alone_at_first_and_earlier_layers_move_less(tmp_path, corpus
     lr, _ = schedule(optimizer, Progress(2, 4, 5), recipe.optimizer, head_steps=2)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     network = method.student.backbone
-    # Two blocks: patches are 3 layers below the norm, whose rate is the head's.
+    # Two blocks: patches are 3 layers below the head; the final norm is as the last block.
     expected = {
         "patch_embed.proj.weight": 3,
         "pos_embed": 3,
         "blocks.0.mlp.fc1.weight": 2,
         "blocks.1.norm1.bias": 1,
-        "norm.weight": 0,
+        "norm.weight": 1,
     }
     for name, below in expected.items():
         assert rates[id(dict(network.named_parameters())[name])] == pytest.approx(lr * 0.5**below)
@@ -363,7 +363,7 @@ def test_one_of_several_views_is_changed_by_words(tmp_path):
         ("views[2].size=3", "has 2 views, numbered from 0"),
         ("views.size=3", r"say which of them, like views\[0\]"),
         ("views[x].size=3", "numbered from 0"),
-        ("run[0].steps=3", "no table of single values"),
+        ("run[0].steps=3", "is a single table, without a number"),
     ):
         with pytest.raises(ArgumentError, match=sentence):
             read_recipe("ibot", path, [change])

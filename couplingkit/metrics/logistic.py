@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +73,8 @@ def fit_logistic(vectors: Array, targets: Array, strength: float, *, gradient: f
         slope = np.concatenate([(standard.T @ wrong + strength * weights).ravel(), wrong.sum(axis=0)])
         return float(value), slope
 
-    options = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": gradient, "ftol": 0.0, "maxcor": 20}
-    found = minimize(loss, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B", options=options)
+    options: Any = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": gradient, "ftol": 0.0, "maxcor": 20}
+    found: Any = minimize(loss, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B", options=options)
     if np.abs(found.jac).max() > 100 * gradient:
         raise MeasurementError(f"logistic regression did not come to an end ({found.message}).")
     weights = found.x[: width * classes].reshape(width, classes)

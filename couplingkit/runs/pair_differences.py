@@ -133,9 +133,10 @@ def _effects(*models: Sequence[TrainedModel]) -> dict[str, Callable[[TrainedMode
         rows = (model.objects if name == "accuracy" else model.linear).rows
         return Statistic(rows["correct"].to_numpy(dtype=np.float64, na_value=np.nan))
 
-    return {quantity.difference: partial(of_rows, quantity) for quantity in known} | {
-        name: partial(correct, name) for name in ACCURACIES
-    }
+    found: dict[str, Callable[[TrainedModel], Statistic]] = {}
+    found |= {quantity.difference: partial(of_rows, quantity) for quantity in known}
+    found |= {name: partial(correct, name) for name in ACCURACIES}
+    return found
 
 
 def _photos(model: TrainedModel, name: str) -> NDArray[np.int64]:

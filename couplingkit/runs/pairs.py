@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import MeasurementError
 from ..training.recipe import Recipe
 from .learning import common_probes, read_curve
 from .pair_differences import PairDifference, pair_differences, verdicts
@@ -51,7 +52,11 @@ def compare_pair(out: Path, recipes: Sequence[Recipe], held_out: HeldOut, *, dev
         for recipe in recipes
     ]
     # X and X-D of a seed begin with the same weights.
-    untrained = [evaluate_untrained(recipe, held_out, device=device, progress=True) for recipe in recipes[::2]]
+    try:
+        untrained = [evaluate_untrained(recipe, held_out, device=device, progress=True) for recipe in recipes[::2]]
+    except MeasurementError as error:
+        log.warning("No rows of what the runs began with: %s", error)
+        untrained = []
     differences = pair_differences(models[::2], models[1::2], untrained)
     every = [*untrained, *models]
     return PairRun(recipes, every, differences, verdicts(models, differences))
@@ -59,7 +64,8 @@ def compare_pair(out: Path, recipes: Sequence[Recipe], held_out: HeldOut, *, dev
 
 def run_folder(out: Path, recipe: Recipe) -> Path:
     """Return where a run of a pair lies."""
-    return out / recipe.name / f"seed-{recipe.run.seed}"
+    # Not every file system takes the colon of MODULE:CLASS.
+    return out / recipe.name.replace(":", ".") / f"seed-{recipe.run.seed}"
 
 
 def common_curves(out: Path, recipes: Sequence[Recipe]) -> dict[str, list[Any]] | None:

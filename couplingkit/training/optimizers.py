@@ -55,8 +55,9 @@ def _backbone_scales(method: Method, decay: float) -> dict[int, float]:
             scales |= {id(p): 1.0 for p in learnt.values()}
             continue
         depths = parameter_depths(backbone)
-        deepest = max(depths.values())
-        scales |= {id(p): decay ** (deepest - depths[name]) for name, p in learnt.items()}
+        # One more than the last layer: a head's, which has the whole rate (Bao et al., 2022).
+        head = max(depths.values()) + 1
+        scales |= {id(p): decay ** (head - depths[name]) for name, p in learnt.items()}
     return scales
 
 

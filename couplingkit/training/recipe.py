@@ -196,7 +196,9 @@ def _within(place: dict[str, Any], word: str, change: str) -> dict[str, Any]:
     """Return the table that a word like `method` or `views[0]` names, a new one where there is none."""
     table, bracket, number = word.partition("[")
     found = place.setdefault(table, [] if bracket else {})
-    if bracket and isinstance(found, list):
+    if bracket and not isinstance(found, list):
+        raise ArgumentError(f"change {change!r}: {table!r} is a single table, without a number.")
+    if bracket:
         places = {f"{index}]": entry for index, entry in enumerate(found)}
         if number not in places:
             raise ArgumentError(f"change {change!r}: the recipe has {len(found)} {table}, numbered from 0.")

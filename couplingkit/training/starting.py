@@ -18,7 +18,7 @@ from ..features.loading import load_backbone
 from ..features.names import RGB, parse_model_name
 from .checkpoint import checkpoints_of
 from .method import Method
-from .recipe import Recipe
+from .recipe import Recipe, build_method
 
 __all__ = ["load_start", "starting_from"]
 
@@ -70,10 +70,10 @@ def starting_from(recipe: Recipe, model: str) -> Recipe:
     method = replace(
         recipe.method, architecture=start.architecture, options=start.options, mean=start.mean, std=start.std
     )
-    head_steps = recipe.start.head_steps
-    if head_steps and _heads_of(name, recipe.name):
-        head_steps = 0
-    return replace(recipe, method=method, start=replace(recipe.start, model=name, head_steps=head_steps))
+    found = replace(recipe, method=method, start=replace(recipe.start, model=name))
+    if found.start.head_steps and _head_for(build_method(found), found):
+        found = replace(found, start=replace(found.start, head_steps=0))
+    return found
 
 
 def load_start(method: Method, recipe: Recipe) -> None:
@@ -97,14 +97,19 @@ def load_start(method: Method, recipe: Recipe) -> None:
             )
         backbone.load_state_dict({**own, **found})
     core = method.core()
-    held = _heads_of(model, recipe.name)
-    state = core.state_dict()
+    core.load_state_dict({**core.state_dict(), **_head_for(method, recipe)})
+
+
+def _head_for(method: Method, recipe: Recipe) -> dict[str, Tensor]:
+    """Return what a model's file holds of a method beside its backbones; nothing where its heads are others.
+
+    All of it or nothing: half of a head would be neither.
+    """
+    state = method.core().state_dict()
+    held = _heads_of(recipe.start.model, recipe.name)
     fitting = {name: value for name, value in held.items() if name in state and value.shape == state[name].shape}
-    backbones = {f"{name}.backbone." for name in method.branches()}
-    heads = {name for name in state if not any(name.startswith(part) for part in backbones) and ".head." in name}
-    # All of it or nothing: half of a head would be neither.
-    if heads and heads <= set(fitting):
-        core.load_state_dict({**state, **fitting})
+    heads = {name for name in state if ".head." in name and ".backbone." not in name}
+    return fitting if heads and heads <= set(fitting) else {}
 
 
 def _read(model: str) -> _Start:

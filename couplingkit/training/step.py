@@ -81,9 +81,18 @@ def _parts(sample: dict[str, Any], running: Running, step: int) -> list[Batch]:
     stream, size = Stream(recipe.run.seed).child("step", step), len(crops[0]) // recipe.run.accumulate
 
     def batch(begin: int) -> Batch:
-        cut = [tuple(view[begin : begin + size] for view in views) for views in (crops, recoloured, boxes, local)]
-        held = {names: keep[begin : begin + size] for names, keep in cuts.items()}
-        return Batch(*cut[:2], stream, running.first + begin, recipe.run.batch_size, *cut[2:], cuts=held)
+        own = slice(begin, begin + size)
+        views = [tuple(view[own] for view in views) for views in (crops, recoloured, boxes, local)]
+        return Batch(
+            crops=views[0],
+            recoloured=views[1],
+            stream=stream,
+            first=running.first + begin,
+            total=recipe.run.batch_size,
+            boxes=views[2],
+            local=views[3],
+            cuts={names: keep[own] for names, keep in cuts.items()},
+        )
 
     return [batch(begin) for begin in range(0, size * recipe.run.accumulate, size)]
 
@@ -134,7 +143,7 @@ def clip_gradients(model: nn.Module, settings: Optimizer) -> Tensor:
     """Clip gradients as a recipe says, in place; return the norm that all of them together had before."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     norms = torch.stack(torch._foreach_norm(gradients))
-    every = norms.norm()
+    every: Tensor = norms.norm()
     if settings.clip > 0:
         factors = (settings.clip / ((norms if settings.clip_each else every) + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, list(factors.unbind()) if settings.clip_each else [factors] * len(gradients))

@@ -27,4 +27,5 @@ def effective_rank(vectors: Tensor) -> Tensor:
     gram = chosen @ chosen.T if chosen.shape[0] <= chosen.shape[1] else chosen.T @ chosen
     values = torch.linalg.eigvalsh(gram.double()).clamp(min=0).sqrt()
     shares = values / values.sum().clamp(min=1e-12)
-    return torch.special.entr(shares).sum().exp()
+    rank: Tensor = torch.special.entr(shares).sum().exp()
+    return rank

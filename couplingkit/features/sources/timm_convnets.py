@@ -55,7 +55,7 @@ def convnet_to_train(architecture: str, *, seed: int, settings: Mapping[str, Any
 
 
 def _is_resnet(architecture: str) -> bool:
-    return timm.model_entrypoint(architecture).__module__ == "timm.models.resnet"
+    return bool(timm.model_entrypoint(architecture).__module__ == "timm.models.resnet")
 
 
 def last_map(network: Any, images: Tensor) -> Tensor:

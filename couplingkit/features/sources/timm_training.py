@@ -59,7 +59,7 @@ def vit_to_train(
 
 
 def parameter_depths(network: Any) -> dict[str, int]:
-    """Return in which layer each parameter of a network of timm's lies, 0 the first; a final norm is one more."""
+    """Return in which layer each parameter of a network of timm's lies, 0 the first; a final norm is of the last."""
     found: dict[str, int] = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
     return found
 

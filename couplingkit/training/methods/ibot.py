@@ -109,9 +109,8 @@ class Head(nn.Module):
 
     def logits(self, unit: Tensor) -> Tensor:
         """Return the products of vectors (..., bottleneck) with the prototypes, linear in them, float32."""
-        prototypes, lengths = self.prototypes, self.lengths
-        if self.held:
-            prototypes, lengths = prototypes.detach(), lengths.detach()
+        prototypes: Tensor = self.prototypes.detach() if self.held else self.prototypes
+        lengths: Tensor = self.lengths.detach() if self.held else self.lengths
         with full_precision(unit):
             return F.linear(unit, lengths.float() * F.normalize(prototypes.float(), dim=-1))
 

@@ -237,15 +237,15 @@ class MaskAlign(DenseMethod):
         """Return the aligned levels of cells of composites, which the student sees whole: (m, levels x D)."""
         cells = embed_cells(self.student, normalize(images, self.settings.mean, self.settings.std))
         cells = torch.where(keep[..., None], cells, cells.detach())
-        shown = [tokens[:, 1:].unflatten(1, keep.shape[1:])[where] for tokens in run_tokens(self.student, cells)]
+        places = where.flatten(1)
+        shown = [tokens[:, 1:][places] for tokens in run_tokens(self.student, cells)]
         aligned: Tensor = self.alignment([tokens[None] for tokens in shown])[0]
         return aligned.flatten(1)
 
     @torch.no_grad()
     def targets(self, views: Views, view: int, rows: Tensor, where: Tensor) -> Tensor:
         """Return the teacher's whitened levels of cells of some images, (m, levels x D)."""
-        whole = self._teacher_outputs(views, view)[0][rows][:, 1:]
-        return whole.unflatten(1, where.shape[1:])[where].flatten(1)
+        return self._teacher_outputs(views, view)[0][rows][:, 1:][where.flatten(1)].flatten(1)
 
     def disagreement(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each cell."""
