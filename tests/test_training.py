@@ -18,6 +18,7 @@ import torch
 from command import free_port, run
 from PIL import Image
 from rates import with_rates
+from torchvision.transforms import v2
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, BackboneError, DataError, MeasurementError, OutputError
@@ -28,7 +29,7 @@ from couplingkit.training.corpus import open_corpus
 from couplingkit.training.loop import TrainSettings, train
 from couplingkit.training.recipe import build_method, read_recipe, recipe_names, recipe_toml
 from couplingkit.training.registry import method_names
-from couplingkit.training.views import CropDataset, StepSampler
+from couplingkit.training.views import CropDataset, SeparableBlur, StepSampler
 
 CPU, GO_ON = TrainSettings("cpu"), TrainSettings("cpu", resume=True)
 TINY = """
@@ -243,6 +244,18 @@ def test_a_crop_depends_on_seed_epoch_image_and_view_alone(tiny, corpus):
     assert torch.equal(before, torch.random.get_rng_state()), "global state is left as it was"
     assert one["crops"][0].shape == (3, 32, 32)
     assert one["crops"][0].dtype == torch.uint8
+
+
+@pytest.mark.parametrize("size", [64, 224])
+def test_blur_is_torchvisions_but_for_rounding(size):
+    image = torch.randint(0, 256, (3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    kernel = max(3, size // 10 // 2 * 2 + 1)
+    found = []
+    for kind in (v2.GaussianBlur, SeparableBlur):
+        torch.manual_seed(3)
+        found.append(kind(kernel, (0.1, 2.0))(image))
+    assert found[1].dtype == torch.uint8
+    assert (found[0].int() - found[1].int()).abs().max() <= 1
 
 
 class Broken:

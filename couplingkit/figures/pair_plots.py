@@ -49,14 +49,15 @@ def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
     names = [n for n in dict.fromkeys(str(name).removesuffix(SUFFIX) for name in runs["method"]) if n not in FIRST]
     first = [name for name in FIRST if name in set(runs["method"])]
     shown = [quantity for quantity in shown_in("curve") if quantity.name in runs]
+    objects = {column: words for column, words in ACCURACY_LABELS.items() if column in runs}
     with rc_context(STYLE):
-        figure = Figure(figsize=(width_in, ROW_IN * (len(shown) + 2) + FOOT_IN), layout="constrained")
-        panels = list(figure.subplots(len(shown) + 2, 1, sharex=True))
+        figure = Figure(figsize=(width_in, ROW_IN * (len(shown) + len(objects)) + FOOT_IN), layout="constrained")
+        panels = list(figure.subplots(len(shown) + len(objects), 1, sharex=True))
         for axes, quantity in zip(panels, shown, strict=False):
             axes.axhline(quantity.neutral, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))
             _draw_methods(axes, runs, [*first, *names], quantity.name)
             axes.set_ylabel(heading_of(quantity))
-        for axes, (column, words) in zip(panels[-2:], ACCURACY_LABELS.items(), strict=True):
+        for axes, (column, words) in zip(panels[len(shown) :], objects.items(), strict=True):
             _draw_methods(axes, runs, [*first, *names], column)
             axes.set_ylabel(words)
             axes.axhline(float(runs["chance"].mean()), color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (1, 2)))

@@ -69,9 +69,10 @@ def new_training(request: TrainRequest) -> TrainRequest:
     record = read_run_record(request.out)
     if record.method != request.recipe.name or begun != request.recipe:
         differing = different_keys(begun, request.recipe)
+        longer = " (`resume` can make it longer)" if differing == ["run.steps"] else ""
         raise ArgumentError(
             f"out {request.out} holds a run of {record.method} with another recipe ({listed(differing)}); choose "
-            "another `out`, or go on with that one as it was begun."
+            f"another `out`, or go on with that one as it was begun{longer}."
         )
     check_corpus(request.out, request.corpus(), _boxes(request))
     return replace(request, resume=True)

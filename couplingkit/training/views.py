@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import gaussian_blur
 from torchvision.tv_tensors import BoundingBoxes, Image
 
 from ..errors import ArgumentError, DataError, check_range
@@ -24,8 +25,20 @@ from .proposals import Proposals
 __all__ = ["Augmentation", "Collation", "CropDataset", "StepSampler", "View", "collate", "to_unit"]
 
 BROKEN_TRIES = 20
+SMALL_KERNEL = 9
 # On which RCC's boxes are drawn when they are proposals.
 FINE = (64, 64)
+
+
+class SeparableBlur(v2.GaussianBlur):
+    """torchvision's blur, one axis after the other: the same draws, the same pixels but for rounding, in less time."""
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Blur an image of bytes."""
+        shown = inpt.to(torch.float32)
+        for kernel in ([self.kernel_size[0], 1], [1, self.kernel_size[1]]):
+            shown = gaussian_blur(shown, kernel, params["sigma"])
+        return shown.round_().to(inpt.dtype)
 
 
 @dataclass(frozen=True)
@@ -67,11 +80,13 @@ class View:
         """Return the transform of the colours."""
         # The authors' kernel at 224 px; in proportion at other sizes, and odd.
         kernel = max(3, self.size // 10 // 2 * 2 + 1)
+        # From 11 x 11 on, two passes are quicker than one (at 224 px 2.6 times).
+        blur = SeparableBlur if kernel > SMALL_KERNEL else v2.GaussianBlur
         return v2.Compose(
             [
                 v2.RandomApply([v2.ColorJitter(*self.strength)], p=self.jitter),
                 v2.RandomGrayscale(self.gray),
-                v2.RandomApply([v2.GaussianBlur(kernel, (0.1, 2.0))], p=self.blur),
+                v2.RandomApply([blur(kernel, (0.1, 2.0))], p=self.blur),
                 v2.RandomSolarize(128, self.solarize),
             ]
         )

@@ -17,7 +17,7 @@ import torch
 
 from couplingkit.streams import Stream
 from couplingkit.training.corpus import open_corpus
-from couplingkit.training.loop import train
+from couplingkit.training.loop import TrainSettings, train
 from couplingkit.training.method import Batch, Progress
 from couplingkit.training.optimizers import build_optimizer
 from couplingkit.training.recipe import build_method, read_recipe
@@ -68,7 +68,7 @@ def main():
     )
     with tempfile.TemporaryDirectory() as folder:
         short = read_recipe(asked.method, name, [*changes, f"run.steps={asked.rounds + 2}", "run.workers=0"])
-        train(short, open_corpus("scenes:4000"), Path(folder) / "run", device="cpu")
+        train(short, open_corpus("scenes:4000"), Path(folder) / "run", TrainSettings("cpu"))
         lines = (Path(folder) / "run" / "metrics.jsonl").read_text().splitlines()
     said = [json.loads(line) for line in lines[1:]]
     looped = statistics.median(line["seconds"] - line["waited"] for line in said)
