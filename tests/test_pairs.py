@@ -1,6 +1,7 @@
 """X beside X-D: the command that trains and compares them, and the differences it prints."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from couplingkit.features.names import BUNDLED, bundled_names
 from couplingkit.features.own_format import FORMAT
 from couplingkit.figures.pair_plots import pair_figure
 from couplingkit.figures.training_plots import coupling_curves
-from couplingkit.runs.pair_differences import pair_differences
+from couplingkit.metrics.bootstrap import Estimate
+from couplingkit.runs.pair_differences import PairDifference, pair_differences, verdicts
 from couplingkit.runs.pair_files import run_table
 from couplingkit.training.recipe import read_recipe
 
@@ -175,6 +177,35 @@ def test_many_processes_are_refused(tmp_path, monkeypatch):
 def test_runs_of_other_seeds_are_no_pair():
     with pytest.raises(ArgumentError, match="seeds of plain"):
         pair_differences([], [])
+
+
+def gap(first, second, quantity, low, high):
+    estimate = Estimate((low + high) / 2, low, high)
+    return PairDifference(first, second, quantity, "all", estimate, estimate, 100)
+
+
+def test_what_must_be_known_of_a_pair_is_said():
+    good = [
+        gap("x", "untrained", "accuracy", 0.01, 0.05),
+        gap("x", "untrained", "linear", 0.02, 0.06),
+        gap("x", "untrained", "specificity", 0.02, 0.06),
+        *(gap("x-d", "x", name, -0.05, -0.01) for name in ("specificity", "leak", "displacement")),
+        # What X-D is to the untrained network decides nothing.
+        gap("x-d", "untrained", "specificity", -0.05, 0.05),
+    ]
+    assert verdicts([], good) == []
+    worse = [
+        gap("x", "untrained", "accuracy", -0.01, 0.05),
+        gap("x", "untrained", "specificity", -0.02, 0.06),
+        gap("x-d", "x", "leak", -0.05, 0.01),
+    ]
+    assert verdicts([], worse) == [
+        "x is not above the untrained network in 1-NN accuracy of objects over the seeds.",
+        "No coupling induced: x's specificity is not above the untrained network's.",
+        "x-d's leak is not below x's over the seeds.",
+    ]
+    # Single seeds are not what is said of a method.
+    assert verdicts([], [replace(one, seeds="0") for one in worse]) == []
 
 
 def test_figures_refuse_what_they_cannot_draw():
