@@ -57,7 +57,7 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
     from ..runs.learning import probe_files
     from ..runs.pair_files import write_pair
     from ..runs.pairs import compare_pair
-    from ..runs.trained_models import HeldOut
+    from ..runs.trained_models import HeldOut, check_photos
     from ..runs.training import is_done, new_training, pair_recipes, run_training
 
     if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -68,6 +68,8 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
     requests = [new_training(_request(recipe, out, options)) for recipe in recipes]
     with TemporaryDirectory(prefix="couplingkit-scenes-") as scratch:
         files = probe_files(options["probe_annotations"], options["probe_images"], Path(scratch))
+        index = read_instances(files[0])
+        check_photos(index)
         for request in requests:
             if is_done(request):
                 continue
@@ -78,7 +80,7 @@ def train_pair(method: str, seeds: int, seed: int, out: Path, device: str, **opt
             finally:
                 draw_loss(request.out)
         probes = ProbeSet.from_coco(*files, count=options["probes"], seed=0)
-        held_out = HeldOut(probes, read_instances(files[0]), files[1], options["objects"])
+        held_out = HeldOut(probes, index, files[1], options["objects"])
         pair = compare_pair(out, recipes, held_out, device=device)
         text = pair_text(pair.models, pair.differences, pair.verdicts)
         write_pair(out / "comparison", pair, probes, _files(out, recipes, probes, pair, text))

@@ -92,7 +92,7 @@ def test_bad_folds(objects):
     with pytest.raises(ArgumentError, match="folds must be"):
         ck.LinearSettings(folds=1)
     few = objects.rows.assign(measured=objects.rows["image"].isin(sorted(set(objects.rows["image"]))[:6]))
-    with pytest.raises(MeasurementError, match="too few for 5 folds"):
+    with pytest.raises(MeasurementError, match=r"6 photos have an object .* but 10 are needed"):
         separated(ObjectVectors("few", few, objects.vectors, 0.1, objects.provenance))
 
 

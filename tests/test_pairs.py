@@ -175,7 +175,7 @@ def test_many_processes_are_refused(tmp_path, monkeypatch):
 
 
 def test_runs_of_other_seeds_are_no_pair():
-    with pytest.raises(ArgumentError, match="seeds of plain"):
+    with pytest.raises(ArgumentError, match="seeds of second"):
         pair_differences([], [])
 
 
@@ -204,8 +204,14 @@ def test_what_must_be_known_of_a_pair_is_said():
         "No coupling induced: x's specificity is not above the untrained network's.",
         "x-d's leak is not below x's over the seeds.",
     ]
-    # Single seeds are not what is said of a method.
-    assert verdicts([], [replace(one, seeds="0") for one in worse]) == []
+    # Single seeds are not what is said of a method, and a pair without its untrained network is half of one.
+    (said,) = verdicts([], [replace(one, seeds="0") for one in worse])
+    assert "One seed says nothing of the method" in said
+    assert "not measured" in verdicts([], worse[2:])[0]
+    # What goes on from a coupled model need not couple more; X-D has to be below it.
+    assert verdicts([], [gap("x", "start", "specificity", -0.1, 0.1), gap("x-d", "start", "leak", -0.1, 0.1)]) == [
+        "x-d's leak is not below start's over the seeds."
+    ]
 
 
 def test_figures_refuse_what_they_cannot_draw():

@@ -18,7 +18,7 @@ from couplingkit.training.corpus import open_corpus
 from couplingkit.training.loop import train
 from couplingkit.training.method import Progress
 from couplingkit.training.optimizers import build_optimizer, schedule
-from couplingkit.training.recipe import build_method, read_recipe
+from couplingkit.training.recipe import build_method, read_recipe, recipe_toml
 from couplingkit.training.settings import Optimizer
 from couplingkit.training.starting import load_start, starting_from
 from couplingkit.training.telemetry import effective_rank
@@ -95,6 +95,8 @@ def test_a_resnet_and_a_checkpoint_of_the_authors(tmp_path):
 
     def authors(branch):
         held = {f"module.backbone.{name}": value for name, value in branch.backbone.state_dict().items()}
+        if branch is source.student:
+            held["module.backbone.masked_embed"] = torch.full((1, 192), 0.5)
         for name, value in branch.head.state_dict().items():
             theirs = name.replace("prototypes", "last_layer.weight_v").replace("lengths", "last_layer.weight_g")
             for ours, original in names.items():
@@ -102,21 +104,24 @@ def test_a_resnet_and_a_checkpoint_of_the_authors(tmp_path):
             held[f"module.head.{theirs}"] = value + 1
         return held
 
-    torch.save(
-        {"student": authors(source.student), "teacher": authors(source.teacher), "epoch": 3},
-        tmp_path / "checkpoint.pth",
-    )
+    saved = {"student": authors(source.student), "teacher": authors(source.teacher), "epoch": 3}
+    centres = {"center": torch.full((1, 24), 0.1), "center2": torch.full((1, 1, 24), 0.2)}
+    torch.save({**saved, "ibot_loss": centres}, tmp_path / "checkpoint.pth")
+    # Without its centres it is half of what iBOT goes on from.
+    torch.save(saved, tmp_path / "half.pth")
     built = "vit_tiny_patch16_224,img_size=32,patch_size=16,embed_dim=192,depth=2,num_heads=2"
-    model = f"{built}@{tmp_path / 'checkpoint.pth'}"
-    other = starting_from(
-        read_recipe("ibot", write(tmp_path / "t.toml", TINY), ["run.seed=3", "start.head_steps=2"]), model
-    )
+    asked = read_recipe("ibot", write(tmp_path / "t.toml", TINY), ["run.seed=3", "start.head_steps=2"])
+    assert starting_from(asked, f"{built}@{tmp_path / 'half.pth'}").start.head_steps == 2
+    other = starting_from(asked, f"{built}@{tmp_path / 'checkpoint.pth'}")
     assert other.start.head_steps == 0
     network = build_method(other)
     load_start(network, other)
     assert torch.equal(network.student.head.prototypes, source.student.head.prototypes + 1)
     assert torch.equal(network.teacher.head.lengths, source.teacher.head.lengths + 1)
     assert torch.equal(network.teacher.backbone.cls_token, source.teacher.backbone.cls_token)
+    assert (network.student.mask_token == 0.5).all()
+    assert (network.class_centre == 0.1).all()
+    assert (network.cell_centre == 0.2).all()
 
 
 def test_what_cannot_be_started_from(tmp_path):
@@ -134,28 +139,89 @@ def test_what_cannot_be_started_from(tmp_path):
         load_start(build_method(wrong), wrong)
 
 
-def test_heads_move_alone_at_first_and_earlier_layers_move_less(tmp_path, corpus):
-    changes = ["start.head_steps=2", "optimizer.layer_decay=0.5", "optimizer.warmup_epochs=0", "run.steps=4"]
-    recipe = read_recipe(
-        "ibot", write(tmp_path / "t.toml", TINY), [*changes, "run.checkpoint_every=1", "run.keep_every=1"]
-    )
-    start = build_method(recipe).state_dict()
+def states_of(run, *steps):
+    folders = [run / "checkpoints" / f"step-{step:08d}" / "state.pt" for step in steps]
+    return [torch.load(folder, weights_only=True)["method"] for folder in folders]
+
+
+@pytest.mark.parametrize(("method", "text", "model"), [("ibot", TINY, ""), ("densecl", DENSECL, "random:resnet26,")])
+def test_heads_move_alone_at_first(method, text, model, begun, tmp_path, corpus):
+    """Backbones are left as they are, running statistics of their norms included."""
+    built = "layers=(1,1,1,1),channels=(4,4,4,8),output_stride=8"
+    changes = ["start.head_steps=2", "optimizer.warmup_epochs=0", "run.steps=4", "run.checkpoint_every=1"]
+    if method == "ibot":
+        changes.append("method.bottleneck=12")
+    asked = read_recipe(method, write(tmp_path / "t.toml", text), [*changes, "run.keep_every=1"])
+    recipe = starting_from(asked, f"{model}{built}" if model else str(begun))
+    assert recipe.start.head_steps == 2
+    start = build_method(recipe)
+    load_start(start, recipe)
+    first = start.state_dict()
     train(recipe, corpus, tmp_path / "run", CPU)
-    states = [
-        torch.load(tmp_path / "run" / "checkpoints" / f"step-{n:08d}" / "state.pt", weights_only=True)["method"]
-        for n in (1, 2, 3)
-    ]
-    backbone = [name for name in start if name.startswith("student.backbone.")]
-    for state in states[:2]:
-        assert all(torch.equal(state[name], start[name]) for name in backbone)
-        assert not torch.equal(state["student.head.layers.0.weight"], start["student.head.layers.0.weight"])
-    assert not torch.equal(
-        states[2]["student.backbone.patch_embed.proj.weight"], start["student.backbone.patch_embed.proj.weight"]
+    one, two, three = states_of(tmp_path / "run", 1, 2, 3)
+    backbone = [name for name in first if name.startswith(("student.backbone.", "teacher.backbone."))]
+    head = next(name for name in first if name.startswith("student.head.") and name.endswith("0.weight"))
+    for state in (one, two):
+        # The teacher's moving average of equal weights rounds them.
+        assert all(torch.allclose(state[name], first[name], atol=1e-6) for name in backbone)
+        assert all(torch.equal(state[name], first[name]) for name in backbone if name.startswith("student."))
+        assert not torch.equal(state[head], first[head])
+    assert any(not torch.equal(three[name], first[name]) for name in backbone if "num_batches" not in name)
+
+
+def test_a_head_phase_that_never_ends_or_holds_random_weights_is_refused(begun, corpus, tmp_path):
+    recipe = starting_from(
+        read_recipe("ibot", write(tmp_path / "t.toml", TINY), ["start.head_steps=8", "method.bottleneck=12"]),
+        str(begun),
     )
+    with pytest.raises(ArgumentError, match="must be below the 8 steps of the run"):
+        train(recipe, corpus, tmp_path / "x", CPU)
+    alone = read_recipe("ibot", write(tmp_path / "t.toml", TINY), ["start.head_steps=2"])
+    with pytest.raises(ArgumentError, match="there is no model to start from"):
+        train(alone, corpus, tmp_path / "x", CPU)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_head_is_taken_whole_or_not_at_all(tmp_path, corpus):
+    """MoCo's run has no dense head; SoCo's and MaskAlign's heads have names of their own."""
+    small = ["run.steps=1", "run.batch_size=4", "run.workers=0"]
+    for name, method, taken in (("moco", "densecl", False), ("soco", "soco-d", True), ("maskalign", "maskalign", True)):
+        recipe = read_recipe(name, f"{name}-tiny", small)
+        train(recipe, corpus, tmp_path / name, CPU)
+        asked = read_recipe(method, f"{method.removesuffix('-d')}-tiny", ["run.seed=7", "start.head_steps=2"])
+        found = starting_from(asked, str(tmp_path / name))
+        assert found.start.head_steps == (0 if taken else 2)
+        network = build_method(found)
+        fresh = {key: value.clone() for key, value in network.core().state_dict().items()}
+        load_start(network, found)
+        held = state_of(tmp_path / name)["method"]
+        beside = [
+            key for key in fresh if key.startswith(("student.regions", "student.projector", "alignment", "predictor"))
+        ]
+        for key in beside:
+            assert torch.equal(network.core().state_dict()[key], held[key]) == taken, key
+        if not taken:
+            heads = [key for key in fresh if "head" in key or "queue" in key]
+            assert all(torch.equal(network.core().state_dict()[key], fresh[key]) for key in heads)
+
+
+def test_the_same_command_goes_on_where_options_are_tuples(tmp_path):
+    recipe = starting_from(
+        read_recipe("densecl", write(tmp_path / "d.toml", DENSECL)),
+        "random:resnet26,layers=(1,1,1,1),channels=(4,4,4,8)",
+    )
+    again = read_recipe("densecl", write(tmp_path / "again.toml", recipe_toml(recipe)))
+    assert again == recipe
+
+
+def test_earlier_layers_move_less(tmp_path):
+    recipe = read_recipe("ibot", write(tmp_path / "t.toml", TINY), ["optimizer.layer_decay=0.5"])
     method = build_method(recipe)
     optimizer = build_optimizer(method, recipe.optimizer)
-    lr, _ = schedule(optimizer, Progress(2, 4, 5), recipe.optimizer, head_steps=2)
+    lr, _ = schedule(optimizer, Progress(6, 8, 5), recipe.optimizer, head_steps=2)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    # The warm-up of a backbone begins behind the head phase: at most half of what is left of the run.
+    base = recipe.optimizer.lr + (recipe.optimizer.final_lr - recipe.optimizer.lr) * (1 - math.cos(math.pi / 3)) / 2
     network = method.student.backbone
     # Two blocks: patches are 3 layers below the head; the final norm is as the last block.
     expected = {
@@ -166,7 +232,7 @@ def test_heads_move_alone_at_first_and_earlier_layers_move_less(tmp_path, corpus
         "norm.weight": 1,
     }
     for name, below in expected.items():
-        assert rates[id(dict(network.named_parameters())[name])] == pytest.approx(lr * 0.5**below)
+        assert rates[id(dict(network.named_parameters())[name])] == pytest.approx(base * 0.5**below)
     assert rates[id(method.student.head.prototypes)] == lr
     decayed = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decayed[id(network.norm.weight)] == 0 < decayed[id(method.student.head.lengths)]
@@ -188,7 +254,7 @@ def test_a_run_that_was_started_from_a_model_and_stopped_goes_on_bit_for_bit(beg
     assert len(recipe.augmentation.local) == 2
     train(recipe, corpus, tmp_path / "whole", CPU)
     for stop in (1, 3, 4):
-        with pytest.raises(SystemError):
+        with pytest.raises(RuntimeError, match="the plug"):
             train(recipe, corpus, tmp_path / f"cut{stop}", CPU, watch=plug(stop))
         train(recipe, corpus, tmp_path / f"cut{stop}", GO_ON)
         assert same(state_of(tmp_path / f"cut{stop}"), state_of(tmp_path / "whole"))

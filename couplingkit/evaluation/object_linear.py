@@ -18,10 +18,11 @@ from ..metrics.logistic import chosen_strength, fit_logistic
 from ..streams import Stream
 from .object_vectors import ObjectSettings, ObjectVectors, object_vectors
 
-__all__ = ["LinearSettings", "ObjectLinear", "object_linear", "separated"]
+__all__ = ["FEWEST_PHOTOS", "LinearSettings", "ObjectLinear", "object_linear", "separated"]
 
-# Of the photos that a model is made from, the share that chooses its strength.
+# Of the photos that a model is made from, a fifth chooses its strength.
 HELD_OUT = 5
+FEWEST_PHOTOS = 10
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ def separated(objects: ObjectVectors, settings: LinearSettings = LinearSettings(
     table = objects.rows.copy()
     places = np.flatnonzero(table["measured"].to_numpy())
     photos = table["image"].to_numpy()[places]
+    fewest = max(FEWEST_PHOTOS, 2 * settings.folds)
+    if len(np.unique(photos)) < fewest:
+        raise MeasurementError(
+            f"{len(np.unique(photos))} photos have an object that {objects.name} can be measured on, but {fewest} are "
+            f"needed to separate objects in {settings.folds} folds; give more photos."
+        )
     fold = _folds(photos, settings.folds, Stream(settings.seed).child("object linear"))
     names, classes = np.unique(table["category"].to_numpy()[places].astype(str), return_inverse=True)
     vectors = objects.vectors[places].double().numpy()
@@ -120,10 +127,6 @@ def separated(objects: ObjectVectors, settings: LinearSettings = LinearSettings(
 def _folds(photos: NDArray[np.int64], count: int, stream: Stream) -> NDArray[np.int64]:
     """Return the part that each row's photo belongs to, parts of like many photos, (N,)."""
     distinct, of_row = np.unique(photos, return_inverse=True)
-    if len(distinct) < count + HELD_OUT:
-        raise MeasurementError(
-            f"{len(distinct)} photos have an object that can be measured, too few for {count} folds; give more photos."
-        )
     parts = np.arange(len(distinct)) % count
     found: NDArray[np.int64] = stream.generator().permutation(parts)[of_row]
     return found

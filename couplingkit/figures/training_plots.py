@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,6 @@ from .plots import COLUMN_IN, LEVEL_ONE, STYLE
 
 __all__ = ["coupling_curves", "loss_figure"]
 
-NOT_LOSSES = (
-    *("step", "seconds", "broken", "lr", "epoch", "total", "images_per_s", "memory_gib", "waited", "left_s"),
-    *("weight_decay", "grad_norm", "teacher_entropy", "feature_rank"),
-)
 # X, then X-D, as in `pair_figure`.
 COLOURS = ("#c03a2b", "#33567a", "#4f8a5b", "#d99a2b")
 HEIGHT_IN, LOWER_IN = 2.2, 1.2
@@ -38,7 +35,8 @@ def loss_figure(lines: Sequence[Mapping[str, float]], *, width_in: float = COLUM
     """
     if not lines:
         raise ArgumentError("lines must hold at least one step; the run has not begun.")
-    names = [name for name in lines[0] if name not in NOT_LOSSES]
+    # Losses stand first in a line, before their sum.
+    names = [name for name in takewhile(lambda name: name != "total", lines[0]) if name != "step"]
     steps = np.array([line["step"] for line in lines])
     span = max(1, int(len(lines) * SMOOTHING))
     with rc_context(STYLE):

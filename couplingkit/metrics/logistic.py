@@ -49,7 +49,8 @@ def fit_logistic(vectors: Array, targets: Array, strength: float, *, gradient: f
 
     Args:
         vectors: float (N, D); channels are standardised by their own mean and deviation, constant ones are left out.
-        targets: float (N, K), the share of each class in each of them; rows sum to 1.
+        targets: float (N, K), the share of each class in each of them; rows sum to 1. A class that none of them has is
+            left out, and never predicted.
         strength: of the L2 term, above 0.
         gradient: its largest part at the minimum.
 
@@ -58,18 +59,20 @@ def fit_logistic(vectors: Array, targets: Array, strength: float, *, gradient: f
     """
     if not np.isfinite(vectors).all():
         raise MeasurementError("vectors must be finite to be classified, but some are not.")
+    present = targets.sum(axis=0) > 0
     mean, scale = vectors.mean(axis=0), vectors.std(axis=0)
     scale = np.where(scale > 1e-12 * (1 + np.abs(mean)), scale, np.inf)
     standard = (vectors - mean) / scale
     count, width = standard.shape
-    classes = targets.shape[1]
+    known = targets[:, present]
+    classes = known.shape[1]
 
     def loss(flat: Array) -> tuple[float, Array]:
         weights, bias = flat[: width * classes].reshape(width, classes), flat[width * classes :]
         scores = standard @ weights + bias
         logs = scores - logsumexp(scores, axis=1, keepdims=True)
-        wrong = (np.exp(logs) - targets) / count
-        value = -(targets * logs).sum() / count + strength / 2 * (weights**2).sum()
+        wrong = (np.exp(logs) - known) / count
+        value = -(known * logs).sum() / count + strength / 2 * (weights**2).sum()
         slope = np.concatenate([(standard.T @ wrong + strength * weights).ravel(), wrong.sum(axis=0)])
         return float(value), slope
 
@@ -77,13 +80,20 @@ def fit_logistic(vectors: Array, targets: Array, strength: float, *, gradient: f
     found: Any = minimize(loss, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B", options=options)
     if np.abs(found.jac).max() > 100 * gradient:
         raise MeasurementError(f"logistic regression did not come to an end ({found.message}).")
-    weights = found.x[: width * classes].reshape(width, classes)
-    return LogisticModel(mean, scale, weights, found.x[width * classes :])
+    weights, bias = np.zeros((width, len(present))), np.full(len(present), -np.inf)
+    weights[:, present] = found.x[: width * classes].reshape(width, classes)
+    bias[present] = found.x[width * classes :]
+    return LogisticModel(mean, scale, weights, bias)
 
 
 def log_loss(model: LogisticModel, vectors: Array, targets: Array) -> float:
-    """Return the mean cross-entropy of a model."""
-    return float(-(targets * model.log_probabilities(vectors)).sum(axis=1).mean())
+    """Return the mean cross-entropy of a model over the rows whose classes it knows; infinite where there is none."""
+    known = targets[:, np.isneginf(model.bias)].sum(axis=1) == 0
+    if not known.any():
+        return float("inf")
+    logs = model.log_probabilities(vectors[known])
+    shares = targets[known]
+    return float(-(shares * np.where(shares > 0, logs, 0.0)).sum(axis=1).mean())
 
 
 def chosen_strength(vectors: Array, targets: Array, held_out: NDArray[np.bool_]) -> float:

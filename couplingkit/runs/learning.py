@@ -178,7 +178,7 @@ def look_at(run: Path, step: int, weights: Path, shown: Shown, *, device: str = 
 def _objects(backbone: DenseBackbone, shown: Shown) -> dict[str, float]:
     try:
         found = object_knn(backbone, shown.index, shown.images, KnnSettings(count=LOOK_OBJECTS))
-    except MeasurementError as error:
+    except (MeasurementError, DataError) as error:
         log.warning("Objects are not told apart: %s", error)
         return {}
     value = found.accuracy

@@ -14,7 +14,8 @@ from ..metrics.bootstrap import Estimate, Statistic, intervals, mean_statistic
 from ..metrics.quantities import Quantity, shown_in
 from ..metrics.seeds import over_seeds
 from ..streams import Stream
-from .trained_models import TrainedModel
+from ..training.registry import SUFFIX
+from .trained_models import START, UNTRAINED, TrainedModel
 
 __all__ = ["ACCURACIES", "PairDifference", "differences_between", "pair_differences", "verdicts"]
 
@@ -84,7 +85,7 @@ def differences_between(
     """
     seeds = [model.seed for model in second]
     if not seeds or seeds != [model.seed for model in first]:
-        raise ArgumentError(f"decoupled must have the seeds of plain, {seeds}, but has {[m.seed for m in first]}.")
+        raise ArgumentError(f"first must have the seeds of second, {seeds}, but has {[m.seed for m in first]}.")
     shown = {str(model.measurement.provenance["probes"]["fingerprint"]) for model in (*first, *second)}
     if len(shown) > 1:
         raise ArgumentError("the runs were measured on different probes; only the same ones can be paired.")
@@ -149,21 +150,29 @@ def verdicts(models: Sequence[TrainedModel], differences: Sequence[PairDifferenc
     """Return what a reader must know before he believes a pair: sentences, none where nothing is wrong.
 
     A method that is no better than its untrained network has learnt nothing that a difference could be laid to; one
-    that is no more coupled than it leaves nothing to take away; clipped denominators make rates of no measurement.
+    that is no more coupled than it leaves nothing to take away; clipped denominators make rates of no measurement. Of
+    runs that go on from a model, which is coupled already, only X-D is held against it.
 
     Args:
         models: of all runs.
         differences: of `pair_differences`, with untrained networks.
     """
     found = []
+    if not any(gap.seeds == "all" for gap in differences):
+        found.append("One seed says nothing of the method: its intervals are over scenes, of these networks.")
+    if not any(gap.second in (UNTRAINED, START) for gap in differences):
+        found.append(
+            "What the runs began with was not measured: whether they are better than no training is not known."
+        )
     every = {(gap.first, gap.second, gap.quantity): gap.estimate for gap in differences if gap.seeds == "all"}
     for (first, second, quantity), estimate in every.items():
-        if not first.endswith("-d") and not second.endswith("-d"):
+        if second == UNTRAINED and not first.endswith(SUFFIX):
             if quantity in ACCURACIES and not estimate.low > 0:
-                found.append(f"{first} is not above the {second} network in {ACCURACIES[quantity]} over the seeds.")
+                found.append(f"{first} is not above the untrained network in {ACCURACIES[quantity]} over the seeds.")
             if quantity == "specificity" and not estimate.low > 0:
-                found.append(f"No coupling induced: {first}'s specificity is not above the {second} network's.")
-        if quantity in ("specificity", "leak", "displacement") and first == f"{second}-d" and not estimate.high < 0:
+                found.append(f"No coupling induced: {first}'s specificity is not above the untrained network's.")
+        against = first == f"{second}{SUFFIX}" or (second == START and first.endswith(SUFFIX))
+        if quantity in ("specificity", "leak", "displacement") and against and not estimate.high < 0:
             found.append(f"{first}'s {quantity} is not below {second}'s over the seeds.")
     for model in models:
         clipped = model.measurement.summary.estimates["clipped_denominator"].value

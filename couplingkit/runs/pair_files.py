@@ -70,7 +70,7 @@ def write_pair(folder: Path, pair: PairRun, probes: ProbeSet, files: Mapping[str
         ]
         pd.concat(objects).to_csv(draft / "objects.csv", index=False)
         for recipe in pair.recipes[:2]:
-            (draft / f"{recipe.name}.toml").write_text(recipe_toml(recipe), encoding="utf-8")
+            (draft / f"{recipe.name.replace(':', '.')}.toml").write_text(recipe_toml(recipe), encoding="utf-8")
         (draft / "probes.json").write_text(probes.manifest().text(), encoding="utf-8")
         facts = [{"measured": m.measurement.provenance, "classified": m.objects.provenance} for m in pair.models]
         (draft / "provenance.json").write_text(

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import MeasurementError
+from ..features.identity import model_digests
+from ..training.checkpoint import read_run_record
 from ..training.recipe import Recipe
 from .learning import common_probes, read_curve
 from .pair_differences import PairDifference, pair_differences, verdicts
@@ -53,6 +55,7 @@ def compare_pair(out: Path, recipes: Sequence[Recipe], held_out: HeldOut, *, dev
     ]
     # X and X-D of a seed begin with the same weights.
     try:
+        _check_start(out, recipes)
         untrained = [evaluate_untrained(recipe, held_out, device=device, progress=True) for recipe in recipes[::2]]
     except MeasurementError as error:
         log.warning("No rows of what the runs began with: %s", error)
@@ -60,6 +63,14 @@ def compare_pair(out: Path, recipes: Sequence[Recipe], held_out: HeldOut, *, dev
     differences = pair_differences(models[::2], models[1::2], untrained)
     every = [*untrained, *models]
     return PairRun(recipes, every, differences, verdicts(models, differences))
+
+
+def _check_start(out: Path, recipes: Sequence[Recipe]) -> None:
+    """Raise `MeasurementError` if the model that runs went on from is another one by now."""
+    for recipe in recipes:
+        model = recipe.start.model
+        if model and read_run_record(run_folder(out, recipe)).started != model_digests(model):
+            raise MeasurementError(f"{model} has changed since {run_folder(out, recipe)} began with it.")
 
 
 def run_folder(out: Path, recipe: Recipe) -> Path:

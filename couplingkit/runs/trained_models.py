@@ -8,8 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ..data.coco import CocoIndex
+from ..errors import DataError
 from ..evaluation.object_knn import KnnSettings, ObjectKnn, neighbours_of
-from ..evaluation.object_linear import LinearSettings, ObjectLinear, separated
+from ..evaluation.object_linear import FEWEST_PHOTOS, LinearSettings, ObjectLinear, separated
 from ..evaluation.object_vectors import ObjectSettings, object_vectors
 from ..features.loading import load_backbone
 from ..probes.probeset import ProbeSet
@@ -20,7 +21,7 @@ from ..training.recipe import Recipe, build_method
 from ..training.starting import load_start
 from ..typed_files import Record, read_json_lines
 
-__all__ = ["START", "UNTRAINED", "HeldOut", "TrainedModel", "evaluate_run", "evaluate_untrained"]
+__all__ = ["START", "UNTRAINED", "HeldOut", "TrainedModel", "check_photos", "evaluate_run", "evaluate_untrained"]
 
 # What stands in a table for the networks that runs begin with: random ones, or a model that they go on from.
 UNTRAINED, START = "untrained", "start"
@@ -62,6 +63,15 @@ class HeldOut:
     index: CocoIndex
     images: Path
     objects: int | None = None
+
+
+def check_photos(index: CocoIndex) -> None:
+    """Raise `DataError` if objects are on too few photos to be told apart by planes, before hours of training."""
+    photos, fewest = len({record.image_id for record in index.objects}), max(FEWEST_PHOTOS, 2 * LinearSettings().folds)
+    if photos < fewest:
+        raise DataError(
+            f"annotations have objects on {photos} photos, but trained pairs are compared on {fewest} or more."
+        )
 
 
 def evaluate_run(

@@ -133,7 +133,7 @@ def run_training(
         images=request.images,
         proposals=request.proposals,
         watched=asdict(watch),
-        started=model_digests(request.recipe.start.model) if request.recipe.start.model else {},
+        started=_started(request),
     )
     said = {name: getattr(record, name) for name in ("data", "images", "proposals", "watched", "started")}
     if shown is not None:
@@ -141,6 +141,23 @@ def run_training(
     settings = TrainSettings(device=device, resume=request.resume, record=said, progress=progress)
     with watching(request.out, last_step(request.out), watch, device=device, draw=draw) as look:
         return train(request.recipe, corpus, request.out, settings, proposals=boxes, watch=look)
+
+
+def _started(request: TrainRequest) -> dict[str, str]:
+    """Return the files of the model that a run began with, with their digests, as they were then.
+
+    Raises:
+        ArgumentError: it has to begin once more, and the model is another one by now.
+    """
+    model, run = request.recipe.start.model, request.out
+    if not model:
+        return {}
+    if not (run / RECIPE).is_file():
+        return model_digests(model)
+    stored = read_run_record(run).started
+    if not last_step(run) and stored != model_digests(model):
+        raise ArgumentError(f"run {run} began with {model}, which has changed since; choose another `out`.")
+    return stored
 
 
 def _boxes(request: TrainRequest) -> Proposals | None:

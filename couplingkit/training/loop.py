@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..errors import ArgumentError, OutputError
+from ..errors import ArgumentError, OutputError, first_line
 from ..files import write_text
 from ..typed_files import as_record, read_text
 from .callbacks import Watch
@@ -34,7 +34,7 @@ from .method import Method, Progress
 from .optimizers import build_optimizer
 from .proposals import Proposals
 from .recipe import Recipe, build_method, recipe_toml
-from .starting import load_start
+from .starting import check_start, load_start
 from .step import Running, advance, log_line
 from .views import Collation, CropDataset, StepSampler
 
@@ -142,6 +142,7 @@ def _opened(
     engine = open_engine(recipe, settings.device)
     first, count = own_part(recipe, engine)
     method = build_method(recipe).train()
+    check_start(recipe)
     if recipe.start.model and not checkpoints_of(out):
         load_start(method, recipe)
     optimizer = build_optimizer(method, recipe.optimizer)
@@ -203,7 +204,13 @@ def _resumed(out: Path, method: Method, optimizer: torch.optim.Optimizer) -> int
             # The plug may have damaged the last one; the one before it is whole.
             refusals.append(error)
             continue
-        optimizer.load_state_dict(state)
+        try:
+            optimizer.load_state_dict(state)
+        except ValueError as error:
+            raise OutputError(
+                f"checkpoint {folder} is of another optimizer ({first_line(error)}), maybe of an older couplingkit; "
+                "begin the run anew."
+            ) from error
         return done
     raise refusals[0]
 

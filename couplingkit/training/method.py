@@ -270,6 +270,10 @@ class Method(nn.Module, ABC):
         """
         return {}
 
+    def networks(self) -> list[nn.Module]:
+        """Return the backbones; what else has weights is a head, or learns with it."""
+        return list(self.branches().values())
+
     def core(self) -> Method:
         """Return the method itself, without what wraps it."""
         return self

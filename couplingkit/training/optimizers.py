@@ -6,13 +6,14 @@ from typing import Any
 
 import torch
 from timm.optim import Lars
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..features.sources.timm_training import parameter_depths
 from .method import Method, Progress
 from .settings import Optimizer
 from .teacher import cosine, warmed_up
 
-__all__ = ["build_optimizer", "schedule"]
+__all__ = ["build_optimizer", "hold_backbones", "schedule"]
 
 
 def build_optimizer(method: Method, settings: Optimizer) -> torch.optim.Optimizer:
@@ -68,13 +69,30 @@ def schedule(optimizer: Any, where: Progress, settings: Optimizer, *, head_steps
         optimizer: of `build_optimizer`.
         where: the step.
         settings: of the recipe.
-        head_steps: in the first of which backbones are left as they are.
+        head_steps: in the first of which backbones are left as they are; their warm-up comes behind.
     """
-    warmup = min(round(settings.warmup_epochs * where.steps_per_epoch), where.steps // 2)
-    lr = warmed_up(0.0, settings.lr, settings.final_lr, step=where.step, warmup=warmup, steps=where.steps)
     decay = cosine(settings.weight_decay, settings.final_weight_decay, where.share)
+    lr = _rate(where, settings, 0)
+    of_backbones = _rate(where, settings, head_steps) if where.step >= head_steps else 0.0
     for group in optimizer.param_groups:
-        held = group["backbone"] and where.step < head_steps
-        group["lr"] = 0.0 if held else lr * group["scale"]
+        group["lr"] = (of_backbones if group["backbone"] else lr) * group["scale"]
         group["weight_decay"] = decay if group["decayed"] else 0.0
     return lr, decay
+
+
+def _rate(where: Progress, settings: Optimizer, begin: int) -> float:
+    """Return the learning rate of what begins to learn with step `begin`."""
+    steps = where.steps - begin
+    warmup = min(round(settings.warmup_epochs * where.steps_per_epoch), steps // 2)
+    return warmed_up(0.0, settings.lr, settings.final_lr, step=where.step - begin, warmup=warmup, steps=steps)
+
+
+def hold_backbones(method: Method, optimizer: Any, *, held: bool) -> None:
+    """Leave backbones as they are in this step: no gradients, and no running statistics; or let them learn again."""
+    for backbone in method.branches().values():
+        for module in backbone.modules():
+            if isinstance(module, _BatchNorm):
+                module.train(not held)
+    for group in optimizer.param_groups if held else ():
+        for parameter in group["params"] if group["backbone"] else ():
+            parameter.grad = None

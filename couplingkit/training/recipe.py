@@ -225,9 +225,13 @@ def _record(kind: type, given: Any, table: str) -> Any:
     values = dict(given)
     for key, value in given.items():
         default = known[key].default_factory
-        if str(known[key].type).startswith("Masking") and isinstance(value, dict):
+        kind_of = known[key].type
+        if getattr(kind_of, "__name__", str(kind_of)).startswith("Masking") and isinstance(value, dict):
             # What a table leaves out is as the method has it.
             base = {} if default is MISSING else asdict(default())
             _check_keys(f"recipe's {table}.{key}", value, {part.name for part in fields(Masking)})
             values[key] = {**base, **value}
-    return as_record(values, kind, f"recipe's [{table}]", error=ArgumentError)
+    try:
+        return as_record(values, kind, f"recipe's [{table}]", error=ArgumentError)
+    except TypeError as error:
+        raise ArgumentError(f"recipe's [{table}]: {kind.__name__} cannot be read ({first_line(error)}).") from error

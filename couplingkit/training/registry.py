@@ -6,11 +6,11 @@ import importlib
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
-from ..errors import ArgumentError, first_line, near
+from ..errors import ArgumentError, first_line, listed, near
 from .method import DenseMethod, Method
 from .methods.densecl import DenseCL, DenseCLSettings
 from .methods.ibot import IBOT, IBOTSettings
@@ -24,6 +24,8 @@ __all__ = ["GROUP", "SUFFIX", "MethodKind", "has_decoupled", "method_kind", "met
 SUFFIX = "-d"
 # Of the entry points by which packages bring methods of their own.
 GROUP = "couplingkit.methods"
+# Of the settings of a method: what a checkpoint says of its networks.
+NEEDED = ("architecture", "options", "mean", "std")
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,17 @@ def _others(place: str, name: str) -> MethodKind:
         sys.path.append(os.getcwd())
     try:
         method: Any = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
+        # Whatever other people's module raises when it is run.
         raise ArgumentError(f"method {name!r} cannot be had from {place} ({first_line(error)}).") from error
-    settings = getattr(method, "Settings", None)
-    if not (isinstance(method, type) and issubclass(method, Method)) or not is_dataclass(settings):
+    settings: Any = getattr(method, "Settings", None)
+    is_method = isinstance(method, type) and issubclass(method, Method)
+    if not is_method or not (isinstance(settings, type) and is_dataclass(settings)):
         raise ArgumentError(
             f"method {name!r}: {place} must be a class derived from couplingkit.training.method.Method, with a "
             "dataclass `Settings`."
         )
-    assert isinstance(settings, type)
+    missing = [key for key in NEEDED if key not in {part.name for part in fields(settings)}]
+    if missing:
+        raise ArgumentError(f"method {name!r}: its Settings must have {listed(NEEDED)}, but have no {listed(missing)}.")
     return _kind(method, settings)

@@ -19,7 +19,7 @@ from .callbacks import Watch
 from .checkpoint import checkpoints_of
 from .engine import LogLine, peak_memory_gib
 from .method import Batch, Method, Progress
-from .optimizers import schedule
+from .optimizers import hold_backbones, schedule
 from .recipe import Recipe
 from .settings import Optimizer
 from .teacher import mean_over_processes
@@ -108,6 +108,9 @@ def _step(
     lr, decay = schedule(running.optimizer, where, settings, head_steps=running.recipe.start.head_steps)
     method.before_step(where)
     running.optimizer.zero_grad()
+    head_steps = running.recipe.start.head_steps
+    if head_steps:
+        hold_backbones(method, running.optimizer, held=where.step < head_steps)
     sums: dict[str, Tensor] = {}
     for index, batch in enumerate(parts):
         # What is left to the global generator (stochastic depth) depends on step, process and part alone.
@@ -119,6 +122,8 @@ def _step(
             engine.backward(total / len(parts))
         for name, value in (*losses.items(), ("total", total)):
             sums[name] = sums.get(name, 0) + value.detach().float() / len(parts)
+    if where.step < head_steps:
+        hold_backbones(method, running.optimizer, held=True)
     norm = clip_gradients(model, settings)
     running.optimizer.step()
     method.after_step(where)
@@ -142,6 +147,8 @@ def _observed(method: Method, where: Progress) -> dict[str, float]:
 def clip_gradients(model: nn.Module, settings: Optimizer) -> Tensor:
     """Clip gradients as a recipe says, in place; return the norm that all of them together had before."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    if not gradients:
+        return torch.zeros(())
     norms = torch.stack(torch._foreach_norm(gradients))
     every: Tensor = norms.norm()
     if settings.clip > 0:

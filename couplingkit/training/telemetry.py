@@ -24,6 +24,8 @@ def effective_rank(vectors: Tensor) -> Tensor:
     """
     step = max(1, -(-len(vectors) // MOST_VECTORS))
     chosen = vectors[::step].detach().float()
+    if not chosen.isfinite().all():
+        return vectors.new_tensor(float("nan"))
     gram = chosen @ chosen.T if chosen.shape[0] <= chosen.shape[1] else chosen.T @ chosen
     values = torch.linalg.eigvalsh(gram.double()).clamp(min=0).sqrt()
     shares = values / values.sum().clamp(min=1e-12)

@@ -65,6 +65,8 @@ class View:
         check_range("size", self.size, 8, 2048)
         for name in ("flip", "jitter", "gray", "blur", "solarize"):
             check_range(name, getattr(self, name), 0, 1)
+        for part, most in zip(self.strength, (float("inf"), float("inf"), float("inf"), 0.5), strict=True):
+            check_range("strength", part, 0, most)
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ArgumentError(f"scale must be two shares that go up to at most 1, not {self.scale}.")
 

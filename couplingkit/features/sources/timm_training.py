@@ -60,6 +60,11 @@ def vit_to_train(
 
 def parameter_depths(network: Any) -> dict[str, int]:
     """Return in which layer each parameter of a network of timm's lies, 0 the first; a final norm is of the last."""
+    if not hasattr(network, "group_matcher"):
+        raise BackboneError(
+            f"{type(network).__name__} does not say which layers it has (timm's networks do), so they cannot learn at "
+            "rates of their own; leave `layer_decay` at 1."
+        )
     found: dict[str, int] = group_parameters(network, network.group_matcher(coarse=False), reverse=True)
     return found
 

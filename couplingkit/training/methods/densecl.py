@@ -12,7 +12,7 @@ from torch import Tensor
 from ...errors import check_range
 from ..method import DenseMethod, Progress, Views, full_precision, mean_of_places
 from ..teacher import gathered
-from .moco import KEY, QUERY, MoCo, MoCoSettings, Queue, info_nce
+from .moco import KEY, QUERY, VIEWS, MoCo, MoCoSettings, Queue, info_nce
 
 __all__ = ["DenseCL", "DenseCLSettings", "correspondence"]
 
@@ -57,7 +57,7 @@ class DenseCL(MoCo, DenseMethod):
 
     def composed_grids(self, crops: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
         """Return the key's."""
-        return {KEY: self.grid(crops[KEY])}
+        return {} if len(crops) != VIEWS else {KEY: self.grid(crops[KEY])}
 
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return `image` and `dense`, weighted."""

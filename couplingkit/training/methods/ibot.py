@@ -205,6 +205,8 @@ class IBOT(DenseMethod):
                 f"views must be of one size, but are of {listed(sorted(str(size[0]) for size in sizes))} px; smaller "
                 "crops, which the teacher does not see, are [[local_views]]."
             )
+        for crop in batch.local:
+            self.grid(crop)
         keep = [self.settings.masking.draw(batch, self.grid(crop), "view", v) for v, crop in enumerate(batch.crops)]
         return Views(batch, tuple(keep), composed=tuple(range(len(keep))))
 

@@ -255,6 +255,10 @@ class MaskAlign(DenseMethod):
         """Return the student; the teacher is a model already."""
         return {"student": self.student}
 
+    def networks(self) -> list[nn.Module]:
+        """Return student and teacher."""
+        return [self.student, self.teacher]
+
     def blocks(self) -> list[nn.Module]:
         """Return what is worth compiling."""
         return [block for network in (self.student, self.teacher) for block in network.blocks]

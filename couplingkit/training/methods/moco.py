@@ -32,6 +32,7 @@ from ..teacher import ema_update, gathered, mean_statistics, process_count, proc
 __all__ = ["ConvBranch", "MoCo", "MoCoSettings", "Queue", "info_nce", "without_cells"]
 
 QUERY, KEY = 0, 1
+VIEWS = 2
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class MoCoSettings:
         queue: keys that are kept.
         temperature: of the softmax.
         momentum: of the key encoder.
-        norm_group: images that share the statistics of batch normalisation; 0 for those of a process. Queries and keys
-            are grouped differently, so that a query cannot find its key by them: that takes several processes, or
-            groups.
+        norm_group: images that share the statistics of batch normalisation; 0 for those of a process, or for half of
+            them where there is one. Queries and keys are grouped differently, so that a query cannot find its key by
+            them.
         masking: of the query's view; its cells are filled with the mean colour.
         mean, std: of the normalisation, sRGB in [0, 1]; written into the weights' file.
     """
@@ -143,7 +144,7 @@ class ConvBranch(nn.Module):
     def cells(self, images: Tensor) -> Tensor:
         """Return the last map of images (B, 3, H, W) in [0, 1] as (B, h, w, C)."""
         shown = normalize(images, self.mean, self.std)
-        if not self.norm_group:
+        if not self.norm_group and process_count() > 1:
             return last_map(self.backbone, shown).permute(0, 2, 3, 1)
         parts = [last_map(self.backbone, part) for part in _groups(shown, self.norm_group)]
         return torch.cat(parts).permute(0, 2, 3, 1)
@@ -163,7 +164,8 @@ def _groups(images: Tensor, size: int) -> list[Tensor]:
     """Return images in groups of `size`; the last one is larger rather than of a single image."""
     if process_count() == 1:
         # Of one group alone, a shuffle would change nothing: queries and keys would share their statistics.
-        size = min(size, max(len(images) // 2, 2))
+        half = max(len(images) // 2, 2)
+        size = min(size, half) if size else half
     count = max(len(images) // size, 1)
     ends = [*range(size, count * size, size), len(images)]
     return [images[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
@@ -198,7 +200,7 @@ class MoCo(Method):
 
     def views(self, batch: Batch) -> Views:
         """Cut the query's view; the key's is whole, and the one that composites are made of."""
-        if len(batch.crops) != 2:
+        if len(batch.crops) != VIEWS:
             raise ArgumentError(f"views must be two, a query's and a key's, but are {len(batch.crops)}.")
         query = self.settings.masking.draw(batch, self.grid(batch.crops[QUERY]), "view", QUERY)
         height, width = self.grid(batch.crops[KEY])
@@ -211,6 +213,8 @@ class MoCo(Method):
 
     def cutouts(self, crops: Sequence[Tensor]) -> list[Cutout]:
         """Return the query's."""
+        if len(crops) != VIEWS:
+            return []
         return [Cutout(("view", QUERY), self.settings.masking, QUERY, self.grid(crops[QUERY]))]
 
     def losses(self, views: Views) -> dict[str, Tensor]:

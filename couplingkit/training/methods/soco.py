@@ -25,6 +25,7 @@ from .moco import without_cells
 __all__ = ["SoCo", "SoCoSettings", "agreement"]
 
 # (view of the prediction, view of the target)
+VIEWS = 3
 TERMS = ((0, 1), (1, 0), (0, 2), (2, 0))
 # A box counts in a view where this much of its sides is left, px; in a composite, where this share of it is kept.
 SMALLEST_PX = 8
@@ -122,7 +123,7 @@ class SoCo(DenseMethod):
 
     def views(self, batch: Batch) -> Views:
         """Move the boxes of the first view a little, and cut the other two with care for their boxes."""
-        if len(batch.crops) != 3 or len(batch.boxes) != 3:
+        if len(batch.crops) != VIEWS or len(batch.boxes) != VIEWS:
             raise ArgumentError(f"views must be three with boxes, but are {len(batch.crops)}.")
         grids = [self._grid(crop) for crop in batch.crops]
         regions = tuple(
@@ -145,7 +146,7 @@ class SoCo(DenseMethod):
 
     def composed_grids(self, crops: Sequence[Tensor]) -> dict[int, tuple[int, int]]:
         """Return those of the second and third view."""
-        return {view: self._grid(crops[view]) for view in (1, 2)}
+        return {} if len(crops) != VIEWS else {view: self._grid(crops[view]) for view in (1, 2)}
 
     def _grid(self, crop: Tensor) -> tuple[int, int]:
         """Return the cells that a view is cut in: of the last map's stride, or the largest part of it that fits."""
