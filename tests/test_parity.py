@@ -2,11 +2,25 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from test_decoupling import METHODS, PROGRESS, RCC, TINY, batch_of, ibot, shown_to, slow_cross_entropy, soft, toy
+from test_decoupling import (
+    METHODS,
+    PROGRESS,
+    RCC,
+    TINY,
+    batch_of,
+    densecl,
+    ibot,
+    shown_to,
+    slow_cross_entropy,
+    soco,
+    soft,
+    toy,
+)
 from torch import nn
 
 from couplingkit.errors import ArgumentError
@@ -14,6 +28,7 @@ from couplingkit.features.sources.timm_convnets import convnet_to_train, last_ma
 from couplingkit.features.sources.timm_training import vit_to_train
 from couplingkit.streams import Stream
 from couplingkit.training.decoupling import Decoupled, composites
+from couplingkit.training.engine import synchronise_norms
 from couplingkit.training.method import Masking, Progress, in_place
 from couplingkit.training.methods.ibot import IBOT, Head, IBOTSettings
 from couplingkit.training.methods.maskalign import fix_positions
@@ -209,6 +224,21 @@ def test_the_head_of_soco_has_the_authors_norms_and_ends_in_a_relu():
 def test_colours_of_the_third_view_of_soco():
     views = read_recipe("soco", "soco-coco-800ep").views
     assert [(view.blur, view.solarize) for view in views] == [(1.0, 0.0), (0.1, 0.2), (0.1, 0.2)]
+
+
+def test_norms_over_all_gpus_keep_the_names_of_the_weights_and_are_socos_only():
+    method = Decoupled(soco(), masking=RCC, share=0.5)
+    names = set(method.state_dict())
+    alone = SimpleNamespace(num_processes=1, device=torch.device("cuda"))
+    synchronise_norms(method, alone)
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in method.modules())
+    together = SimpleNamespace(num_processes=8, device=torch.device("cuda"))
+    synchronise_norms(method, together)
+    assert set(method.state_dict()) == names
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in method.modules())
+    other = densecl()
+    synchronise_norms(other, together)
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in other.modules()), "a key is shuffled instead"
 
 
 # ---- MaskAlign -----------------------------------------------------------------------------------

@@ -21,9 +21,19 @@ from ..features.hardware import resolve_device
 from ..files import write_text
 from ..typed_files import read_json_lines
 from ..words import whole_number
+from .method import Method
 from .recipe import Recipe
 
-__all__ = ["LogLine", "leave_signals_alone", "open_engine", "own_part", "peak_memory_gib", "run_log", "stop_requests"]
+__all__ = [
+    "LogLine",
+    "leave_signals_alone",
+    "open_engine",
+    "own_part",
+    "peak_memory_gib",
+    "run_log",
+    "stop_requests",
+    "synchronise_norms",
+]
 
 LogLine = dict[str, float]
 LOG = "metrics.jsonl"
@@ -66,6 +76,15 @@ def own_part(recipe: Recipe, engine: Accelerator) -> tuple[int, int]:
             f"{size} for {processes} x {parts}."
         )
     return engine.process_index * (size // processes), size // processes
+
+
+def synchronise_norms(method: Method, engine: Accelerator) -> None:
+    """Let batch normalisation be over the images of all GPUs, where the method is to have it so; in place.
+
+    torch does it on GPUs only; processes on CPUs normalise their own images.
+    """
+    if method.core().synchronised_norms and engine.num_processes > 1 and engine.device.type == "cuda":
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
 
 
 def peak_memory_gib(device: torch.device) -> float:

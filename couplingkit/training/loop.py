@@ -29,7 +29,15 @@ from .checkpoint import (
     write_run_record,
 )
 from .corpus import Corpus
-from .engine import LogLine, leave_signals_alone, open_engine, own_part, run_log, stop_requests
+from .engine import (
+    LogLine,
+    leave_signals_alone,
+    open_engine,
+    own_part,
+    run_log,
+    stop_requests,
+    synchronise_norms,
+)
 from .method import Method, Progress
 from .optimizers import build_optimizer
 from .proposals import Proposals
@@ -143,6 +151,7 @@ def _opened(
     first, count = own_part(recipe, engine)
     method = build_method(recipe).train()
     check_start(recipe)
+    synchronise_norms(method, engine)
     if recipe.start.model and not checkpoints_of(out):
         load_start(method, recipe)
     optimizer = build_optimizer(method, recipe.optimizer)

@@ -234,6 +234,8 @@ class Method(nn.Module, ABC):
 
     # Whether crops that only the student sees are of any use to it.
     takes_local_views = False
+    # Whether batch normalisation is over the images of all GPUs, as the method's authors have it.
+    synchronised_norms = False
 
     @property
     @abstractmethod

@@ -30,7 +30,7 @@ SMALL_KERNEL = 9
 FINE = (64, 64)
 
 
-class SeparableBlur(v2.GaussianBlur):
+class SeparableBlur(v2.GaussianBlur):  # type: ignore[misc]
     """torchvision's blur, one axis after the other: the same draws, the same pixels but for rounding, in less time."""
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:

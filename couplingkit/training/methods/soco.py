@@ -110,6 +110,7 @@ class SoCo(DenseMethod):
     # The online network.
     evaluated = "student"
     norm_trained = True
+    synchronised_norms = True
 
     def __init__(self, settings: SoCoSettings, *, seed: int):
         super().__init__()
