@@ -30,8 +30,9 @@ from couplingkit.streams import Stream
 from couplingkit.training.decoupling import Decoupled, composites
 from couplingkit.training.engine import synchronise_norms
 from couplingkit.training.method import Masking, Progress, in_place
-from couplingkit.training.methods.ibot import IBOT, Head, IBOTSettings
+from couplingkit.training.methods.ibot import IBOT
 from couplingkit.training.methods.maskalign import fix_positions
+from couplingkit.training.methods.prototypes import Head
 from couplingkit.training.recipe import read_recipe
 from couplingkit.training.region_features import RegionHead
 from couplingkit.training.settings import Optimizer
@@ -42,7 +43,7 @@ from couplingkit.training.views import Collation
 
 
 def test_prototypes_begin_as_a_linear_layer_of_torch_and_their_lengths_learn():
-    head = Head(16, IBOTSettings(bottleneck=256, prototypes=2000, hidden=32))
+    head = Head(16, bottleneck=256, prototypes=2000, hidden=32)
     plain = nn.Linear(256, 2000, bias=False)
     norms = head.prototypes.norm(dim=1)
     # Uniform within +-1/sqrt(D): rows of length 1/sqrt(3).
@@ -59,7 +60,6 @@ def test_prototypes_begin_as_a_linear_layer_of_torch_and_their_lengths_learn():
 
 def test_prototypes_turn_as_fast_as_a_weight_normalised_layer_of_torch():
     """The step that had trained models fall behind untrained ones: AdamW could not turn rows of length 16."""
-    settings = IBOTSettings(bottleneck=64, prototypes=128, hidden=32)
     torch.manual_seed(0)
     unit = nn.functional.normalize(torch.randn(512, 64), dim=-1)
     target = torch.randint(128, (512,))
@@ -74,7 +74,7 @@ def test_prototypes_turn_as_fast_as_a_weight_normalised_layer_of_torch():
         after = nn.functional.normalize(weights().detach(), dim=1)
         return torch.rad2deg(torch.acos((before * after).sum(dim=1).clamp(-1, 1))).mean().item()
 
-    head = Head(16, settings)
+    head = Head(16, bottleneck=64, prototypes=128, hidden=32)
     ours = angle(lambda: head.prototypes, head.logits, [head.prototypes, head.lengths])
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(64, 128, bias=False), dim=0)
     with torch.no_grad():

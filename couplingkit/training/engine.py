@@ -84,7 +84,8 @@ def synchronise_norms(method: Method, engine: Accelerator) -> None:
     torch does it on GPUs only; processes on CPUs normalise their own images.
     """
     if method.core().synchronised_norms and engine.num_processes > 1 and engine.device.type == "cuda":
-        torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm
+        convert(method)
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, check_range
 from ..features.names import RGB
-from ..streams import Stream
 from ..words import rgb_numbers
-from .cutout import check_strategy, cutout, region_cutout
+from .batch import Batch, Progress, Views, cells_of_view, in_place, pixels_of_cells
+from .masking import Cutout, Masking
 
 __all__ = [
     "Batch",
@@ -31,187 +28,6 @@ __all__ = [
     "mean_of_places",
     "pixels_of_cells",
 ]
-
-
-Names = tuple[str | int, ...]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands.
-
-    Attributes:
-        step: of the step that is made, from 0.
-        steps: of the whole run.
-        steps_per_epoch: how many steps go once through the data.
-    """
-
-    step: int
-    steps: int
-    steps_per_epoch: int
-
-    @property
-    def epoch(self) -> float:
-        """Epochs that are done, a fraction."""
-        return self.step / self.steps_per_epoch
-
-    @property
-    def share(self) -> float:
-        """Share of the run that is done, in [0, 1)."""
-        return self.step / self.steps
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Some images, each as several crops, and where their random draws come from.
-
-    Attributes:
-        crops: a tensor per view, float32 (B, 3, H, W), sRGB in [0, 1].
-        recoloured: the same crops under another draw of the colours, for a student that must not see the teacher's
-            pixels; the same as `crops` where nobody asked for it.
-        stream: of the step.
-        first: place of the first image in the batch of all processes.
-        total: images in the batch of all processes.
-        boxes: per view float32 (B, K, 4), left, top, right, bottom in its px; none where the method asked for none.
-        local: further crops that only the student is shown, as `crops`.
-        cuts: cutouts that were drawn ahead, by their names.
-    """
-
-    crops: tuple[Tensor, ...]
-    recoloured: tuple[Tensor, ...]
-    stream: Stream
-    first: int
-    total: int
-    boxes: tuple[Tensor, ...] = ()
-    local: tuple[Tensor, ...] = ()
-    cuts: Mapping[Names, Tensor] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.crops[0])
-
-    def in_place(self, own: Tensor) -> Tensor:
-        """Return a tensor for the images of all processes that holds this one's rows, (B, ...), in their places."""
-        return in_place(own, self.first, self.total)
-
-    def generator(self, *names: str | int) -> torch.Generator:
-        """Return a generator of this step, the same one in every process."""
-        device = self.crops[0].device
-        return torch.Generator(device).manual_seed(self.stream.child(*names).torch_seed())
-
-
-def in_place(own: Tensor, first: int, total: int) -> Tensor:
-    """Return (total, ...), zeros but for the rows `own` from `first` on.
-
-    What is drawn for all images then depends on an image's place alone.
-    """
-    every = own.new_zeros(total, *own.shape[1:])
-    every[first : first + len(own)] = own
-    return every
-
-
-@dataclass(frozen=True)
-class Masking:
-    """How views are cut: the strategy, and how the ratio of each view is drawn.
-
-    Attributes:
-        strategy: of `STRATEGIES`.
-        low, high: the ratio is uniform between these.
-        spared: share of the views that are not cut at all.
-    """
-
-    strategy: str
-    low: float
-    high: float
-    spared: float = 0.5
-
-    def __post_init__(self) -> None:
-        check_strategy(self.strategy)
-        check_range("low", self.low, 0, self.high)
-        check_range("high", self.high, self.low, 0.99)
-        check_range("spared", self.spared, 0, 1)
-
-    def draw(self, batch: Batch, grid: tuple[int, int], *names: str | int, regions: Tensor | None = None) -> Tensor:
-        """Return which cells of each image are kept, bool (B, h, w): as they were drawn ahead, or as `drawn` has them.
-
-        With `regions`, int64 (B, K, 4) of cells, RCC takes care of these boxes instead of its own.
-        """
-        if names in batch.cuts:
-            return batch.cuts[names]
-        boxes = None if regions is None else batch.in_place(regions).cpu()
-        keep = self.drawn(batch.stream, grid, names, total=batch.total, regions=boxes)
-        return keep[batch.first : batch.first + len(batch)].to(batch.crops[0].device)
-
-    def drawn(
-        self, stream: Stream, grid: tuple[int, int], names: Names, *, total: int, regions: Tensor | None = None
-    ) -> Tensor:
-        """Draw for the images of all processes, so that their number changes nothing: bool (total, h, w), on the CPU.
-
-        Args:
-            stream: of the step.
-            grid: cells of the view.
-            names: of the draw.
-            total: images in the batch of all processes.
-            regions: int64 (total, K, 4), in place of RCC's own boxes.
-        """
-        generator = torch.Generator().manual_seed(stream.child("cutout", *names).torch_seed())
-        uniform = torch.rand(2, total, generator=generator)
-        ratio = torch.where(uniform[0] < self.spared, 0.0, self.low + (self.high - self.low) * uniform[1])
-        if regions is not None and self.strategy == "rcc":
-            return region_cutout(ratio, grid, generator, boxes=regions)
-        return cutout(self.strategy, ratio, grid, generator)
-
-
-@dataclass(frozen=True)
-class Cutout:
-    """A cutout of a method that can be drawn before the method is shown the views, by whoever reads the images.
-
-    Attributes:
-        names: of the draw, as the method asks for it.
-        masking: how it is drawn.
-        view: of which view.
-        grid: cells of the view.
-        regions: whether it takes care of the view's boxes.
-    """
-
-    names: Names
-    masking: Masking
-    view: int
-    grid: tuple[int, int]
-    regions: bool = False
-
-
-@dataclass
-class Views:
-    """What a method made of a batch.
-
-    Attributes:
-        batch: the images.
-        keep: per view the cells that the student sees, bool (B, h, w).
-        composed: the views that composites are made of, where the method is decoupled.
-        regions: per view int64 (B, K, 4), the boxes that a cutout is to take care of: cells top, left, bottom, right;
-            none where it draws its own.
-        memo: what was computed of these views once and is asked for again, like the teacher's answers.
-    """
-
-    batch: Batch
-    keep: tuple[Tensor, ...]
-    composed: tuple[int, ...]
-    memo: dict[str, Any] = field(default_factory=dict)
-    regions: tuple[Tensor, ...] = ()
-
-
-def cells_of_view(crop: Tensor, stride_px: int) -> tuple[int, int]:
-    """Return the cells (h, w) of a view (..., H, W), or raise `ArgumentError` where they do not tile it."""
-    height, width = crop.shape[-2:]
-    if height % stride_px or width % stride_px:
-        raise ArgumentError(f"view must be a multiple of {stride_px} px, but is {height} x {width} px.")
-    return height // stride_px, width // stride_px
-
-
-def pixels_of_cells(keep: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return bool (B, 1, H, W) of bool cells (B, h, w) that tile the picture."""
-    rows, columns = size[0] // keep.shape[-2], size[1] // keep.shape[-1]
-    return keep.repeat_interleave(rows, dim=1).repeat_interleave(columns, dim=2)[:, None]
 
 
 def full_precision(like: Tensor) -> torch.autocast:

@@ -24,11 +24,11 @@ from ..method import (
     Views,
     cells_of_view,
     check_normalisation,
-    full_precision,
 )
 from ..teacher import cosine, ema_update, mean_over_processes
+from .prototypes import Head
 
-__all__ = ["IBOT", "Head", "IBOTSettings", "cross_entropy"]
+__all__ = ["IBOT", "IBOTSettings", "cross_entropy"]
 
 CENTRE_MOMENTUM = 0.9
 
@@ -80,45 +80,6 @@ class IBOTSettings:
         check_normalisation(self.mean, self.std)
 
 
-class Head(nn.Module):
-    """Three layers, a unit vector, its products with prototypes: features (..., D) to logits (..., prototypes)."""
-
-    def __init__(self, channels: int, settings: IBOTSettings):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Linear(channels, settings.hidden),
-            nn.GELU(),
-            nn.Linear(settings.hidden, settings.hidden),
-            nn.GELU(),
-            nn.Linear(settings.hidden, settings.bottleneck),
-        )
-        for layer in self.layers:
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
-        # A layer without bias, its rows as direction and length (weight normalisation): directions begin as torch's do,
-        # short enough for AdamW's steps to turn them, and lengths at 1.
-        bound = settings.bottleneck**-0.5
-        self.prototypes = nn.Parameter(torch.empty(settings.prototypes, settings.bottleneck).uniform_(-bound, bound))
-        self.lengths = nn.Parameter(torch.ones(settings.prototypes, 1))
-        self.held = False
-
-    def project(self, features: Tensor) -> Tensor:
-        """Return the unit vectors of features (..., D): float32 (..., bottleneck)."""
-        return F.normalize(self.layers(features).float(), dim=-1)
-
-    def logits(self, unit: Tensor) -> Tensor:
-        """Return the products of vectors (..., bottleneck) with the prototypes, linear in them, float32."""
-        prototypes: Tensor = self.prototypes.detach() if self.held else self.prototypes
-        lengths: Tensor = self.lengths.detach() if self.held else self.lengths
-        with full_precision(unit):
-            return F.linear(unit, lengths.float() * F.normalize(prototypes.float(), dim=-1))
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return logits, float32; the prototypes get no gradient while they are held."""
-        return self.logits(self.project(features))
-
-
 class Branch(nn.Module):
     """A ViT and the head that its class token and its cells share."""
 
@@ -129,7 +90,9 @@ class Branch(nn.Module):
         channels: int = backbone.num_features
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.head = Head(channels, settings)
+            self.head = Head(
+                channels, hidden=settings.hidden, bottleneck=settings.bottleneck, prototypes=settings.prototypes
+            )
         self.mask_token = nn.Parameter(torch.zeros(channels))
         self.mean, self.std = settings.mean, settings.std
 
