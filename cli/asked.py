@@ -130,9 +130,7 @@ def check_sources(options: dict[str, Any]) -> None:
     if annotations is None and images is not None:
         raise ArgumentError("--images is the folder of --annotations, which is missing; a single picture is --image.")
     if annotations is None and not pictures:
-        raise ArgumentError(
-            "there is nothing to look at: give --image PHOTO, or --annotations JSON and --images FOLDER."
-        )
+        raise ArgumentError("there is nothing to look at: give --image, or --annotations and --images.")
     if annotations is not None and images is None and not pictures:
         raise ArgumentError("--annotations needs --images, the folder that the JSON's file names start from.")
 
