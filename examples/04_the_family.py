@@ -10,8 +10,8 @@ trainer was held against the originals and before untrained networks stood besid
     couplingkit train-pair maskalign --seeds 3 --probe-every 200 --out runs/maskalign-pair
 Prints, of each, the difference X-D minus X with Student's interval over the three seeds (what can be said of a method:
 of displacement nothing), the most clipped denominators and the speed:
-ibot: cr -0.047 [-0.104, +0.009], displacement -0.051 [-0.177, +0.075], accuracy +0.095 [+0.026, +0.164]
-ibot: 0% and 22% clipped, 1.32 and 0.98 steps/s
+ibot: cr -0.041 [-0.107, +0.025], displacement -0.071 [-0.125, -0.017], accuracy +0.055 [-0.036, +0.147]
+ibot: 5% and 12% clipped, 0.94 and 0.73 steps/s
 densecl: cr -0.008 [-0.029, +0.012], displacement -0.011 [-0.046, +0.024], accuracy -0.034 [-0.300, +0.232]
 densecl: 0% and 0% clipped, 1.59 and 1.22 steps/s
 soco: cr +0.003 [+0.002, +0.005], displacement -0.002 [-0.024, +0.020], accuracy -0.003 [-0.168, +0.163]
