@@ -2,7 +2,7 @@
 
     python examples/04_the_family.py examples/family/family.png
 
-Takes 3 s: it reads what four commands wrote (examples/ibot-pair and examples/family). All but iBOT's were made before the
+Takes 3 s: it reads what four commands wrote (examples/ibot-pair and examples/family). All but iBOT's were before the
 trainer was held against the originals and before untrained networks stood beside the runs; they are to be made anew:
     couplingkit train-pair ibot --seeds 3 --probe-every 300 --out runs/ibot-pair
     couplingkit train-pair densecl --seeds 3 --probe-every 200 --out runs/densecl-pair
