@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from command import run
 from couplingkit.cli.main import main
@@ -93,6 +94,32 @@ def test_readme_models_file_is_one(tmp_path, monkeypatch):
     choices = read_zoo(tmp_path / "zoo.toml", BackboneOptions())
     assert [choice.title for choice in choices] == ["iBOT", "vit_tiny_patch16_224@weights.pth"]
     check_models(choices, lenient=False)
+
+
+INTERVAL = r"[+-]?\d\.\d{3} \[[+-]?\d\.\d{3}, [+-]?\d\.\d{3}\]"
+
+
+def test_what_is_said_of_the_pair_is_what_its_files_hold():
+    """Intervals over seeds and clipped shares of README, of the example's page and of the recipe's header."""
+    folder = ROOT / "examples" / "ibot-pair"
+    gaps, runs = pd.read_csv(folder / "differences.csv"), pd.read_csv(folder / "runs.csv")
+    every = gaps[gaps["seed"] == "all"]
+    known = {f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in every.itertuples()}
+    recipe = (ROOT / "couplingkit" / "training" / "recipes" / "ibot-tiny.toml").read_text(encoding="utf-8")
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    of_readme = README[README.index("*Three seeds of iBOT") : README.index("The other methods, three seeds each")]
+    for text, fewest in ((of_readme, 6), (page.split("| method |")[0], 9), (recipe.split("[method]")[0], 5)):
+        said = re.findall(INTERVAL, " ".join(text.replace("#", " ").split()))
+        assert len(said) >= fewest
+        assert set(said) <= known
+    clipped = {name: part["clipped_denominator"] for name, part in runs.groupby("method")}
+    assert f"at most {max(max(part) for part in clipped.values()):.1%}".replace("%", " %") in of_readme
+    for method in ("ibot", "ibot-d"):
+        *first, last = [f"{100 * share:.1f}" for share in clipped[method]]
+        assert f"{', '.join(first)} and {last} %" in page
+    # The table is the command's own.
+    for row in runs.itertuples():
+        assert f"| {row.method} | {row.seed} | {row.cr:.3f} [{row.cr_low:.3f}, {row.cr_high:.3f}] |" in page
 
 
 def test_readme_test_command_is_the_one_of_ci():

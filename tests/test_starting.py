@@ -2,7 +2,9 @@
 
 import json
 import math
+import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +15,7 @@ from test_training import CPU, DENSECL, GO_ON, TINY, plug, same, state_of, write
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, BackboneError
-from couplingkit.runs.training import resumed_training
+from couplingkit.runs.training import TrainRequest, resumed_training, run_training
 from couplingkit.training.corpus import open_corpus
 from couplingkit.training.loop import train
 from couplingkit.training.method import Progress
@@ -284,6 +286,21 @@ def test_the_command_goes_on_from_a_model_and_says_so(begun, tmp_path):
     refused = run(*(word if word != begun else "bundled:nothing" for word in words))
     assert refused.exit_code == 2
     assert "Traceback" not in refused.stderr
+
+
+def test_a_run_that_has_to_begin_once_more_with_another_model_is_refused(begun, tmp_path):
+    """It was stopped before its first checkpoint, and its start was trained on meanwhile."""
+    model, out = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(begun, model)
+    recipe = starting_from(read_recipe("ibot-d", str(begun / "recipe.toml")), str(model))
+    request = TrainRequest(recipe, out, "scenes:40")
+    run_training(request, device="cpu")
+    assert list(json.loads((out / "run.json").read_text())["started"].values())
+    shutil.rmtree(out / "checkpoints")
+    weights = model / "checkpoints" / "step-00000003" / "teacher.safetensors"
+    shutil.copy(weights.with_name("student.safetensors"), weights)
+    with pytest.raises(ArgumentError, match="which has changed since"):
+        run_training(replace(request, resume=True), device="cpu")
 
 
 # ---- longer runs ---------------------------------------------------------------------------------

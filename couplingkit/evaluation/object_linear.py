@@ -18,7 +18,7 @@ from ..metrics.logistic import chosen_strength, fit_logistic
 from ..streams import Stream
 from .object_vectors import ObjectSettings, ObjectVectors, object_vectors
 
-__all__ = ["FEWEST_PHOTOS", "LinearSettings", "ObjectLinear", "object_linear", "separated"]
+__all__ = ["LinearSettings", "ObjectLinear", "object_linear", "separated"]
 
 # Of the photos that a model is made from, a fifth chooses its strength.
 HELD_OUT = 5
@@ -40,6 +40,11 @@ class LinearSettings(ObjectSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("folds", self.folds, 2, 50)
+
+    @property
+    def fewest_photos(self) -> int:
+        """How many photos with objects it takes."""
+        return max(FEWEST_PHOTOS, 2 * self.folds)
 
 
 @dataclass(frozen=True)
@@ -95,11 +100,10 @@ def separated(objects: ObjectVectors, settings: LinearSettings = LinearSettings(
     table = objects.rows.copy()
     places = np.flatnonzero(table["measured"].to_numpy())
     photos = table["image"].to_numpy()[places]
-    fewest = max(FEWEST_PHOTOS, 2 * settings.folds)
-    if len(np.unique(photos)) < fewest:
+    if len(np.unique(photos)) < settings.fewest_photos:
         raise MeasurementError(
-            f"{len(np.unique(photos))} photos have an object that {objects.name} can be measured on, but {fewest} are "
-            f"needed to separate objects in {settings.folds} folds; give more photos."
+            f"{len(np.unique(photos))} photos have an object that {objects.name} can be measured on, but "
+            f"{settings.fewest_photos} are needed to separate objects in {settings.folds} folds; give more photos."
         )
     fold = _folds(photos, settings.folds, Stream(settings.seed).child("object linear"))
     names, classes = np.unique(table["category"].to_numpy()[places].astype(str), return_inverse=True)

@@ -17,7 +17,7 @@ from ..streams import Stream
 from ..training.registry import SUFFIX
 from .trained_models import START, UNTRAINED, TrainedModel
 
-__all__ = ["ACCURACIES", "PairDifference", "differences_between", "pair_differences", "verdicts"]
+__all__ = ["ACCURACIES", "PairDifference", "pair_differences", "verdicts"]
 
 # Name of a quantity of objects, and the words for it.
 ACCURACIES = {"accuracy": "1-NN accuracy of objects", "linear": "linear accuracy of objects"}
@@ -65,13 +65,13 @@ def pair_differences(
     Raises:
         ArgumentError: the seeds are not the same, or the models were shown different probes.
     """
-    found = differences_between(decoupled, plain, level=level)
+    found = _between(decoupled, plain, level=level)
     for trained in (plain, decoupled) if untrained else ():
-        found += differences_between(trained, untrained, level=level)
+        found += _between(trained, untrained, level=level)
     return found
 
 
-def differences_between(
+def _between(
     first: Sequence[TrainedModel], second: Sequence[TrainedModel], *, level: float = 0.95
 ) -> list[PairDifference]:
     """Return first minus second per quantity that is compared, and of the accuracies: for each seed, and over all.

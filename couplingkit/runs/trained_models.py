@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from ..data.coco import CocoIndex
 from ..errors import DataError
 from ..evaluation.object_knn import KnnSettings, ObjectKnn, neighbours_of
-from ..evaluation.object_linear import FEWEST_PHOTOS, LinearSettings, ObjectLinear, separated
+from ..evaluation.object_linear import LinearSettings, ObjectLinear, separated
 from ..evaluation.object_vectors import ObjectSettings, object_vectors
 from ..features.loading import load_backbone
 from ..probes.probeset import ProbeSet
@@ -67,7 +67,7 @@ class HeldOut:
 
 def check_photos(index: CocoIndex) -> None:
     """Raise `DataError` if objects are on too few photos to be told apart by planes, before hours of training."""
-    photos, fewest = len({record.image_id for record in index.objects}), max(FEWEST_PHOTOS, 2 * LinearSettings().folds)
+    photos, fewest = len({record.image_id for record in index.objects}), LinearSettings().fewest_photos
     if photos < fewest:
         raise DataError(
             f"annotations have objects on {photos} photos, but trained pairs are compared on {fewest} or more."

@@ -170,7 +170,7 @@ def _opened(
 
 
 def _is_lengthened(running: Running) -> bool:
-    """Return whether a run that is resumed is to have another length than before; the log says where that began."""
+    """Return whether a run that is resumed is to have another length than its recipe.toml says."""
     return read_text(running.out / "recipe.toml", "recipe") != recipe_toml(running.recipe)
 
 

@@ -13,7 +13,7 @@ from .method import Method, Progress
 from .settings import Optimizer
 from .teacher import cosine, warmed_up
 
-__all__ = ["build_optimizer", "hold_backbones", "schedule"]
+__all__ = ["build_optimizer", "drop_gradients", "hold_statistics", "schedule"]
 
 
 def build_optimizer(method: Method, settings: Optimizer) -> torch.optim.Optimizer:
@@ -87,12 +87,16 @@ def _rate(where: Progress, settings: Optimizer, begin: int) -> float:
     return warmed_up(0.0, settings.lr, settings.final_lr, step=where.step - begin, warmup=warmup, steps=steps)
 
 
-def hold_backbones(method: Method, optimizer: Any, *, held: bool) -> None:
-    """Leave backbones as they are in this step: no gradients, and no running statistics; or let them learn again."""
+def hold_statistics(method: Method, *, held: bool) -> None:
+    """Leave the running statistics of backbones as they are, or let them follow the batches again."""
     for backbone in method.branches().values():
         for module in backbone.modules():
             if isinstance(module, _BatchNorm):
                 module.train(not held)
-    for group in optimizer.param_groups if held else ():
+
+
+def drop_gradients(optimizer: Any) -> None:
+    """Leave the weights of backbones as they are in this step."""
+    for group in optimizer.param_groups:
         for parameter in group["params"] if group["backbone"] else ():
             parameter.grad = None

@@ -88,7 +88,7 @@ def read_recipe(method: str, recipe: str, changes: Sequence[str] = ()) -> Recipe
     local = content.get("local_views", [])
     if not isinstance(local, list):
         raise ArgumentError(f"recipe {recipe} must have one [[local_views]] for each kind of them, not {local!r}.")
-    if local and not kind.takes_local_views:
+    if local and not kind.build.takes_local_views:
         raise ArgumentError(f"local_views are for methods with a class token, like ibot; {method} has no use for them.")
     return Recipe(
         name=method,
@@ -115,6 +115,7 @@ def build_method(recipe: Recipe) -> Method:
 
 
 def _built(recipe: Recipe) -> Method:
+    # A method is built from the settings that it names, which its base class cannot say.
     build: Callable[..., Method] = method_kind(recipe.name).build
     if not recipe.decoupled:
         return build(recipe.method, seed=recipe.run.seed)

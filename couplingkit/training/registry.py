@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from importlib.metadata import entry_points
 from typing import Any
@@ -35,22 +34,23 @@ class MethodKind:
     Attributes:
         build: from its settings and `seed=`, the method with its first weights.
         settings: the frozen dataclass of the recipe's [method].
-        dense: whether it has a dense output, and so an X-D.
-        takes_local_views: whether crops that only the student sees are of any use to it.
     """
 
-    build: Callable[..., Method]
+    build: type[Method]
     settings: type
-    dense: bool
-    takes_local_views: bool
+
+    @property
+    def dense(self) -> bool:
+        """Whether it has a dense output, and so an X-D."""
+        return issubclass(self.build, DenseMethod)
 
 
-OURS: dict[str, tuple[type[Method], type]] = {
-    "ibot": (IBOT, IBOTSettings),
-    "moco": (MoCo, MoCoSettings),
-    "densecl": (DenseCL, DenseCLSettings),
-    "soco": (SoCo, SoCoSettings),
-    "maskalign": (MaskAlign, MaskAlignSettings),
+OURS = {
+    "ibot": MethodKind(IBOT, IBOTSettings),
+    "moco": MethodKind(MoCo, MoCoSettings),
+    "densecl": MethodKind(DenseCL, DenseCLSettings),
+    "soco": MethodKind(SoCo, SoCoSettings),
+    "maskalign": MethodKind(MaskAlign, MaskAlignSettings),
 }
 
 
@@ -80,7 +80,7 @@ def method_kind(name: str) -> MethodKind:
     """
     base = name.removesuffix(SUFFIX)
     if base in OURS:
-        return _kind(*OURS[base])
+        return OURS[base]
     registered = _registered()
     if ":" not in base and base not in registered:
         known = method_names()
@@ -88,10 +88,6 @@ def method_kind(name: str) -> MethodKind:
             f"method must be one of {', '.join(known)}, or MODULE:CLASS, not {name!r}{near(name, known)}."
         )
     return _others(registered.get(base, base), name)
-
-
-def _kind(method: type[Method], settings: type) -> MethodKind:
-    return MethodKind(method, settings, issubclass(method, DenseMethod), method.takes_local_views)
 
 
 def _registered() -> dict[str, str]:
@@ -117,4 +113,4 @@ def _others(place: str, name: str) -> MethodKind:
     missing = [key for key in NEEDED if key not in {part.name for part in fields(settings)}]
     if missing:
         raise ArgumentError(f"method {name!r}: its Settings must have {listed(NEEDED)}, but have no {listed(missing)}.")
-    return _kind(method, settings)
+    return MethodKind(method, settings)

@@ -63,14 +63,10 @@ def starting_from(recipe: Recipe, model: str) -> Recipe:
 
     Raises:
         BackboneError: no such model, or the method cannot train its network.
-        ArgumentError: it is no network of timm's, or the method has no architecture to set.
+        ArgumentError: it is no network of timm's.
     """
     path = existing_path(model)
     name = str(path.resolve()) if path is not None else model
-    known = ("architecture", "options", "mean", "std")
-    missing = [key for key in known if not hasattr(recipe.method, key)]
-    if missing:
-        raise ArgumentError(f"method {recipe.name} has no {listed(missing)}, and cannot start from a model.")
     start = _read(name, recipe)
     method = replace(
         recipe.method, architecture=start.architecture, options=start.options, mean=start.mean, std=start.std

@@ -19,7 +19,7 @@ from .callbacks import Watch
 from .checkpoint import checkpoints_of
 from .engine import LogLine, peak_memory_gib
 from .method import Batch, Method, Progress
-from .optimizers import hold_backbones, schedule
+from .optimizers import drop_gradients, hold_statistics, schedule
 from .recipe import Recipe
 from .settings import Optimizer
 from .teacher import mean_over_processes
@@ -110,7 +110,7 @@ def _step(
     running.optimizer.zero_grad()
     head_steps = running.recipe.start.head_steps
     if head_steps:
-        hold_backbones(method, running.optimizer, held=where.step < head_steps)
+        hold_statistics(method, held=where.step < head_steps)
     sums: dict[str, Tensor] = {}
     for index, batch in enumerate(parts):
         # What is left to the global generator (stochastic depth) depends on step, process and part alone.
@@ -123,7 +123,7 @@ def _step(
         for name, value in (*losses.items(), ("total", total)):
             sums[name] = sums.get(name, 0) + value.detach().float() / len(parts)
     if where.step < head_steps:
-        hold_backbones(method, running.optimizer, held=True)
+        drop_gradients(running.optimizer)
     norm = clip_gradients(model, settings)
     running.optimizer.step()
     method.after_step(where)

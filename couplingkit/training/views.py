@@ -82,7 +82,7 @@ class View:
         """Return the transform of the colours."""
         # The authors' kernel at 224 px; in proportion at other sizes, and odd.
         kernel = max(3, self.size // 10 // 2 * 2 + 1)
-        # From 11 x 11 on, two passes are quicker than one (at 224 px 2.6 times).
+        # From 11 x 11 on, two passes are quicker than one.
         blur = SeparableBlur if kernel > SMALL_KERNEL else v2.GaussianBlur
         return v2.Compose(
             [
