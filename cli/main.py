@@ -17,6 +17,7 @@ from .backbones import backbones
 from .command import as_options
 from .compare import compare
 from .demo import demo
+from .evaluate import evaluate
 from .explore import explore
 from .inspect import inspect
 from .masks import masks
@@ -96,10 +97,11 @@ def main() -> None:
       couplingkit report --help              all of it on one page
       couplingkit affinity --help            draw what a point is similar to, and score it
       couplingkit explore --help             the same as a page to click on
+      couplingkit evaluate --help            score the same features: segmentation, objects
       couplingkit train-pair --help          train a coupled and a decoupled model, and compare them
     """
 
 
-COMMANDS = (affinity, backbones, compare, demo, explore, inspect, masks, measure, probes, proposals, report, scenes)
-for command in (*COMMANDS, sweep, train, train_pair):
+COMMANDS = (affinity, backbones, compare, demo, evaluate, explore, inspect, masks, measure, probes, proposals, report)
+for command in (*COMMANDS, scenes, sweep, train, train_pair):
     main.add_command(command)

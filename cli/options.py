@@ -265,6 +265,38 @@ def out_options(default: str, *, required: bool = False) -> Decorator:
     return together(option, overwrite_option)
 
 
+labelled_options = together(
+    click.option(
+        "--data",
+        metavar="WORDS",
+        help="scenes:TRAIN+TEST (built in), coco:ROOT, voc:ROOT, ade20k:ROOT, or FILE.toml; instead of it, "
+        "--annotations and --images, whose photos are halved.",
+    ),
+    click.option(
+        "--classes",
+        type=click.Choice(["category", "super"]),
+        default="category",
+        show_default=True,
+        help="Of an instances JSON: each category, or each supercategory.",
+    ),
+    click.option("--k", type=click.IntRange(1, 10_000), default=30, show_default=True, help="Neighbours in knn-seg."),
+    click.option(
+        "--bank",
+        type=click.IntRange(1, 2**40),
+        help="Training cells to learn from, as many of each photo; they are held in memory. [default: all]",
+    ),
+)
+leak_options = together(
+    click.option(
+        "--leak",
+        callback=listed_values(float, "shares with commas, like 0,.25,.5"),
+        default="0",
+        show_default=True,
+        metavar="SHARE,...",
+        help="Let this share of the other cells leak into each, one after another: what a planted leak costs.",
+    ),
+    click.option("--reach", type=click.IntRange(1, 1000), help="Of the leak, in cells. [default: the whole map]"),
+)
 upsampling_option = click.option(
     "--upsampling",
     "how",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from .instances import InstanceTable
 from .instances_cache import read_table
 from .objects import ImageRecord, ObjectRecord, Objects, Photos, described
 
-__all__ = ["CocoIndex", "Eligibility", "PhotoObjects", "read_instances", "read_objects"]
+__all__ = ["AnnotatedPhotos", "CocoIndex", "Eligibility", "PhotoObjects", "read_instances", "read_objects"]
 
 # Annotators click near the border, not on it: of COCO's objects that the photo cuts off, about a third has a mask
 # that ends 1 or 2 px inside. So a mask this close to the border touches it.
@@ -151,23 +151,44 @@ class PhotoObjects:
     crowds: tuple[ObjectRecord, ...]
 
 
-def read_objects(path: str | Path, image_ids: Iterable[int]) -> dict[int, PhotoObjects]:
-    """Read all that an instances JSON says of some photos, eligible or not; errors as in `read_instances`."""
-    path = as_path(path)
-    table, _ = read_table(path)
-    photos = Photos(table)
-    order = np.argsort(table.image, kind="stable")
-    bounds = np.searchsorted(table.image[order], np.arange(len(photos) + 1))
-    places = {identity: row for row, identity in enumerate(photos)}
-    found = {}
-    for identity in image_ids:
-        of_photo = order[bounds[places[identity]] : bounds[places[identity] + 1]]
-        masked = [int(row) for row in of_photo if table.length[row]]
+class AnnotatedPhotos(Mapping[int, PhotoObjects]):
+    """All photos of an instances JSON by their ids; what is on one of them is read when it is asked for.
+
+    Attributes:
+        path: of the file.
+        sha256: of its bytes.
+        images: its photos.
+        category_names: of the whole file.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = as_path(path)
+        self._table, self.sha256 = read_table(self.path)
+        self.images = Photos(self._table)
+        self.category_names = self._table.category_names()
+        self._order = np.argsort(self._table.image, kind="stable")
+        self._bounds = np.searchsorted(self._table.image[self._order], np.arange(len(self.images) + 1))
+        self._places = {identity: row for row, identity in enumerate(self.images)}
+
+    def __getitem__(self, image_id: int) -> PhotoObjects:
+        table, place = self._table, self._places[image_id]
+        of_photo = self._order[self._bounds[place] : self._bounds[place + 1]]
         # Not checked against what the file states: nothing is chosen by it here.
-        records = {row: described(table, row, path) for row in masked}
+        records = {int(row): described(table, int(row), self.path) for row in of_photo if table.length[row]}
         objects, crowds = (
             tuple(record for row, record in records.items() if record is not None and table.crowd[row] == crowd)
             for crowd in (False, True)
         )
-        found[identity] = PhotoObjects(photos[identity], objects, crowds)
-    return found
+        return PhotoObjects(self.images[image_id], objects, crowds)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+def read_objects(path: str | Path, image_ids: Iterable[int]) -> dict[int, PhotoObjects]:
+    """Read all that an instances JSON says of some photos, eligible or not; errors as in `read_instances`."""
+    photos = AnnotatedPhotos(path)
+    return {identity: photos[identity] for identity in image_ids}

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, first_line, listed
 from .segmentation import polygon_extent, segmentation_rle, tight_box
 
-__all__ = ["InstanceTable", "object_mask", "parse_instances", "read_segmentation"]
+__all__ = ["InstanceTable", "object_mask", "parse_instances", "read_segmentation", "read_supercategories"]
 
 Ints = NDArray[np.int64]
 
@@ -130,6 +130,32 @@ def _texts(words: Sequence[str]) -> tuple[NDArray[np.uint8], Ints]:
     encoded = [word.encode() for word in words]
     ends = np.cumsum([len(word) for word in encoded], dtype=np.int64)
     return np.frombuffer(b"".join(encoded), dtype=np.uint8), ends
+
+
+class _Grouped(msgspec.Struct):
+    name: str | None = None
+    id: int | str = ""
+    supercategory: str | None = None
+
+
+class _Categories(msgspec.Struct):
+    categories: list[_Grouped]
+
+
+def read_supercategories(path: Path) -> dict[str, str]:
+    """Return category -> supercategory of an instances JSON.
+
+    Raises:
+        DataError: a category has none.
+    """
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=_Categories).categories
+    except (msgspec.DecodeError, OSError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"annotations {path} cannot be read ({first_line(error)}).") from error
+    bare = [one.name or one.id for one in found if not one.supercategory]
+    if bare:
+        raise DataError(f"annotations {path}: {listed(bare)} has no supercategory; let each category be a class.")
+    return {one.name or str(one.id): str(one.supercategory) for one in found}
 
 
 def parse_instances(path: Path) -> InstanceTable:

@@ -13,7 +13,7 @@ from ..pixels import Frame
 
 __all__ = ["Upsampling", "affinity_at_points", "affinity_map", "check_point", "features_at", "upsample"]
 
-Upsampling = Literal["bicubic", "nearest"]
+Upsampling = Literal["bicubic", "bilinear", "nearest"]
 # Keys' cubic convolution, with the coefficient that Pillow uses.
 CUBIC = -0.5
 
@@ -86,7 +86,8 @@ def upsample(
         frame: where the photo lies in the network's input; cells outside it are cut off.
         stride_px: px of the input per cell.
         size: height and width of the result, px; the photo's own by default.
-        how: `bicubic` (cubic convolution between the centres of cells, kept in the range of the cells) or `nearest`.
+        how: `bicubic` (cubic convolution between the centres of cells, kept in the range of the cells), `bilinear` or
+            `nearest`.
 
     Returns:
         float64 (N, H, W); NaN in cells that are NaN, which do not count for their neighbours.
@@ -99,10 +100,10 @@ def upsample(
         # Pixel centres of the result, as px of the photo.
         centres = (torch.arange(count, dtype=torch.float64) + 0.5) * frame.photo[side] / count - 0.5
         positions.append(place(centres) / stride_px - 0.5)
-    defined = ~maps.isnan()
-    values = _resampled(maps.to(torch.float64).nan_to_num(0.0), positions, _cubic if how == "bicubic" else _nearest)
+    defined, kernel = ~maps.isnan(), KERNELS[how]
+    values = _resampled(maps.to(torch.float64).nan_to_num(0.0), positions, kernel)
     if not defined.all():
-        values = values / _resampled(defined.to(torch.float64), positions, _cubic if how == "bicubic" else _nearest)
+        values = values / _resampled(defined.to(torch.float64), positions, kernel)
         values[_resampled(defined.to(torch.float64), positions, _nearest) < 0.5] = torch.nan
     # Cubic convolution overshoots beside an edge; no pixel is to show what no cell has.
     cells = maps.to(torch.float64).flatten(1)
@@ -142,3 +143,6 @@ def _cubic(distance: Tensor) -> Tensor:
     near_part = ((CUBIC + 2) * far - (CUBIC + 3)) * far**2 + 1
     far_part = ((CUBIC * far - 5 * CUBIC) * far + 8 * CUBIC) * far - 4 * CUBIC
     return torch.where(far < 1, near_part, torch.where(far < 2, far_part, 0.0))
+
+
+KERNELS: dict[str, Callable[[Tensor], Tensor]] = {"bicubic": _cubic, "bilinear": _linear, "nearest": _nearest}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
@@ -44,7 +46,9 @@ class LogisticModel:
         return np.asarray(scores - logsumexp(scores, axis=1, keepdims=True))
 
 
-def fit_logistic(vectors: Array, targets: Array, strength: float, *, gradient: float = GRADIENT) -> LogisticModel:
+def fit_logistic(
+    vectors: Array, targets: Array, strength: float, *, gradient: float = GRADIENT, device: torch.device | str = "cpu"
+) -> LogisticModel:
     """Return the model that minimises the mean cross-entropy + strength / 2 x |weights|^2; the bias is free.
 
     Args:
@@ -53,6 +57,7 @@ def fit_logistic(vectors: Array, targets: Array, strength: float, *, gradient: f
             left out, and never predicted.
         strength: of the L2 term, above 0.
         gradient: its largest part at the minimum.
+        device: that computes, in float64.
 
     Raises:
         MeasurementError: vectors are not finite, or the minimum was not found.
@@ -62,19 +67,18 @@ def fit_logistic(vectors: Array, targets: Array, strength: float, *, gradient: f
     present = targets.sum(axis=0) > 0
     mean, scale = vectors.mean(axis=0), vectors.std(axis=0)
     scale = np.where(scale > 1e-12 * (1 + np.abs(mean)), scale, np.inf)
-    standard = (vectors - mean) / scale
-    count, width = standard.shape
-    known = targets[:, present]
-    classes = known.shape[1]
+    count, width, classes = *vectors.shape, int(present.sum())
+    standard = torch.from_numpy((vectors - mean) / scale).to(device, torch.float64)
+    known = torch.from_numpy(np.ascontiguousarray(targets[:, present])).to(device, torch.float64)
 
     def loss(flat: Array) -> tuple[float, Array]:
-        weights, bias = flat[: width * classes].reshape(width, classes), flat[width * classes :]
-        scores = standard @ weights + bias
-        logs = scores - logsumexp(scores, axis=1, keepdims=True)
-        wrong = (np.exp(logs) - known) / count
+        both = torch.from_numpy(flat).to(device)
+        weights, bias = both[: width * classes].view(width, classes), both[width * classes :]
+        logs = (standard @ weights + bias).log_softmax(dim=1)
+        wrong = (logs.exp() - known) / count
         value = -(known * logs).sum() / count + strength / 2 * (weights**2).sum()
-        slope = np.concatenate([(standard.T @ wrong + strength * weights).ravel(), wrong.sum(axis=0)])
-        return float(value), slope
+        slope = torch.cat([(standard.T @ wrong + strength * weights).flatten(), wrong.sum(dim=0)])
+        return float(value), slope.cpu().numpy()
 
     options: Any = {"maxiter": MOST_STEPS, "maxfun": 2 * MOST_STEPS, "gtol": gradient, "ftol": 0.0, "maxcor": 20}
     found: Any = minimize(loss, np.zeros((width + 1) * classes), jac=True, method="L-BFGS-B", options=options)
@@ -96,10 +100,21 @@ def log_loss(model: LogisticModel, vectors: Array, targets: Array) -> float:
     return float(-(shares * np.where(shares > 0, logs, 0.0)).sum(axis=1).mean())
 
 
-def chosen_strength(vectors: Array, targets: Array, held_out: NDArray[np.bool_]) -> float:
-    """Return the strength of `STRENGTHS` whose model of the other rows predicts those of `held_out`, (N,), best."""
+def chosen_strength(
+    vectors: Array,
+    targets: Array,
+    held_out: NDArray[np.bool_],
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    device: torch.device | str = "cpu",
+) -> float:
+    """Return the strength whose model of the other rows predicts those of `held_out`, (N,), best."""
     losses = [
-        log_loss(fit_logistic(vectors[~held_out], targets[~held_out], strength), vectors[held_out], targets[held_out])
-        for strength in STRENGTHS
+        log_loss(
+            fit_logistic(vectors[~held_out], targets[~held_out], strength, device=device),
+            vectors[held_out],
+            targets[held_out],
+        )
+        for strength in strengths
     ]
-    return STRENGTHS[int(np.argmin(losses))]
+    return strengths[int(np.argmin(losses))]

@@ -14,9 +14,9 @@ from typing import Any
 from ..errors import ArgumentError, CouplingKitError, DataError, OutputError, listed
 from ..features.backbone import LayeredBackbone
 from ..probes.probeset import ProbeSet
+from ..processes import ALONE, Processes
 from ..study.measurement import Measurement
 from ..study.measuring import measure_layers, share_digests
-from ..study.processes import ALONE, Processes
 from ..study.settings import MeasureSettings
 from ..version import __version__
 from .concluding import concluded, concluded_again
@@ -144,16 +144,25 @@ def identity_of(
 
 
 @contextmanager
-def taken_place(place: RunPlace, identity: dict[str, Any], processes: Processes) -> Iterator[Workspace | Run]:
-    """Give the workspace of a run, for all processes together; of one that is finished and whole, the run itself."""
+def taken_place(
+    place: RunPlace, identity: dict[str, Any], processes: Processes, read: Callable[[Path], Any] = read_run
+) -> Iterator[Any]:
+    """Give the workspace of a run, for all processes together; of one that is finished and whole, the run itself.
+
+    Args:
+        place: of the run.
+        identity: everything that decides its results.
+        processes: that do it together.
+        read: how a finished one is read.
+    """
     again = False
 
-    def finished() -> Run | None:
+    def finished() -> Any:
         nonlocal again
         if place.overwrite or not place.out.exists():
             return None
         try:
-            previous = read_run(place.out)
+            previous = read(place.out)
         except DataError as error:
             # Not whole: of this very run it is made anew, and of any other it stays.
             again = written_identity(place.out) == identity

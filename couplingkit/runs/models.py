@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..errors import ArgumentError, BackboneError, CouplingKitError, listed, near
-from ..features.backbone import LayeredBackbone
+from ..features.backbone import LayeredBackbone, NetworkBackbone
 from ..features.hardware import resolve_device
 from ..features.identity import model_digests
 from ..features.loading import load_layers
 from ..features.names import BackboneOptions, parse_model_name, parse_size, split_layers
-from ..study.processes import ALONE, Processes
+from ..processes import ALONE, Processes
 from ..typed_files import Record, as_record, made_by, read_toml
 
 __all__ = ["CONTROL_ROW", "ModelChoice", "check_models", "describe", "each_model", "read_zoo"]
@@ -37,11 +37,13 @@ class ModelChoice:
         name: of the model.
         options: how it is read.
         label: what tables call it; its own name by default.
+        family: method x architecture, of models that are no independent evidence; told by the weights by default.
     """
 
     name: str
     options: BackboneOptions = field(default_factory=BackboneOptions)
     label: str | None = None
+    family: str | None = None
 
     @property
     def title(self) -> str:
@@ -53,6 +55,9 @@ class ModelChoice:
         backbone = load_layers(self.name, **asdict(self.options))
         if self.label is not None:
             backbone.rename(self.label)
+        for layer in backbone.layers if self.family else ():
+            if isinstance(layer, NetworkBackbone):
+                layer.facts["family"] = self.family
         return backbone
 
     def check(self) -> None:
@@ -70,6 +75,8 @@ class ModelChoice:
         except BackboneError:
             # Of a zoo, a model that is not there fails when its turn comes.
             digests = {}
+        if self.family:
+            found["family"] = self.family
         return {**found, "files": digests, "libraries": {name: version(name) for name in LIBRARIES}}
 
 
@@ -157,6 +164,7 @@ class _Entry(Record, frozen=True):
 
     name: str
     label: str | None = None
+    family: str | None = None
     layer: str | int | None = None
     norm: Literal["applied", "raw"] | None = None
     image_size: int | str | tuple[int, int] | None = None
@@ -207,6 +215,6 @@ def _choice(table: dict[str, Any], common: BackboneOptions, what: str) -> ModelC
                 own[name] = (own[name],) * 3
         if "layer" in own:
             own["layer"] = str(own["layer"])
-        return ModelChoice(entry.name, replace(common, **own), entry.label)
+        return ModelChoice(entry.name, replace(common, **own), entry.label, entry.family)
     except ArgumentError as error:
         raise ArgumentError(f"{what}: {error}") from error

@@ -27,7 +27,7 @@ from .models import CONTROL_ROW
 from .records import FORMAT, PROBES, ROWS, SUMMARY, VERSION, ModelEntry, ModelFacts, PairedDifference, Run, SummaryFile
 from .workspace import UNFINISHED
 
-__all__ = ["named_models", "read_run", "written_identity"]
+__all__ = ["check_derived", "named_models", "read_run", "written_identity"]
 
 Kind = TypeVar("Kind")
 # What the same sums give on two machines differs by rounding, and no more.
@@ -118,7 +118,7 @@ def _measurement(entry: ModelEntry, rows: pd.DataFrame, what: str) -> Measuremen
     if not written.keys() & summary.estimates.keys() or "cr" not in written:
         raise DataError(f"{what}: its summary lacks cr; measure again.")
     for name in written.keys() & summary.estimates.keys():
-        _check_derived(written[name], summary.estimates[name], f"{what}: {name}")
+        check_derived(written[name], summary.estimates[name], f"{what}: {name}")
     if entry.doubts != {name: list(reasons) for name, reasons in summary.doubts.items()}:
         raise DataError(f"{what}: it marks other quantities as no measurement than its rows do; measure again.")
     return Measurement(entry.name, kept, summary, provenance, tuple(entry.warnings))
@@ -132,7 +132,7 @@ def _whole_record(values: dict[str, Any], kind: type[Kind], what: str) -> Kind:
     return found
 
 
-def _check_derived(written: Estimate, derived: Estimate, what: str) -> None:
+def check_derived(written: Estimate, derived: Estimate, what: str) -> None:
     """Raise `DataError` unless a number that is written is the one that the rows give."""
     for stated, other in zip(vars(written).values(), vars(derived).values(), strict=True):
         both_undefined = math.isnan(stated) and math.isnan(other)
@@ -165,7 +165,7 @@ def _differences(content: SummaryFile, run: Run) -> tuple[PairedDifference, ...]
         seed = by_name[entry.first].provenance["probes"]["seed"]
         found_again = compared(by_name[entry.first], by_name[entry.second], entry.statistic, seed=seed)
         written = Estimate(*(math.nan if part is None else part for part in (entry.value, entry.low, entry.high)))
-        _check_derived(written, found_again.estimate, what)
+        check_derived(written, found_again.estimate, what)
         if (found_again.probes, found_again.below) != (entry.probes, entry.below_resolution):
             raise DataError(
                 f"{what} is of {entry.probes} probes in {SUMMARY}, but of {found_again.probes}; measure again."

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch.distributed.rendezvous import rendezvous
 
 from ..errors import ArgumentError, first_line
-from ..study.processes import ALONE, Processes
+from ..processes import ALONE, Processes
 from ..words import whole_number
 
 __all__ = ["entered", "join_processes", "joined_processes", "leave_processes", "stoppable"]

@@ -12,8 +12,8 @@ from ..errors import ArgumentError, CouplingKitError
 from ..features.backbone import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..probes.spec import ProbeSpec
+from ..processes import ALONE, Processes
 from ..study.measuring import share_digests
-from ..study.processes import ALONE, Processes
 from ..study.settings import MeasureSettings
 from ..study.sweeping import AXES, Axis, SweepPoint, sweep, sweep_variants
 from .measuring import RunPlace, as_asked, as_choices, described, identity_of, taken_place

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import DataError, OutputError, listed
 from ..files import check_place, write_text
-from ..study.processes import ALONE, Processes
+from ..processes import ALONE, Processes
 from ..study.rows import Parts
 from ..typed_files import json_text, read_json
 
@@ -22,6 +22,7 @@ __all__ = ["UNFINISHED", "Workspace", "open_workspace"]
 
 UNFINISHED = ".unfinished"
 RECORD, LOCK = "run.json", "lock"
+KEPT = ("chunk-*.csv", "train-*.npz", "test-*.npz")
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,16 @@ class Workspace:
 
     def parts(self, *what: Any) -> Parts:
         """Return the place for the rows of one model; `what` is everything that decides them, as JSON values."""
+        return Parts(self.folder(*what))
+
+    def folder(self, *what: Any) -> Path:
+        """Return the folder of what is kept of one model; `what` as in `parts`."""
         name = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:16]
-        return Parts(self.work / "parts" / name)
+        return self.work / "parts" / name
 
     def begun(self) -> bool:
         """Return whether any rows are kept."""
-        return any((self.work / "parts").glob("*/chunk-*.csv"))
+        return bool(_kept(self.work))
 
     def close(self) -> None:
         """Say that the results are whole, so that what was kept can go."""
@@ -56,12 +61,17 @@ class Workspace:
     def clear(self) -> None:
         """Remove what couplingkit wrote into the work folder, and the folder if nothing else lies there."""
         drafts = (self.work / "parts").glob("*/.couplingkit-draft-*")
-        for path in [self.work / RECORD, *(self.work / "parts").glob("*/chunk-*.csv"), *drafts]:
+        for path in [self.work / RECORD, *_kept(self.work), *drafts]:
             path.unlink(missing_ok=True)
         (self.work / LOCK).unlink(missing_ok=True)
         for folder in [*(self.work / "parts").glob("*"), self.work / "parts", self.work]:
             with suppress(OSError):
                 folder.rmdir()
+
+
+def _kept(work: Path) -> list[Path]:
+    """Return the files of rows and of photos' features that are kept."""
+    return [path for pattern in KEPT for path in (work / "parts").glob(f"*/{pattern}")]
 
 
 @contextmanager
@@ -145,6 +155,6 @@ def _continue(work: Path, said: Mapping[str, Any], overwrite: bool) -> None:
             f"out {work} keeps an unfinished run of another command (other {listed(differing)}); end that one, delete "
             "the folder, choose another `out`, or drop it with `overwrite`."
         )
-    for path in (work / "parts").glob("*/chunk-*.csv"):
+    for path in _kept(work):
         path.unlink(missing_ok=True)
     write_text(record, json_text(said))

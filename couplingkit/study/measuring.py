@@ -10,10 +10,10 @@ from tqdm import tqdm
 from ..errors import ArgumentError, DataError
 from ..features.backbone import DenseBackbone, LayeredBackbone
 from ..probes.probeset import ProbeSet
+from ..processes import ALONE, Processes
 from .controls import ControlRecord, joined
 from .measurement import Measurement
 from .probe_reader import ProbeReader
-from .processes import ALONE, Processes
 from .rows import Parts
 from .settings import MeasureSettings
 from .summarizing import summarize_layer

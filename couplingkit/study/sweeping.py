@@ -10,9 +10,9 @@ from ..errors import ArgumentError, CouplingKitError, MeasurementError, listed
 from ..features.backbone import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..probes.spec import ProbeSpec
+from ..processes import ALONE, Processes
 from .measurement import Measurement
 from .measuring import variant_rows
-from .processes import ALONE, Processes
 from .rows import Parts
 from .settings import MeasureSettings
 from .summarizing import summarize_layer

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch.distributed as dist
 
-from ..errors import CouplingKitError, MeasurementError, first_line
+from .errors import CouplingKitError, MeasurementError, first_line
 
 __all__ = ["ALONE", "Processes"]
 
