@@ -39,7 +39,8 @@ def compare(
 ) -> None:
     """Compare the models of finished runs with a baseline, probe by probe.
 
-    A run is a folder that `measure` wrote, or `sweep` over --gap (all gaps together, and each). Runs on different
+    A run is a folder that `measure` wrote, or `sweep` over --gap (all gaps together, and each); or all are folders of
+    `evaluate`, whose scores are compared photo by photo (comparison.csv, table.md, summary.json). Runs on different
     probes, or with other settings than --across names, are refused, with what differs. Intervals resample source
     photos; p-values, from 30 photos on, are corrected for the number of models by Holm's procedure. A difference below
     the resolution of the arithmetic is called that.
@@ -61,6 +62,9 @@ def compare(
 
     folder = out or default_out("comparison")
     claim(folder, overwrite=overwrite)
+    if _are_evaluations(runs):
+        _compare_scores(runs, baseline, form, folder, overwrite=overwrite)
+        return
     read = relabelled([read_run(run) for run in runs], options["labels"])
     if options["eps"] is not None:
         read = [concluded_again(run, eps=options["eps"]) for run in read]
@@ -78,3 +82,33 @@ def compare(
     write_comparison(folder, comparison, read, files=files, table=table, overwrite=overwrite)
     click.echo(f"Wrote comparison.csv, groups.csv, table.md, summary.json, comparison.png/.pdf to {folder}", err=True)
     click.echo(comparison_text(comparison, form, width=terminal_width()))
+
+
+def _are_evaluations(runs: tuple[Path, ...]) -> bool:
+    """Return whether all folders are of `evaluate`; refuse some of each."""
+    from ..errors import DataError
+    from ..runs.evaluation_files import is_evaluation
+
+    kinds = {run: is_evaluation(run) for run in runs}
+    if len(set(kinds.values())) > 1:
+        scored = next(run for run, is_one in kinds.items() if is_one)
+        raise DataError(
+            f"run {scored} is of `evaluate` and others are not; `couplingkit relate` sets the two together."
+        )
+    return all(kinds.values())
+
+
+def _compare_scores(runs: tuple[Path, ...], baseline: str | None, form: str, folder: Path, *, overwrite: bool) -> None:
+    from ..figures.evaluation_tables import gap_table, gaps_text
+    from ..figures.plots import figure_files
+    from ..figures.score_plots import score_figure
+    from ..runs.evaluation_files import read_evaluations
+    from ..runs.score_comparing import compare_evaluations, write_score_comparison
+
+    read = [read_evaluations(run) for run in runs]
+    gaps = compare_evaluations(read, baseline=baseline)
+    files = figure_files({"scores": score_figure([one for run in read for one in run.evaluations])})
+    text = gaps_text(gaps, "markdown") + "\n"
+    write_score_comparison(folder, gap_table(gaps), read, files=files, text=text, overwrite=overwrite)
+    click.echo(f"Wrote comparison.csv, table.md, summary.json, scores.png/.pdf to {folder}", err=True)
+    click.echo(gaps_text(gaps, form, width=terminal_width()))

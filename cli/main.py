@@ -24,6 +24,7 @@ from .masks import masks
 from .measure import measure
 from .probes import probes
 from .proposals import proposals
+from .relate import relate
 from .report import report
 from .scenes import scenes
 from .sweep import sweep
@@ -98,10 +99,11 @@ def main() -> None:
       couplingkit affinity --help            draw what a point is similar to, and score it
       couplingkit explore --help             the same as a page to click on
       couplingkit evaluate --help            score the same features: segmentation, objects
+      couplingkit relate --help              set these scores against coupling
       couplingkit train-pair --help          train a coupled and a decoupled model, and compare them
     """
 
 
 COMMANDS = (affinity, backbones, compare, demo, evaluate, explore, inspect, masks, measure, probes, proposals, report)
-for command in (*COMMANDS, scenes, sweep, train, train_pair):
+for command in (*COMMANDS, relate, scenes, sweep, train, train_pair):
     main.add_command(command)

@@ -20,6 +20,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..runs.evaluation_files import EvaluationRun
     from ..runs.records import Run
 
 __all__ = ["report"]
@@ -45,7 +46,7 @@ def report(
     out: Path | None,
     overwrite: bool,
 ) -> None:
-    """Write one HTML file on finished runs of `measure` and `sweep`.
+    """Write one HTML file on finished runs of `measure`, `sweep` and `evaluate`.
 
     It has a table that a click sorts, the figures, each model's probes of the highest and the lowest coupling rate with
     their affinity maps, notes, controls, settings and provenance. It needs no server and no network, reads on a phone
@@ -60,34 +61,41 @@ def report(
     from ..figures.report import report_page
     from ..files import new_file
     from ..runs.concluding import concluded_again, relabelled
+    from ..runs.evaluation_files import is_evaluation, read_evaluations
     from ..runs.extremes import EXTREMES, read_extremes, refreshed
     from ..runs.reading import read_run
+    from ..runs.relating import coupling_of
 
     path = out or Path("report.html")
     if path.suffix.lower() not in (".html", ".htm"):
         raise ArgumentError(f"out {path} must end in .html.")
     claim(path, overwrite=overwrite, folder=False, mark=MARK)
     read: list[Run] = []
+    scored: list[EvaluationRun] = []
     extremes: dict[str, Any] = {}
     failures: list[str] = []
     for folder in dict.fromkeys(runs):
         try:
-            run = read_run(folder)
-            extremes[str(run.folder)] = read_extremes(folder / EXTREMES)
-            read.append(run)
+            evaluation = read_evaluations(folder) if is_evaluation(folder) else None
+            run = read_run(folder) if evaluation is None else coupling_of(evaluation)
+            scored += [] if evaluation is None else [evaluation]
+            if run is not None:
+                extremes[str(run.folder)] = read_extremes(Path(str(run.folder)) / EXTREMES)
+                read.append(run)
         except DataError as error:
             failures.append(str(error))
-    if not read:
+    if not read and not scored:
         raise CouplingKitError(f"no run could be read: {' '.join(failures)}")
     shown = relabelled([run if eps is None else concluded_again(run, eps=eps) for run in read], labels)
     for before, after in zip(read, shown, strict=True):
         found = extremes[str(before.folder)]
         extremes[str(before.folder)] = refreshed(found, before.measurements, after.measurements)
-    page = report_page(shown, extremes, title=title, across=across or ())
+    page = report_page(shown, extremes, title=title, across=across or (), evaluations=scored)
     with new_file(path, overwrite=overwrite, mark=MARK) as draft:
         draft.write_text(page, encoding="utf-8")
-    models = sum(len(run.measurements) for run in read)
-    click.echo(f"Wrote {path} ({len(page.encode()) / 1e6:.1f} MB, {len(read)} runs, {models} measurements)", err=True)
+    models, count = sum(len(run.measurements) for run in read), len(set(runs)) - len(failures)
+    size = len(page.encode()) / 1e6
+    click.echo(f"Wrote {path} ({size:.1f} MB, {count} runs, {models} measurements)", err=True)
     if failures:
         click.echo(f"{len(failures)} left out: {' '.join(failures)}", err=True)
         raise SystemExit(2)

@@ -18,7 +18,16 @@ from ..typed_files import json_text
 from .labels import short_labels
 from .text_tables import as_text
 
-__all__ = ["evaluation_numbers", "evaluation_text", "gap_table", "gaps_text", "holm_gaps", "percent_text"]
+__all__ = [
+    "by_task",
+    "data_facts",
+    "evaluation_numbers",
+    "evaluation_text",
+    "gap_table",
+    "gaps_text",
+    "holm_gaps",
+    "percent_text",
+]
 
 # Title in the table, and whether its interval is shown: of the controls the difference has it.
 SHOWN = {
@@ -65,9 +74,9 @@ def evaluation_text(run: EvaluationRun, form: str, *, width: int | None = None) 
     taken = _taken(run, labels)
     if taken is not None:
         title = (
-            "Of an object's pixels, how many are taken for its neighbour's class (and of like objects in photos where\n"
+            "Of an object's pixels, those taken for its neighbour's class (and of objects in photos where that class\n"
+            "is not; the difference; for each of the other classes), %:"
         )
-        title += "that class is not; the difference; for each of the other classes), %:"
         blocks += [title, as_text(taken, form, width=width, lead=2)]
     if form == "table":
         blocks.append(_foot(run, tasks, width))
@@ -115,11 +124,17 @@ def _value(estimate: Estimate | None) -> str:
     return percent_text(None if estimate is None else Estimate(estimate.value, math.nan, math.nan))
 
 
-def _foot(run: EvaluationRun, tasks: Sequence[str], width: int | None) -> str:
-    data = run.evaluations[0].provenance["data"]
-    lines = [
+def data_facts(data: Mapping[str, Any]) -> str:
+    """Return a sentence on the photos of an evaluation's provenance."""
+    return (
         f"{data['name']}: {data['train_photos']} photos to learn from, {data['test_photos']} to be scored on, "
-        f"{len(data['classes'])} classes. Brackets: 95 % over photos, of these networks.",
+        f"{len(data['classes'])} classes."
+    )
+
+
+def _foot(run: EvaluationRun, tasks: Sequence[str], width: int | None) -> str:
+    lines = [
+        f"{data_facts(run.evaluations[0].provenance['data'])} Brackets: 95 % over photos, of these networks.",
         *(f"{SCORES[task].title}: {SCORES[task].meaning}." for task in tasks),
         "Floor: the commonest class (or the whole photo as a box); ceiling: true labels at the cells' resolution. "
         "random: the same architecture without training. No task stands alone: they disagree.",
@@ -173,13 +188,14 @@ def gaps_text(gaps: Sequence[ScoreGap], form: str, *, width: int | None = None) 
         {
             "model": labels[gap.model],
             "task": gap.task,
-            "what": "score" if gap.effect == "score" else gap.effect,
+            "what": gap.effect,
             f"minus {labels[gap.baseline]}, %": percent_text(gap.estimate),
             "p": "-" if math.isnan(gap.p) else f"{gap.p:.4f}",
             "p (Holm)": "-" if math.isnan(p_holm) else f"{p_holm:.4f}",
             "photos": str(gap.photos),
         }
         for gap, p_holm in zip(gaps, holm_gaps(gaps), strict=True)
+        if gap.effect in ("score", "taken")
     ]
     return as_text(pd.DataFrame(rows).fillna("-"), form, width=width, lead=3)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MeasurementError, listed, near
 from ..metrics.quantities import Quantity, shown_in
+from ..runs.evaluation_files import EvaluationRun
 from ..runs.extremes import Extreme
 from ..runs.models import CONTROL_ROW
 from ..runs.records import Run
@@ -31,6 +32,7 @@ from ..study.measurement import SETTINGS as LIKE
 from ..study.measurement import Measurement, different_settings
 from .labels import short_labels
 from .plots import STYLE, coupling_figure
+from .report_scores import score_sections
 from .sweep_plots import sweep_figure, sweep_text, uneven
 from .tables import (
     WAYS,
@@ -56,6 +58,7 @@ def report_page(
     *,
     title: str = "Coupling",
     across: Collection[str] = (),
+    evaluations: Sequence[EvaluationRun] = (),
 ) -> str:
     """Return the page as text; it needs no server, no network, and asks for none.
 
@@ -64,12 +67,13 @@ def report_page(
         extremes: folder of a run -> its probes of the highest and lowest rates.
         title: of the page.
         across: settings (of `study.measurement.SETTINGS`) in which runs on the same probes are meant to differ.
+        evaluations: of `evaluate`, which stand beside the coupling of the same networks.
 
     Raises:
         ArgumentError: there is no run.
         MeasurementError: runs on the same probes were measured with other settings than is meant.
     """
-    if not runs:
+    if not runs and not evaluations:
         raise ArgumentError("runs must not be empty; a report needs one at least.")
     sets = _by_probes(runs)
     for group in sets:
@@ -93,6 +97,7 @@ def report_page(
         title=title,
         sets=[_probe_set(number, group, quantities) for number, group in enumerate(sets, 1)],
         sweeps=[_swept(run) for run in runs if run.swept],
+        scores=score_sections(evaluations, [one for run in runs if not run.swept for one in run.measurements], _vector),
         galleries=_galleries(runs, extremes),
         runs=[_run(run) for run in runs],
         headings=[heading_of(quantity) for quantity in quantities],

@@ -18,6 +18,7 @@ from ..evaluation.running import evaluate
 from ..evaluation.scores import Evaluation, ScoreGap, score_gaps
 from ..evaluation.task import EvaluateSettings, check_tasks
 from ..features.backbone import LayeredBackbone
+from ..features.names import BackboneOptions, as_rgb
 from ..probes.probeset import ProbeSet
 from ..processes import ALONE, Processes
 from ..study.measurement import Measurement
@@ -27,7 +28,7 @@ from ..version import __version__
 from .concluding import concluded as concluded_run
 from .evaluation_files import EvaluationRun, read_evaluations, write_evaluations
 from .measuring import RunPlace, as_choices, described, taken_place
-from .models import ModelChoice, each_model
+from .models import CONTROL_ROW, ModelChoice, each_model
 from .workspace import Workspace
 from .writing import Writer, command_line
 
@@ -111,9 +112,13 @@ class _Work:
             chunks=chunks,
             progress=self.progress and self.processes.first,
         )
+        return found + self.measure(network)
+
+    def measure(self, network: LayeredBackbone) -> list[Evaluation]:
+        """Measure a network's coupling; it is scored in nothing."""
         if self.probes is not None:
             self.measured.extend(self._coupling(network, self.probes))
-        return found
+        return []
 
     def _coupling(self, network: LayeredBackbone, probes: ProbeSet) -> list[Measurement]:
         settings, parts = MeasureSettings(batch_size=self.settings.batch_size), None
@@ -185,6 +190,9 @@ def _evaluated(choices: Sequence[ModelChoice], work: _Work) -> EvaluationRun:
     if work.partners.keys() & named:
         log.info("A random network that was named stands for those of its architecture.")
     rows, lost = each_model(beside, work.on, processes=work.processes, quiet=True)
+    if work.probes is not None and CONTROL_ROW not in named:
+        control = ModelChoice(CONTROL_ROW, replace(BackboneOptions(), device=choices[0].options.device))
+        each_model([control], work.measure, processes=work.processes, quiet=True)
     gaps = tuple(_gaps_to_first(found + rows))
     coupling = concluded_run(work.measured, []) if work.measured else None
     return EvaluationRun((*found, *rows), gaps, tuple(failures + lost), coupling=coupling, command=command_line())
@@ -212,17 +220,13 @@ def random_partner(network: LayeredBackbone) -> ModelChoice | None:
     settings = "".join(f",{key}={value}" for key, value in facts.get("options", {}).items())
     prefix = "" if source == "timm" else f"{source}:"
     chosen = dict(facts.get("chosen", {}))
-    options = network_options(facts, chosen)
-    if options is None:
-        return None
+    options = _read_alike(facts, chosen)
     name = f"random:{prefix}{architecture}{settings}"
     return ModelChoice(name, options, f"random:{architecture}{_size_mark(facts)}")
 
 
-def network_options(facts: Mapping[str, Any], chosen: Mapping[str, Any]) -> Any:
+def _read_alike(facts: Mapping[str, Any], chosen: Mapping[str, Any]) -> BackboneOptions:
     """Return the options that read a random network as its model is read."""
-    from ..features.names import BackboneOptions, as_rgb
-
     height, width = facts["image_size"]
     device = str(facts["device"])
     return BackboneOptions(

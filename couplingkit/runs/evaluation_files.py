@@ -20,16 +20,14 @@ from ..probes.manifest import Manifest
 from ..typed_files import Record, as_record, decode_json, json_text, read_text
 from ..words import as_path
 from .reading import check_derived
-from .records import ROWS, SUMMARY, EstimateEntry, Run
+from .records import COUPLING, ROWS, SUMMARY, EstimateEntry, Run
 from .workspace import UNFINISHED
 from .writing import Writer, write_run
 
-__all__ = ["COUPLING", "EvaluationRun", "is_evaluation", "read_evaluations", "score_rows", "write_evaluations"]
+__all__ = ["EvaluationRun", "is_evaluation", "read_evaluations", "score_rows", "write_evaluations"]
 
 FORMAT, VERSION = "couplingkit evaluation", 1
 OBJECTS = "objects.csv"
-# A run of `measure` of the same networks, within the folder.
-COUPLING = "coupling"
 FRONT = ["model", "task"]
 # Ids that look like numbers stay what they are.
 TYPES: dict[str, Any] = {"model": str, "task": str, "photo": str, "class": str, "category": str, "predicted_class": str}

@@ -14,9 +14,11 @@ from ..metrics.bootstrap import Estimate
 from ..study.measurement import Measurement
 from ..typed_files import Count, Digest, Record
 
-__all__ = ["FORMAT", "ROWS", "SUMMARY", "VERSION", "PairedDifference", "Run", "SummaryFile"]
+__all__ = ["COUPLING", "FORMAT", "ROWS", "SUMMARY", "VERSION", "PairedDifference", "Run", "SummaryFile"]
 
 SUMMARY, ROWS, PROBES = "summary.json", "rows.csv", "probes.json"
+# Within the folder of an evaluation: a run of `measure` of the same networks.
+COUPLING = "coupling"
 FORMAT, VERSION = "couplingkit run", 3
 
 
@@ -73,7 +75,11 @@ class Run:
     @property
     def title(self) -> str:
         """What pages call it: the name of its folder."""
-        return "run" if self.folder is None else self.folder.absolute().name
+        if self.folder is None:
+            return "run"
+        place = self.folder.absolute()
+        # What `evaluate` measured lies in its own folder, whose name its user chose.
+        return f"{place.parent.name}/{place.name}" if place.name == COUPLING else place.name
 
 
 class EstimateEntry(Record, frozen=True):
