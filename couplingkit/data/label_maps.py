@@ -145,6 +145,7 @@ class ArrayPhotos(LabelledPhotos):
                 f"labels of item {identity} must be whole numbers of the photo's shape {rgb.shape[:2]}, but are "
                 f"{values.dtype} of shape {values.shape}."
             )
+        values = values.astype(np.int64)
         ignored = np.isin(values, [IGNORED, *self.ignore])
         kept = values[~ignored]
         if kept.size and not 0 <= int(kept.min()) <= int(kept.max()) < len(self.classes):
