@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .asked import claim, default_out, model_choices, probes_choice
+from .asked import claim, default_out, model_choices
 from .command import Command, as_options
+from .labelled import coupling_probes, labelled_data
 from .options import (
     annotations_option,
     batch_size_option,
@@ -29,7 +29,6 @@ from .options import (
 from .words import terminal_width
 
 if TYPE_CHECKING:
-    from ..data.labelled_data import LabelledData
     from ..runs.evaluation_files import EvaluationRun
     from ..runs.writing import Writer
 
@@ -93,8 +92,8 @@ def evaluate(
         processes.only_first(lambda: claim(folder, overwrite=True))
         check_tasks(names)
         choices = model_choices(models, options, zoo)
-        data = _data(options)
-        with entered(processes, _probes(options)) as probes:
+        data = labelled_data(options)
+        with entered(processes, coupling_probes(options)) as probes:
             run = evaluate_models(
                 choices,
                 names,
@@ -107,34 +106,6 @@ def evaluate(
             )
         if processes.first:
             _end(run, form)
-
-
-def _data(options: dict[str, Any]) -> LabelledData:
-    """Return the photos that a command asks for."""
-    from ..data.labelled_data import halves_of, open_labelled_data
-    from ..errors import ArgumentError
-
-    pair = (options["annotations"], options["images"])
-    if options["data"] is not None:
-        if any(pair):
-            raise ArgumentError("give either --data, or --annotations and --images.")
-        return open_labelled_data(options["data"], classes=options["classes"])
-    if not all(pair):
-        raise ArgumentError("there are no photos: give --data (like scenes:300+300), or --annotations and --images.")
-    return halves_of(*pair, classes=options["classes"], seed=options["seed"])
-
-
-def _probes(options: dict[str, Any]) -> Any:
-    from ..errors import ArgumentError
-    from ..probes.spec import ProbeSpec
-    from ..runs.probe_sets import open_probes
-
-    if options["coupling"] is None:
-        return nullcontext()
-    if options["coupling"].isdecimal():
-        raise ArgumentError("--coupling must be a probe set, like scenes_500, not a number.")
-    asked = {"probes": options["coupling"], "annotations": None, "images": None, "seed": 0}
-    return open_probes(probes_choice({**asked, "min_area": 4096, "allow_border": False}, ProbeSpec(), free=("seed",)))
 
 
 def _files(run: EvaluationRun) -> Mapping[str, Writer]:

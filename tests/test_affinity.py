@@ -92,7 +92,7 @@ def test_upsampling_is_cubic_convolution_and_nearest_is_blocks(features):
         expected = np.clip(np.asarray(image), cells.min(), cells.max())
         assert np.abs(one[inner] - expected[inner]).max() < 1e-6
     assert smooth[0].max() <= maps[0].max()
-    with pytest.raises(ArgumentError, match="bicubic, nearest"):
+    with pytest.raises(ArgumentError, match="bicubic, bilinear, nearest"):
         upsample(maps, frame=frame, stride_px=STRIDE, how="linear")
 
 

@@ -222,7 +222,7 @@ def test_training_runs(trained, tmp_path, file):
 
 
 def test_headers_of_weights(tmp_path):
-    network = ck.load_backbone("random:test_vit", device="cpu")
+    network = ck.load_backbone("random:test_vit", device="cpu", precision="float32")
     path = tmp_path / "own.safetensors"
     header = ck.BackboneHeader(architecture="test_vit", mean=(0.5,) * 3, std=(0.5,) * 3)
     ck.save_backbone(path, network.network.state_dict(), header)

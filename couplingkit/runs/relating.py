@@ -48,7 +48,7 @@ class RelationRun:
 
 
 def read_both(folders: Sequence[str | Path]) -> tuple[list[Measurement], list[Evaluation]]:
-    """Return what folders of `measure` and of `evaluate` hold, a run of --coupling within the latter, too.
+    """Return what folders of `measure` and of `evaluate` hold, and the coupling that was measured within the latter.
 
     Raises:
         DataError: a folder is neither, or holds a sweep.
