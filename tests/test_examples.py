@@ -14,6 +14,7 @@ import pytest
 from command import run
 from couplingkit.cli.main import main
 
+from couplingkit.evaluation.scores import segment_sums
 from couplingkit.features.names import BackboneOptions
 from couplingkit.runs.models import check_models, read_zoo
 
@@ -120,6 +121,23 @@ def test_what_is_said_of_the_pair_is_what_its_files_hold():
     # The table is the command's own.
     for row in runs.itertuples():
         assert f"| {row.method} | {row.seed} | {row.cr:.3f} [{row.cr_low:.3f}, {row.cr_high:.3f}] |" in page
+
+
+def test_what_is_said_of_scores_is_what_the_files_hold():
+    """Scores with their intervals on the page of examples/evaluation; and mIoU again from its rows."""
+    folder = ROOT / "examples" / "evaluation"
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    every = pd.concat([pd.read_csv(folder / name) for name in ("scores.csv", "dose.csv")])
+    known = {
+        f"{100 * row.score:.1f} [{100 * row.score_low:.1f}, {100 * row.score_high:.1f}]" for row in every.itertuples()
+    }
+    tables = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    said = re.findall(r"\d+\.\d \[\d+\.\d, \d+\.\d\]", tables)
+    assert len(said) >= 26 and set(said) <= known
+    rows = pd.read_csv(folder / "rows.csv", dtype={"photo": str})
+    scores = pd.read_csv(folder / "scores.csv").set_index(["model", "task"])["score"]
+    for (model, task), own in rows[rows["task"].str.endswith("-seg")].groupby(["model", "task"]):
+        assert segment_sums(own).value() == pytest.approx(scores[model, task])
 
 
 def test_readme_test_command_is_the_one_of_ci():
