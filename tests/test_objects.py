@@ -12,7 +12,7 @@ from couplingkit.data.scenes import draw_scene
 from couplingkit.errors import ArgumentError, MeasurementError
 from couplingkit.evaluation.object_linear import separated
 from couplingkit.evaluation.object_vectors import ObjectVectors, object_vectors
-from couplingkit.metrics.logistic import chosen_strength, fit_logistic, log_loss
+from couplingkit.metrics.logistic import fit_chosen, fit_logistic, log_loss
 
 
 def blobs(count=120, classes=4, width=6, seed=0):
@@ -44,7 +44,22 @@ def test_logistic_regression_on_shares_and_its_gradient():
     assert np.allclose(np.exp(ours.log_probabilities(vectors)), theirs.predict_proba(standard[:40]), atol=1e-3)
     assert log_loss(ours, vectors, soft) < log_loss(fit_logistic(vectors, soft, 1.0), vectors, soft)
     held = np.arange(40) % 5 == 0
-    assert chosen_strength(vectors, soft, held) in (1e-4, 1e-3, 1e-2, 1e-1)
+    assert fit_chosen(vectors, soft, held)[1] in (1e-4, 1e-3, 1e-2, 1e-1)
+
+
+def test_the_minimum_is_one_wherever_the_search_begins_and_in_float32():
+    vectors, labels = blobs(300)
+    vectors = vectors @ np.random.default_rng(5).normal(size=(6, 6))  # correlated, as channels are
+    targets = np.eye(4)[labels]
+    want = fit_logistic(vectors, targets, 1e-3, gradient=1e-9).log_probabilities(vectors)
+    other = fit_logistic(vectors, targets, 10.0)
+    begun = fit_logistic(vectors, targets, 1e-3, gradient=1e-9, start=other).log_probabilities(vectors)
+    halved = fit_logistic(vectors, targets, 1e-3, products=torch.float32).log_probabilities(vectors)
+    assert np.allclose(begun, want, atol=1e-6)
+    assert np.allclose(np.exp(halved), np.exp(want), atol=1e-4)
+    model, strength = fit_chosen(vectors, targets, np.arange(300) % 5 == 0)
+    assert np.allclose(model.weights, fit_logistic(vectors, targets, strength, gradient=1e-9).weights, atol=1e-2)
+    assert fit_chosen(vectors, targets, np.zeros(300, dtype=bool), strengths=(1e-1, 1e-3, 1e-2))[1] == 1e-2
 
 
 def test_constant_channels_and_what_is_not_finite():

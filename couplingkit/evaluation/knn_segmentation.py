@@ -64,22 +64,34 @@ class NeighbourSegmenter:
         with whole_float32():
             for start in range(0, len(self.unit), self.bank_chunk):
                 part = self.unit[start : start + self.bank_chunk]
-                keys = _sortable(queries @ part.T, start)
-                own = keys.topk(min(self.k, keys.shape[1]), dim=1).values
+                own = _largest(queries @ part.T, self.k, start)
                 together = torch.cat([best, own], dim=1)
                 best = together.topk(min(self.k, together.shape[1]), dim=1).values
         places = PLACES - (best & PLACES)
         return places, _cosine_of(best)
 
 
-def _sortable(cosines: Tensor, start: int) -> Tensor:
-    """Return numbers that order cosines (Q, n) from the smallest up, and of equal ones the first place as the largest.
+def _largest(cosines: Tensor, k: int, start: int) -> Tensor:
+    """Return the `_sortable` numbers of the k largest of cosines (Q, n), of equal ones the first places: (Q, <= k)."""
+    if cosines.shape[1] <= k:
+        return _sortable(cosines, torch.arange(start, start + cosines.shape[1], device=cosines.device))
+    values, columns = cosines.topk(k, dim=1)
+    keys = _sortable(values, start + columns)
+    # Of equal ones `topk` takes any; which they are is no matter unless some of them are left out.
+    tied = (cosines >= values[:, -1:]).sum(dim=1) > k
+    if tied.any():
+        places = torch.arange(start, start + cosines.shape[1], device=cosines.device)
+        keys[tied] = _sortable(cosines[tied], places).topk(k, dim=1).values
+    return keys
+
+
+def _sortable(cosines: Tensor, places: Tensor) -> Tensor:
+    """Return numbers that order cosines (Q, n) from the smallest up; of equal ones the first of `places` is the largest.
 
     The bits of a float order like an integer's where it is positive, and the other way round where it is not.
     """
     bits = (cosines + 0.0).view(torch.int32).to(torch.int64)
     ordered = torch.where(bits >= 0, bits, -(bits + 2**31))
-    places = torch.arange(start, start + cosines.shape[1], device=cosines.device)
     return (ordered << 32) | (PLACES - places)
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..metrics.logistic import LogisticModel, chosen_strength, fit_logistic
+from ..metrics.logistic import LogisticModel, fit_chosen
 from ..streams import Stream
 from .bank import Bank
 
@@ -18,6 +18,8 @@ __all__ = ["STRENGTHS", "LinearSegmenter"]
 # Of the L2 term that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2)
 HELD_OUT = 5
+# At a third of it three of 100,000 cells are told another class.
+GRADIENT = 3e-5
 
 
 @dataclass(frozen=True)
@@ -40,12 +42,16 @@ class LinearSegmenter:
         targets /= targets.sum(axis=1, keepdims=True)
         where = device if device.type != "mps" else torch.device("cpu")
         names, place = np.unique(bank.photos, return_inverse=True)
-        strength = STRENGTHS[len(STRENGTHS) // 2]
-        if len(names) > 1:
-            order = stream.generator().permutation(len(names))
-            chooses = np.isin(place, order[: max(1, len(names) // HELD_OUT)])
-            strength = chosen_strength(vectors, targets, chooses, strengths=STRENGTHS, device=where)
-        return cls(fit_logistic(vectors, targets, strength, device=where), strength)
+        order = stream.generator().permutation(len(names))
+        chooses = np.isin(place, order[: len(names) // HELD_OUT or int(len(names) > 1)])
+        model, strength = fit_chosen(
+            *(vectors, targets, chooses),
+            strengths=STRENGTHS,
+            gradient=GRADIENT,
+            device=where,
+            products=torch.float32,
+        )
+        return cls(model, strength)
 
     def __call__(self, vectors: Tensor) -> NDArray[np.float64]:
         """Return the probabilities of the classes of cells (Q, D): float64 (Q, K)."""

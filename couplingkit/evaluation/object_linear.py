@@ -14,7 +14,7 @@ from ..data.coco import CocoIndex
 from ..errors import MeasurementError, check_range
 from ..features.backbone import DenseBackbone
 from ..metrics.bootstrap import Estimate, Statistic, intervals
-from ..metrics.logistic import chosen_strength, fit_logistic
+from ..metrics.logistic import fit_chosen
 from ..streams import Stream
 from .object_vectors import ObjectSettings, ObjectVectors, object_vectors
 
@@ -115,8 +115,8 @@ def separated(objects: ObjectVectors, settings: LinearSettings = LinearSettings(
         others = fold != part
         inner = Stream(settings.seed).child("object linear", part)
         chooses = _folds(photos[others], HELD_OUT, inner) == 0
-        strengths.append(chosen_strength(vectors[others], targets[others], chooses))
-        model = fit_logistic(vectors[others], targets[others], strengths[-1])
+        model, strength = fit_chosen(vectors[others], targets[others], chooses)
+        strengths.append(strength)
         predicted[~others] = model.log_probabilities(vectors[~others]).argmax(axis=1)
     correct = predicted == classes
     for name, values in {"fold": fold, "predicted": names[predicted], "correct": correct}.items():
