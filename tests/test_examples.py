@@ -123,6 +123,41 @@ def test_what_is_said_of_the_pair_is_what_its_files_hold():
         assert f"| {row.method} | {row.seed} | {row.cr:.3f} [{row.cr_low:.3f}, {row.cr_high:.3f}] |" in page
 
 
+def gaps_over_seeds(*folders):
+    every = pd.concat([pd.read_csv(ROOT / "examples" / folder / "differences.csv") for folder in folders])
+    every = every[every["seed"].astype(str) == "all"]
+    return {f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]" for row in every.itertuples()}
+
+
+def recipe_header(name):
+    text = (ROOT / "couplingkit" / "training" / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    return " ".join(text.split("[method]")[0].replace("#", " ").split())
+
+
+def test_what_is_said_of_the_family_is_what_its_files_hold():
+    family = [f"family/{name}" for name in ("densecl", "soco", "maskalign", "maskalign-dteacher", "maskalign-full")]
+    said = re.findall(INTERVAL, (ROOT / "examples" / "family" / "README.md").read_text(encoding="utf-8"))
+    assert len(said) >= 6 * 7
+    assert set(said) <= gaps_over_seeds(*family)
+    for name in ("densecl", "soco", "maskalign"):
+        # Without noughts before the point, to fit.
+        known = gaps_over_seeds(f"family/{name}")
+        known = {re.sub(r"(?<![.\d])0\.", ".", gap).replace("[+", "[").replace(", +", ", ") for gap in known}
+        said = re.findall(r"[+-]\.\d{3} \[-?\.\d{3}, -?\.\d{3}\]", recipe_header(f"{name}-tiny"))
+        assert len(said) >= 3
+        assert set(said) <= known
+
+
+def test_what_is_said_of_decoupling_a_model_is_what_its_files_hold():
+    known = gaps_over_seeds("decouple")
+    page = (ROOT / "examples" / "decouple" / "README.md").read_text(encoding="utf-8")
+    of_readme = README[README.index("Decoupling the bundled iBOT that way") : README.index("The recipes for published")]
+    for text, fewest in ((page, 15), (recipe_header("ibot-decouple-tiny"), 5), (of_readme, 6)):
+        said = re.findall(INTERVAL, " ".join(text.split()))
+        assert len(said) >= fewest
+        assert set(said) <= known
+
+
 def test_what_is_said_of_scores_is_what_the_files_hold():
     """Scores with their intervals on the page of examples/evaluation; and mIoU again from its rows."""
     folder = ROOT / "examples" / "evaluation"

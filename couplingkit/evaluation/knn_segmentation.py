@@ -86,7 +86,7 @@ def _largest(cosines: Tensor, k: int, start: int) -> Tensor:
 
 
 def _sortable(cosines: Tensor, places: Tensor) -> Tensor:
-    """Return numbers that order cosines (Q, n) from the smallest up; of equal ones the first of `places` is the largest.
+    """Return numbers that order cosines (Q, n) from the smallest up; of equal ones the first of `places` is largest.
 
     The bits of a float order like an integer's where it is positive, and the other way round where it is not.
     """
