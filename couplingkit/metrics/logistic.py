@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
+from torch import Tensor
 
 from ..errors import MeasurementError
 
@@ -86,11 +87,7 @@ def fit_logistic(
     count, width, classes = *vectors.shape, int(present.sum())
     standard = torch.from_numpy((vectors - mean) / scale).to(device, torch.float64)
     known = torch.from_numpy(np.ascontiguousarray(targets[:, present])).to(device, torch.float64)
-    spread, axes = torch.linalg.eigh(standard.T @ standard / count)
-    common = known.mean(dim=0)
-    curvature = common * (1 - common) + 1e-6  # (K,)
-    unit = (spread.clamp(min=0)[:, None] * curvature + strength).rsqrt()  # (D, K)
-    bias_unit = curvature.rsqrt()
+    axes, unit, bias_unit = _units(standard, known, strength)
     turned = (standard @ axes).to(products)
 
     def loss(flat: Array) -> tuple[float, Array]:
@@ -131,6 +128,17 @@ def log_loss(model: LogisticModel, vectors: Array, targets: Array) -> float:
     logs = model.log_probabilities(vectors[known])
     shares = targets[known]
     return float(-(shares * np.where(shares > 0, logs, 0.0)).sum(axis=1).mean())
+
+
+def _units(standard: Tensor, known: Tensor, strength: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the principal axes (D, D) of vectors (N, D), and units in which the curvature at the classes' shares is 1.
+
+    Those are (D, K) of the weights along the axes, and (K,) of the bias.
+    """
+    spread, axes = torch.linalg.eigh(standard.T @ standard / len(standard))
+    common = known.mean(dim=0)
+    curvature = common * (1 - common) + 1e-6
+    return axes, (spread.clamp(min=0)[:, None] * curvature + strength).rsqrt(), curvature.rsqrt()
 
 
 def fit_chosen(
