@@ -319,6 +319,41 @@ def test_a_zoo_goes_on_when_a_model_fails_and_tries_it_again(scenes, tmp_path):
     assert (tmp_path / "run" / "rows.csv").read_bytes() == rows
 
 
+HUNGRY = """
+import torch
+class Hungry(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 16, 16)
+    def forward(self, images):
+        if len(images) > 4:
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 2.00 GiB.")
+        return self.conv(images)
+def hungry():
+    return Hungry()
+def greedy():
+    raise torch.OutOfMemoryError("out of memory. Tried to allocate 80.00 GiB.")
+"""
+
+
+def test_memory_that_runs_out_is_one_failed_model(scenes, tmp_path):
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "hubconf.py").write_text(HUNGRY)
+    hungry, greedy = (f"random:hub:{tmp_path / 'hub'}:{entry}" for entry in ("hungry", "greedy"))
+    tables = [f"[[model]]\nname = '{name}'\nlayer = 'conv'\nmean = 0.5\nstd = 0.5\n" for name in (hungry, greedy)]
+    (tmp_path / "zoo.toml").write_text("".join(tables) + "[[model]]\nname = 'control:leak:0.2'\n")
+    words = ["measure", "--models", tmp_path / "zoo.toml", *words_of(scenes, tmp_path / "run", "--probes", 6)[2:]]
+    done = run(*words)
+    assert done.exit_code == 2
+    assert "2 of 3 models failed" in done.stderr
+    assert "a batch of 6 images of 224 x 224 px does not fit into the device's memory" in done.stderr
+    assert "take a smaller `batch_size`" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [one.name for one in ck.read_run(tmp_path / "run").measurements] == ["control:leak:0.2", "control:cell"]
+    look = ["--layer", "conv", "--mean", "0.5", "--std", "0.5", "--batch-size", 4]
+    assert run("measure", hungry, *look, *words_of(scenes, tmp_path / "small", "--probes", 6)[2:]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [

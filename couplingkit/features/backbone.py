@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError, BackboneError
 from ..pixels import normalize
 from ..words import rgb_numbers
-from .hardware import resolve_precision, whole_float32
+from .hardware import fitting, resolve_precision, whole_float32
 from .names import IMAGENET_MEAN, IMAGENET_STD, RGB
 
 __all__ = [
@@ -182,7 +182,9 @@ class NetworkBackbone:
     def run(self, read: Callable[[Any, Tensor], Any], images: Tensor) -> Any:
         """Return what `read` gives of the normalised images, in this backbone's precision and without gradient."""
         lower = self.precision == "bfloat16"
+        count, (height, width) = len(images), images.shape[-2:]
         with (
+            fitting(f"{self.name}: a batch of {count} images of {height} x {width} px", "take a smaller `batch_size`"),
             whole_float32(),
             evaluating(self.network),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower),

@@ -9,9 +9,9 @@ from typing import Literal, get_args
 
 import torch
 
-from ..errors import ArgumentError, first_line
+from ..errors import ArgumentError, BackboneError, first_line
 
-__all__ = ["Precision", "resolve_device", "resolve_precision", "whole_float32"]
+__all__ = ["Precision", "fitting", "resolve_device", "resolve_precision", "whole_float32"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -32,6 +32,20 @@ def whole_float32() -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before)
         torch.backends.cudnn.allow_tf32 = convolutions
+
+
+@contextmanager
+def fitting(what: str, advice: str) -> Iterator[None]:
+    """Let a device's memory that runs out be a `BackboneError`, so that the other models of a run go on.
+
+    Args:
+        what: does not fit, the beginning of the sentence.
+        advice: what may be done, its end.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BackboneError(f"{what} does not fit into the device's memory ({first_line(error)}); {advice}.") from error
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:

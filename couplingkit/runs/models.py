@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from ..errors import ArgumentError, BackboneError, CouplingKitError, listed, near
 from ..features.backbone import LayeredBackbone, NetworkBackbone
-from ..features.hardware import resolve_device
+from ..features.hardware import fitting, resolve_device
 from ..features.identity import model_digests
 from ..features.loading import load_layers
 from ..features.names import BackboneOptions, parse_model_name, parse_size, split_layers
@@ -142,7 +142,12 @@ def each_model(
 def _load(choice: ModelChoice, processes: Processes) -> LayeredBackbone:
     # Networks stay in their processes; only whether they could be loaded is agreed upon.
     loaded: list[LayeredBackbone] = []
-    processes.each(lambda: loaded.append(choice.load()))
+
+    def load() -> None:
+        with fitting(choice.title, "take a smaller model, or another `device`"):
+            loaded.append(choice.load())
+
+    processes.each(load)
     return loaded[0]
 
 
