@@ -118,3 +118,9 @@ def test_the_page_on_coupling_has_every_quantity():
     assert f"{doubts.CLIPPED_LIMIT:.0%}".replace("%", " %") in page
     assert f"from {doubts.FEWEST_FOR_SHARE} probes on" in page
     assert f"below {FEWEST_IMAGES} photos there is none, below {FEWEST_FOR_P} no p-value" in page
+
+
+def test_nothing_below_zero_is_printed_as_nothing():
+    assert QUANTITIES["leak"].text(-0.0001) == "0.000"
+    assert QUANTITIES["leak"].text(-0.0006) == "-0.001"
+    assert QUANTITIES["clipped_denominator"].text(-1e-9) == "0.0%"

@@ -47,8 +47,8 @@ def percent_text(estimate: Estimate | None) -> str:
     if estimate is None or math.isnan(estimate.value):
         return "-"
     if math.isnan(estimate.low):
-        return f"{100 * estimate.value:.1f}"
-    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+        return f"{100 * estimate.value:z.1f}"
+    return f"{100 * estimate.value:z.1f} [{100 * estimate.low:z.1f}, {100 * estimate.high:z.1f}]"
 
 
 def evaluation_numbers(run: EvaluationRun) -> pd.DataFrame:

@@ -167,7 +167,7 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
         )
         _mark(axes, row, min(width, height))
         if panel.scale.limits is None:
-            text = f"{low:.2f} to {high:.2f}" if own else "undefined"
+            text = f"{low:z.2f} to {high:z.2f}" if own else "undefined"
             lines = "\n".join(wrapped(text, layout.panel, CAPTION_PT))
             _write(figure, layout, (left + width / 2, top + height + 0.02), lines, ha="center")
 
@@ -223,7 +223,7 @@ def _draw_bar(figure: Figure, layout: Layout, scale: Scale, top: float, bottom: 
     if scale.limits is None:
         axes.set_yticks([low, high], ["low", "high"])
     elif height < 0.7:
-        axes.set_yticks([low, high], [f"{low:.2f}", f"{high:.2f}"])
+        axes.set_yticks([low, high], [f"{low:z.2f}", f"{high:z.2f}"])
     lines = "\n".join(wrapped(scale.label, max(bottom - top, 0.4), CAPTION_PT))
     middle = top + (bottom - top) / 2
     _write(figure, layout, (left + BAR_ROOM - GAP - 0.01, middle), lines, ha="right", va="center", rotation=90)

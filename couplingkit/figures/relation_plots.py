@@ -115,9 +115,9 @@ def _rho(relation: Relation) -> str:
     rho = relation.rho
     if math.isnan(rho.value):
         return "-"
-    return f"{rho.value:.2f}" if math.isnan(rho.low) else f"{rho.value:.2f} [{rho.low:.2f}, {rho.high:.2f}]"
+    return f"{rho.value:z.2f}" if math.isnan(rho.low) else f"{rho.value:z.2f} [{rho.low:z.2f}, {rho.high:z.2f}]"
 
 
 def _within(relation: Relation) -> str:
     within = relation.within
-    return "-" if math.isnan(within.rho) else f"{within.rho:.2f} (p {within.p:.3f}, {within.models} models)"
+    return "-" if math.isnan(within.rho) else f"{within.rho:z.2f} (p {within.p:.3f}, {within.models} models)"

@@ -245,7 +245,7 @@ def _card(extreme: Extreme) -> dict[str, Any]:
         "caption": extreme.caption,
         "images": [_picture(image) for image in extreme.images],
         "maps": [_picture(_coloured(values, low, high)) for values in extreme.maps],
-        "range": f"{low:.2f} to {high:.2f}",
+        "range": f"{low:z.2f} to {high:z.2f}",
         "left": f"{100 * (extreme.point[0] + 0.5) / width:.2f}%",
         "top": f"{100 * (extreme.point[1] + 0.5) / height:.2f}%",
     }

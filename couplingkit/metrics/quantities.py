@@ -94,7 +94,7 @@ class Quantity:
 
     def text(self, value: float) -> str:
         """Return a value as tables print it."""
-        return f"{value:.1%}" if self.unit == "share" else f"{value:.3f}"
+        return f"{value:z.1%}" if self.unit == "share" else f"{value:z.3f}"
 
 
 def _column(name: str) -> Callable[[Columns], Array]:
