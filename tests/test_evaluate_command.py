@@ -195,6 +195,7 @@ def test_runs_of_two_kinds_are_not_compared(evaluated, tmp_path):
     assert alone.exit_code == 2 and "no scores" in alone.stderr
 
 
+@pytest.mark.slow
 def test_on_real_photos_the_real_network_is_above_its_random_self(real_coco, real_weights):
     data = ck.halves_of(*real_coco, classes="super")
     file = real_weights / "vit_tiny_patch16_224_tinyimagenet_ft.pth"
@@ -210,7 +211,7 @@ def test_on_real_photos_the_real_network_is_above_its_random_self(real_coco, rea
 
 
 def test_two_processes_give_the_rows_of_one(tmp_path):
-    words = ["evaluate", "knn-seg,linear-seg", "bundled:ibot", "--data", "scenes:70+70", "--device", "cpu"]
+    words = ["evaluate", "knn-seg,linear-seg", "bundled:ibot", "--data", "scenes:40+40", "--device", "cpu"]
     found = [
         start(*words, "--precision", "float32", "--out", tmp_path / str(count), processes=count) for count in (1, 2)
     ]
