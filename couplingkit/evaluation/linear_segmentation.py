@@ -18,7 +18,7 @@ __all__ = ["STRENGTHS", "LinearSegmenter"]
 # Of the L2 term that are tried.
 STRENGTHS = (1e-4, 1e-3, 1e-2)
 HELD_OUT = 5
-# At a third of it three of 100,000 cells are told another class.
+# Of 7,840 cells of a ViT-S/16 none is told another class than at the exact minimum; at 1e-4 three were.
 GRADIENT = 3e-5
 
 

@@ -183,8 +183,9 @@ class NetworkBackbone:
         """Return what `read` gives of the normalised images, in this backbone's precision and without gradient."""
         lower = self.precision == "bfloat16"
         count, (height, width) = len(images), images.shape[-2:]
+        advice = f"take a smaller `{'batch_size' if count > 1 else 'image_size'}`, or another `device`"
         with (
-            fitting(f"{self.name}: a batch of {count} images of {height} x {width} px", "take a smaller `batch_size`"),
+            fitting(f"{self.name}: a batch of {count} images of {height} x {width} px", advice),
             whole_float32(),
             evaluating(self.network),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower),

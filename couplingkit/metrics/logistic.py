@@ -63,8 +63,8 @@ def fit_logistic(
     """Return the model that minimises the mean cross-entropy + strength / 2 x |weights|^2; the bias is free.
 
     The minimum is one, wherever the search begins. It runs along the principal axes of the vectors, each class and axis
-    in the unit of its curvature at the shares of the classes: channels of networks are so correlated that it takes ten
-    times as many steps without.
+    in the unit of its curvature at the shares of the classes: channels of networks are so correlated that it takes
+    several times as many steps without.
 
     Args:
         vectors: float (N, D); channels are standardised by their own mean and deviation, constant ones are left out.
