@@ -36,8 +36,8 @@ from .evaluation.scores import compare_scores as compare_scores
 from .evaluation.task import EvaluateSettings as EvaluateSettings
 from .features.backbone import Declaration as Declaration
 from .features.backbone import DenseBackbone as DenseBackbone
-from .features.backbone import LayeredBackbone as LayeredBackbone
 from .features.backbone import NetworkBackbone as NetworkBackbone
+from .features.layered import LayeredBackbone as LayeredBackbone
 from .features.loading import load_backbone as load_backbone
 from .features.loading import load_layers as load_layers
 from .features.names import BackboneOptions as BackboneOptions

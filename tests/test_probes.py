@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import couplingkit as ck
 from couplingkit.errors import ArgumentError, DataError
+from couplingkit.probes.hiding import hide_tiles, tiles_at
 from couplingkit.probes.placement import ROUNDING_PX, Box, place, place_instead, room_beside, scaled_size, to_px
-from couplingkit.probes.triplet import hide_tiles, tiles_at
 
 DIRECTIONS = ("right", "left", "below", "above")
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text())

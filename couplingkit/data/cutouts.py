@@ -14,13 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..errors import DataError
+from ..errors import DataError, first_line
+from ..files import file_stamp
 from .coco import CocoIndex
 from .objects import ImageRecord, ObjectRecord
 from .photo_files import PhotoFiles, photo_files
 from .segmentation import rle_mask
 
-__all__ = ["READ_ERRORS", "CutoutStore", "ObjectCutout", "photo_canvas", "read_photo", "resize_cutout"]
+__all__ = [
+    "READ_ERRORS",
+    "CutoutStore",
+    "ObjectCutout",
+    "cut_object",
+    "photo_canvas",
+    "read_photo",
+    "resize_cutout",
+]
 
 CACHE_BYTES = 128 * 2**20
 
@@ -115,6 +124,18 @@ class CutoutStore:
         """Raise `DataError` if a photo's file is missing, before hours are spent on the others."""
         self.photos.check(self.index.images[image_id].file_name for image_id in dict.fromkeys(image_ids))
 
+    def stamps(self, image_ids: Iterable[int]) -> list[tuple[str, int, int, int, int]]:
+        """Return names of photos and stamps of their files, which change when one is written anew; see `file_stamp`.
+
+        Raises:
+            DataError: one is gone.
+        """
+        names = [self.index.images[image_id].file_name for image_id in image_ids]
+        try:
+            return [(name, *file_stamp(self.photos.holder(name))) for name in names]
+        except OSError as error:
+            raise DataError(f"images {self.photos.path} cannot be read any more ({first_line(error)}).") from error
+
     def cutout(self, annotation_id: int) -> ObjectCutout:
         """Return an object, from the cache or cut out of its photo now."""
         held = self._cache.get(annotation_id)
@@ -125,8 +146,8 @@ class CutoutStore:
         pixels = self.photo(wanted.image_id)
         for other in self._wanted_by_image.get(wanted.image_id, []):
             if other not in self._cache and other != annotation_id:
-                self._keep(_cut(pixels, self.record(other)))
-        cutout = _cut(pixels, wanted)
+                self._keep(cut_object(pixels, self.record(other)))
+        cutout = cut_object(pixels, wanted)
         self._keep(cutout)
         return cutout
 
@@ -143,7 +164,8 @@ class CutoutStore:
             self._held_bytes -= oldest.rgb.nbytes + oldest.mask.nbytes
 
 
-def _cut(pixels: NDArray[np.uint8], record: ObjectRecord) -> ObjectCutout:
+def cut_object(pixels: NDArray[np.uint8], record: ObjectRecord) -> ObjectCutout:
+    """Return an object of a photo, uint8 (H, W, 3), cut tight to its mask."""
     window = np.s_[record.top : record.top + record.height, record.left : record.left + record.width]
     # Copies, so that a small object does not keep its whole photo in memory.
     mask = rle_mask(record.rle)[window].copy()

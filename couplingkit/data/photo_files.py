@@ -9,7 +9,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import DataError, listed
 from ..words import as_path
@@ -36,8 +36,13 @@ class PhotoFiles(ABC):
         """Return a photo's bytes as a stream; `FileNotFoundError` if it is not there."""
 
     @abstractmethod
+    def holder(self, name: str) -> Path:
+        """Return the file that holds a photo: its own, or the archive."""
+
     def stamp(self, name: str) -> tuple[int, int]:
         """Return size in bytes and time in ns of the file that holds a photo."""
+        status = self.holder(name).stat()
+        return status.st_size, status.st_mtime_ns
 
     def place(self, name: str) -> str:
         """Return what an error calls a photo."""
@@ -65,9 +70,8 @@ class _Folder(PhotoFiles):
     def open(self, name: str) -> BinaryIO:
         return (self.path / name).open("rb")
 
-    def stamp(self, name: str) -> tuple[int, int]:
-        status = (self.path / name).stat()
-        return status.st_size, status.st_mtime_ns
+    def holder(self, name: str) -> Path:
+        return self.path / name
 
 
 class _Archive(PhotoFiles):
@@ -95,9 +99,8 @@ class _Archive(PhotoFiles):
     def holds(self, name: str) -> bool:
         return self._member(name) is not None
 
-    def stamp(self, name: str) -> tuple[int, int]:
-        status = self.path.stat()
-        return status.st_size, status.st_mtime_ns
+    def holder(self, name: str) -> Path:
+        return self.path
 
     def _known(self, name: str) -> str:
         member = self._member(name)
@@ -110,6 +113,10 @@ class _Zip(_Archive):
     def _members(self) -> list[str]:
         self._opened: tuple[int, zipfile.ZipFile] | None = None
         return [info.filename for info in self._file().infolist() if not info.is_dir()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that does not fork opens the archive anew.
+        return {**self.__dict__, "_opened": None}
 
     def _file(self) -> zipfile.ZipFile:
         # A forked process that shared the handle would share its place in the file.

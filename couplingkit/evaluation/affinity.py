@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ArgumentError, MeasurementError
-from ..features.backbone import DenseBackbone, LayeredBackbone
+from ..features.backbone import DenseBackbone
+from ..features.layered import LayeredBackbone
 from ..features.regions import masked_mean, region_weights
 from ..metrics.affinity import check_point
 from ..metrics.localization import inner_point

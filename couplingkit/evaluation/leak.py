@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import check_range
-from ..features.backbone import DenseBackbone, LayeredBackbone
+from ..features.backbone import DenseBackbone
+from ..features.layered import LayeredBackbone
 
 __all__ = ["LeakingNetwork", "leaked"]
 

@@ -19,7 +19,8 @@ from ..data.objects import ObjectRecord
 from ..data.photo_files import photo_files
 from ..data.segmentation import rle_mask
 from ..errors import MeasurementError
-from ..features.backbone import DenseBackbone, LayeredBackbone
+from ..features.backbone import DenseBackbone
+from ..features.layered import LayeredBackbone
 from ..features.regions import covered_shares
 from ..metrics.bootstrap import Estimate
 from ..metrics.localization import (

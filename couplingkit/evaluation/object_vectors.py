@@ -19,7 +19,8 @@ from ..data.objects import ObjectRecord
 from ..data.photo_files import photo_files
 from ..data.segmentation import rle_mask
 from ..errors import MeasurementError, check_range
-from ..features.backbone import DenseBackbone, LayeredBackbone
+from ..features.backbone import DenseBackbone
+from ..features.layered import LayeredBackbone
 from ..features.regions import covered_shares, masked_mean
 from ..streams import Stream
 from .photo_features import PhotoFeatures, read_photos

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data.photos import resize_photo
 from ..errors import ArgumentError, MeasurementError, check_range
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..metrics.affinity import affinity_at_points, upsample
 from ..pixels import Frame, place_photo
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..data.labelled_data import LabelledData
 from ..data.semantic import LabelledObject, LabelledPhotos
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..features.regions import covered_shares, masked_mean
 from ..metrics.confusion import count_pixels
 from ..streams import Stream

@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from ..data.labelled_data import LabelledData
 from ..errors import DataError
-from ..features.backbone import DenseBackbone, LayeredBackbone
+from ..features.backbone import DenseBackbone
+from ..features.layered import LayeredBackbone
 from ..processes import ALONE, Processes
 from ..streams import Stream
 from .bank import Bank, shuffled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, BackboneError
+from ..errors import BackboneError
 from ..pixels import normalize
 from ..words import rgb_numbers
 from .hardware import fitting, resolve_precision, whole_float32
@@ -21,7 +21,6 @@ __all__ = [
     "RUN_ERRORS",
     "Declaration",
     "DenseBackbone",
-    "LayeredBackbone",
     "NetworkBackbone",
     "evaluating",
     "has_tokens",
@@ -179,8 +178,13 @@ class NetworkBackbone:
             side = EVEN_SIDE
         return side // rows if rows and side % rows == 0 else None
 
-    def run(self, read: Callable[[Any, Tensor], Any], images: Tensor) -> Any:
-        """Return what `read` gives of the normalised images, in this backbone's precision and without gradient."""
+    def run(self, read: Callable[[Any, Tensor], Any], images: Tensor, *, normalized: bool = False) -> Any:
+        """Return what `read` gives of the normalised images, in this backbone's precision and without gradient.
+
+        Args:
+            read: (network, normalised images) -> what is wanted.
+            images: float32 (B, 3, H, W) in [0, 1], or `normalized` already.
+        """
         lower = self.precision == "bfloat16"
         count, (height, width) = len(images), images.shape[-2:]
         advice = f"take a smaller `{'batch_size' if count > 1 else 'image_size'}`, or another `device`"
@@ -190,7 +194,8 @@ class NetworkBackbone:
             evaluating(self.network),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower),
         ):
-            return read(self.network, normalize(images, self.mean, self.std))
+            shown = images if normalized else normalize(images, self.mean, self.std)
+            return read(self.network, shown)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map float32 (B, 3, H, W) in [0, 1] to float32 (B, D, h, w)."""
@@ -238,48 +243,3 @@ def tiles(grid: tuple[int, int], size: tuple[int, int], stride: int) -> bool:
     if stride & (stride - 1):
         return all(cells and cells * stride == px for cells, px in zip(grid, size, strict=True))
     return all(cells and cells in (px // stride, -(-px // stride)) for cells, px in zip(grid, size, strict=True))
-
-
-class LayeredBackbone:
-    """Several layers of one network, read in one forward pass.
-
-    Args:
-        layers: each by itself a backbone over the same network.
-        read: (network, normalised images) -> one map per layer, in their order; None reads a single layer.
-
-    >>> network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 4, 4), torch.nn.Conv2d(8, 5, 2, 2))
-    >>> first = NetworkBackbone(network, lambda net, x: net[0](x), name="first")
-    >>> second = NetworkBackbone(network, lambda net, x: net(x), name="second")
-    >>> both = LayeredBackbone([first, second], lambda net, x: (net[0](x), net(x)))
-    >>> [tuple(features.shape) for features in both(torch.zeros(1, 3, 224, 224))]
-    [(1, 8, 56, 56), (1, 5, 28, 28)]
-    """
-
-    def __init__(self, layers: Sequence[DenseBackbone], read: Callable[[Any, Tensor], Sequence[Tensor]] | None = None):
-        if not layers or (read is None and len(layers) > 1):
-            raise ArgumentError("layers must be one backbone, or several with a read that gives all their maps.")
-        self.layers = tuple(layers)
-        self.read = read
-        first = self.layers[0]
-        self.name = first.name
-        self.size_px = first.size_px
-        self.mean = first.mean
-
-    @property
-    def device(self) -> torch.device:
-        """Where images must be."""
-        return self.layers[0].device
-
-    def rename(self, label: str) -> None:
-        """Let tables call the network `label`; layers keep what tells them apart."""
-        start = len(self.name.partition(" (layer ")[0])
-        for layer in self.layers:
-            layer.name = label + layer.name[start:]
-        self.name = self.layers[0].name
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Map float32 (B, 3, H, W) in [0, 1] to one float32 (B, D, h, w) per layer."""
-        first = self.layers[0]
-        if self.read is None or not isinstance(first, NetworkBackbone):
-            return (first(images),)
-        return tuple(first.checked(features) for features in first.run(self.read, images))

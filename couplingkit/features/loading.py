@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..errors import ArgumentError, BackboneError, NormalisationError, listed
 from .architectures import recognise
-from .backbone import Declaration, LayeredBackbone, NetworkBackbone
+from .backbone import Declaration, NetworkBackbone
 from .checkpoints import open_checkpoint, tensors_sha256
 from .controls import CONTROL_STRIDE, parse_control
 from .hardware import resolve_device
 from .identity import opened_digests, resolve_folder, resolve_run
+from .layered import LayeredBackbone
 from .names import RGB, BackboneOptions, ModelName, parse_model_name, split_layers
 from .own_format import own_weights
 from .sources.base import OpenedNetwork

@@ -13,24 +13,22 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm import tqdm
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
-from ..data.cutouts import CACHE_BYTES, CutoutStore, ObjectCutout, photo_canvas, resize_cutout
+from ..data.cutouts import CACHE_BYTES, CutoutStore
 from ..errors import ArgumentError, DataError
-from ..pixels import full_canvas, repeat_to
-from ..streams import Stream
-from .distances import mask_distances
+from .backgrounds import GRAY, Canvas, background
+from .compositing import DrawnSprites, Levels, compose
 from .drawing import bare_manifest, draw
+from .fingerprint import joined_digest, keep_digests, kept_digests, picture_digest
 from .manifest import Manifest, object_check, read_manifest
-from .placement import Box, place, place_instead, scaled_size, to_px
 from .spec import UNITS, ObjectPair, ProbeSpec
-from .triplet import Layer, Probe, hide_tiles, object_layer, probe_images, tiles_at
+from .sprite_pack import PACK_BYTES, Recipe, SpritePack, open_pack
+from .sprites import CutSprites, SpriteSource, backdrop_of, placed_sprites, wanted_sprites
+from .triplet import Probe
 
 __all__ = ["GRAY", "ProbeSet"]
-
-GRAY = (0.5, 0.5, 0.5)
 
 
 class ProbeSet:
@@ -43,6 +41,7 @@ class ProbeSet:
         images: where the photos are: a folder, a zip or a tar.
         seed: of the draws that rendering needs (noise, hidden tiles).
         cache_bytes: bound of the cutouts kept decoded, in bytes.
+        pack_bytes: bound of the sprites of all probe sets that are kept in the cache folder; 0 keeps none.
         name: what reports call the set.
 
     Raises:
@@ -58,6 +57,7 @@ class ProbeSet:
         *,
         seed: int,
         cache_bytes: int = CACHE_BYTES,
+        pack_bytes: int = PACK_BYTES,
         name: str = "drawn",
     ):
         self.spec = spec
@@ -67,6 +67,9 @@ class ProbeSet:
         self.name = name
         self.promised: str | None = None
         self.drawn_gap = spec.reach
+        self.pack_bytes = pack_bytes
+        # Shared by all looks of these pairs.
+        self._packs: dict[tuple[ProbeSpec, tuple[int, int]], SpritePack | None] = {}
         self._digests: dict[int, bytes] = {}
         self._manifest: Manifest | None = None
         wanted = [key for pair in self.pairs for key in pair.members()]
@@ -85,6 +88,7 @@ class ProbeSet:
         spec: ProbeSpec = ProbeSpec(),  # noqa: B008 - frozen
         eligibility: Eligibility = Eligibility(),  # noqa: B008 - frozen
         cache_bytes: int = CACHE_BYTES,
+        pack_bytes: int = PACK_BYTES,
     ) -> ProbeSet:
         """Draw `count` probes from an instances JSON.
 
@@ -94,7 +98,7 @@ class ProbeSet:
             DataError: the file or a photo cannot be used, or fewer than two objects are eligible.
         """
         index, pairs = draw(annotations, eligibility, spec, seed=seed, count=count)
-        return cls(spec, pairs, index, images, seed=seed, cache_bytes=cache_bytes)
+        return cls(spec, pairs, index, images, seed=seed, cache_bytes=cache_bytes, pack_bytes=pack_bytes)
 
     @classmethod
     def from_manifest(cls, manifest: str | Path | Manifest, annotations: str | Path, images: str | Path) -> ProbeSet:
@@ -136,8 +140,7 @@ class ProbeSet:
         if not -len(self) <= number < len(self):
             raise IndexError(f"probe {number} of a set of {len(self)}")
         batch = self.render([number % len(self)])
-        first: dict[str, Any] = {name: value if value is None else value[0] for name, value in vars(batch).items()}
-        return Probe(**first)
+        return Probe(batch.images[:, 0], batch.masks[:, 0], batch.distance_px[0])
 
     def render(
         self,
@@ -145,6 +148,7 @@ class ProbeSet:
         *,
         size: int | tuple[int, int] = UNITS,
         mean: tuple[float, float, float] = GRAY,
+        std: tuple[float, float, float] | None = None,
         device: torch.device | str = "cpu",
     ) -> Probe:
         """Draw some probes as one batch.
@@ -154,16 +158,17 @@ class ProbeSet:
             size: of the canvas, px: one side, or (height, width). The picture is the same at any, only larger; a canvas
                 that is no square has it in its middle, in units of 1/224 of the shorter side.
             mean: colour of the canvas where the spec says `mean`, sRGB in [0, 1].
+            std: where it is given, images come as a network's normalisation by `mean` and `std` makes them, bit for
+                bit; else in [0, 1].
             device: where the pixels are put together.
         """
-        device = torch.device(device)
         pairs = [self.pairs[number] for number in numbers]
         height_width = (size, size) if isinstance(size, int) else size
-        a, b, c = self._layers(pairs, height_width)
-        background = self._background(pairs, height_width, mean, device)
-        apart = torch.from_numpy(mask_distances(a.mask.numpy(), b.mask.numpy(), [pair.direction for pair in pairs]))
-        layers = (a.to(device), b.to(device), None if c is None else c.to(device))
-        return probe_images(background, *layers, distance_px=apart)
+        canvas = Canvas(height_width, mean, Levels() if std is None else Levels(mean, std), torch.device(device))
+        drawn = self._drawn(pairs, height_width)
+        behind = background(pairs, self.spec, self._source(height_width), canvas, seed=self.seed)
+        distances = drawn.distances([pair.direction for pair in pairs])
+        return compose(drawn, behind, canvas.levels, distance_px=distances)
 
     def batches(
         self,
@@ -177,6 +182,41 @@ class ProbeSet:
         for start in range(0, len(self), count):
             numbers = range(start, min(start + count, len(self)))
             yield numbers, self.render(numbers, size=size, mean=mean, device=device)
+
+    def prepare(self, size: int | tuple[int, int] = UNITS, *, progress: bool = False) -> bool:
+        """Let all sprites be at hand that a canvas of `size` px needs: from the cache folder, or cut out now.
+
+        It saves every later `render` at this size, in this and other processes, the photos. Nothing depends on it.
+
+        Returns:
+            Whether they are; not where they would be more than `pack_bytes`, or the cache folder cannot be written.
+
+        Raises:
+            DataError: a photo cannot be used.
+        """
+        canvas = (size, size) if isinstance(size, int) else size
+        if (self.spec, canvas) not in self._packs:
+            recipe = self._recipe(canvas)
+            self._packs[self.spec, canvas] = open_pack(recipe, most_bytes=self.pack_bytes, progress=progress)
+        return self._packs[self.spec, canvas] is not None
+
+    def _recipe(self, canvas: tuple[int, int]) -> Recipe:
+        return Recipe(self._cutting(canvas), *wanted_sprites(self.pairs, self.spec, self._sides, canvas))
+
+    def _cutting(self, canvas: tuple[int, int]) -> CutSprites:
+        return CutSprites(self.store, self.spec, self.seed, min(canvas))
+
+    def _source(self, canvas: tuple[int, int]) -> SpriteSource:
+        return self._packs.get((self.spec, canvas)) or self._cutting(canvas)
+
+    def _sides(self, annotation_id: int) -> tuple[int, int]:
+        record = self.store.record(annotation_id)
+        return record.width, record.height
+
+    def _drawn(self, pairs: Sequence[ObjectPair], canvas: tuple[int, int]) -> DrawnSprites:
+        source = self._source(canvas)
+        placed = [placed_sprites(pair, self.spec, self._sides, canvas) for pair in pairs]
+        return DrawnSprites(placed, [[source.sprite(item.sprite) for item in objects] for objects in placed], canvas)
 
     @cached_property
     def source_images(self) -> NDArray[np.int64]:
@@ -226,7 +266,7 @@ class ProbeSet:
     def fingerprint(self, *, progress: bool = False) -> str:
         """Return the SHA-256 over the `digests` of all probes, in order: equal ones mean equal pictures.
 
-        All photos are decoded for it, so that a broken one shows before the first forward pass. It is computed once.
+        All photos were decoded for it, so that a broken one shows before the first forward pass. It is computed once.
 
         Args:
             progress: whether to show a bar.
@@ -234,7 +274,11 @@ class ProbeSet:
         Raises:
             DataError: a photo is broken, or these are not the pictures that the manifest promises.
         """
-        found = hashlib.sha256(b"".join(self.digests(range(len(self)), progress=progress))).hexdigest()
+        self.recall_digests()
+        known = len(self._digests) == len(self)
+        found = joined_digest(self.digests(range(len(self)), progress=progress))
+        if not known:
+            self.keep_digests()
         if self.promised not in (None, found):
             raise DataError(
                 f"the probe set {self.name} comes out as other pictures here than its manifest promises (fingerprint "
@@ -250,69 +294,35 @@ class ProbeSet:
         """
         wanted = list(numbers)
         lacking = [number for number in wanted if number not in self._digests]
+        if lacking:
+            self.prepare(progress=progress)
         for number in tqdm(lacking, desc="checking probes", unit="probe", disable=not (progress and lacking)):
             self._digests[number] = self._digest(self.pairs[number])
         return [self._digests[number] for number in wanted]
+
+    def _digest(self, pair: ObjectPair) -> bytes:
+        canvas = (UNITS, UNITS)
+        behind = backdrop_of(pair, self.spec, canvas)
+        return picture_digest(self._drawn([pair], canvas), behind and self._source(canvas).backdrop(behind))
 
     def know_digests(self, digests: Sequence[bytes]) -> None:
         """Take over the digests of all probes, which other processes worked out."""
         self._digests = dict(enumerate(digests))
 
-    def _digest(self, pair: ObjectPair) -> bytes:
-        gray = torch.full((1, 3, 1, 1), 128, dtype=torch.uint8)
-        probe = probe_images(gray, *self._layers([pair], (UNITS, UNITS)), distance_px=torch.full((1,), torch.nan))
-        digest = hashlib.sha256()
-        for images in (probe.alone, probe.together, probe.partner, probe.control):
-            if images is not None:
-                digest.update(images.numpy().tobytes())
-        digest.update(np.packbits(probe.mask_a.numpy()).tobytes())
-        digest.update(np.packbits(probe.mask_b.numpy()).tobytes())
-        if self.spec.canvas == "image" and pair.backdrop is not None:
-            digest.update(photo_canvas(self.store.photo(pair.backdrop), (UNITS, UNITS)).tobytes())
-        return digest.digest()
+    def recall_digests(self) -> list[bytes] | None:
+        """Take over and return the digests that an earlier run kept of these pictures; None where none did."""
+        if len(self._digests) < len(self):
+            found = kept_digests(self._digests_key(), len(self)) if self.pack_bytes else None
+            if found is None:
+                return None
+            self.know_digests(found)
+        return [self._digests[number] for number in range(len(self))]
 
-    def _layers(self, pairs: Sequence[ObjectPair], size: tuple[int, int]) -> tuple[Layer, Layer, Layer | None]:
-        """Return A, B and C (if there is a control) of some probes, each as one layer."""
-        placed = [self._placed(pair, size) for pair in pairs]
-        a, b = (object_layer([objects[role] for objects in placed], size) for role in (0, 1))
-        return a, b, object_layer([objects[2] for objects in placed], size) if self.spec.control else None
+    def keep_digests(self) -> None:
+        """Keep the digests of all probes for the next run."""
+        if self.pack_bytes:
+            keep_digests(self._digests_key(), [self._digests[number] for number in range(len(self))])
 
-    def _placed(self, pair: ObjectPair, size: tuple[int, int]) -> list[tuple[ObjectCutout, Box]]:
-        side = min(size)
-        members = pair.members() if self.spec.control else pair.members()[:2]
-        cutouts = [self.store.cutout(key) for key in members]
-        longer, gap, room = (to_px(units, side) for units in (self.spec.object_size, self.spec.gap, self.spec.reach))
-        sizes = [scaled_size(cutout.rgb.shape[1], cutout.rgb.shape[0], longer) for cutout in cutouts]
-        boxes = list(place(sizes[0], sizes[1], gap=gap, direction=pair.direction, side=side, room=room))
-        if self.spec.control:
-            boxes.append(place_instead(boxes[0], sizes[2], gap=gap, direction=pair.direction, side=side))
-        fitted = [resize_cutout(cutout, box.width, box.height) for cutout, box in zip(cutouts, boxes, strict=False)]
-        if self.spec.visible < 1:
-            fitted[0] = self._partly_hidden(pair, cutouts[0], fitted[0], side)
-        top, left = ((length - side) // 2 for length in size)
-        shifted = [replace(box, left=box.left + left, top=box.top + top) for box in boxes]
-        return list(zip(fitted, shifted, strict=True))
-
-    def _partly_hidden(self, pair: ObjectPair, whole: ObjectCutout, fitted: ObjectCutout, side: int) -> ObjectCutout:
-        # Decided at 224 px, so that the same tiles go at every resolution.
-        size = scaled_size(whole.rgb.shape[1], whole.rgb.shape[0], self.spec.object_size)
-        stream = Stream(self.seed).child("probe", pair.number, "visible")
-        keep = hide_tiles(resize_cutout(whole, *size).mask, self.spec.visible, stream)
-        return replace(fitted, mask=fitted.mask & tiles_at(keep, fitted.mask.shape[0], fitted.mask.shape[1], side))
-
-    def _background(
-        self, pairs: Sequence[ObjectPair], size: tuple[int, int], mean: tuple[float, float, float], device: torch.device
-    ) -> Tensor:
-        canvas = self.spec.canvas
-        if canvas in ("mean", "gray"):
-            return full_canvas(mean if canvas == "mean" else GRAY, len(pairs), size, device)
-        if canvas == "noise":
-            tiles = [self._noise(pair) for pair in pairs]
-            return repeat_to(torch.from_numpy(np.stack(tiles)).to(device), size).to(torch.float32) / 255
-        photos = [photo_canvas(self.store.photo(pair.backdrop), size) for pair in pairs if pair.backdrop is not None]
-        return torch.from_numpy(np.stack(photos)).to(device).permute(0, 3, 1, 2).to(torch.float32) / 255
-
-    def _noise(self, pair: ObjectPair) -> NDArray[np.uint8]:
-        stream = Stream(self.seed).child("probe", pair.number, "noise")
-        raw = stream.generator().bytes(3 * UNITS * UNITS)
-        return np.frombuffer(raw, dtype=np.uint8).reshape(3, UNITS, UNITS)
+    def _digests_key(self) -> str:
+        parts = (self._recipe((UNITS, UNITS)).key(), self.checked().identity())
+        return hashlib.sha256(repr(parts).encode()).hexdigest()

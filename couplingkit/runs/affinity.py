@@ -17,7 +17,7 @@ from ..data.segmentation import rle_mask
 from ..errors import CouplingKitError
 from ..evaluation.affinity import AffinityMaps, ProbeMaps, Query, affinity_maps, map_arrays, probe_maps, probe_query
 from ..evaluation.localization import Localization, LocalizeSettings, compare_localization, localize
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..files import new_folder
 from ..metrics.bootstrap import Estimate
 from ..probes.probeset import GRAY, ProbeSet

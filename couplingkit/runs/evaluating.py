@@ -17,7 +17,7 @@ from ..evaluation.leak import LeakingNetwork
 from ..evaluation.running import evaluate
 from ..evaluation.scores import Evaluation, ScoreGap, score_gaps
 from ..evaluation.task import EvaluateSettings, check_tasks
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..features.names import BackboneOptions, as_rgb
 from ..probes.probeset import ProbeSet
 from ..processes import ALONE, Processes

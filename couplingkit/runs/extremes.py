@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, first_line
 from ..evaluation.affinity import probe_maps, probe_query
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..study.measurement import Measurement
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ArgumentError, CouplingKitError, DataError, OutputError, listed
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..processes import ALONE, Processes
 from ..study.measurement import Measurement

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from ..errors import ArgumentError, BackboneError, CouplingKitError, listed, near
-from ..features.backbone import LayeredBackbone, NetworkBackbone
+from ..features.backbone import NetworkBackbone
 from ..features.hardware import fitting, resolve_device
 from ..features.identity import model_digests
+from ..features.layered import LayeredBackbone
 from ..features.loading import load_layers
 from ..features.names import BackboneOptions, parse_model_name, parse_size, split_layers
 from ..processes import ALONE, Processes

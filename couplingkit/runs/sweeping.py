@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 from ..errors import ArgumentError, CouplingKitError
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..probes.spec import ProbeSpec
 from ..processes import ALONE, Processes

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import CouplingKitError, MeasurementError
-from ..features.backbone import RUN_ERRORS, LayeredBackbone
+from ..features.backbone import RUN_ERRORS
+from ..features.layered import LayeredBackbone
 from ..features.regions import region_weights
 from ..pixels import full_canvas
 from ..probes.moving import move_objects, moves_within
@@ -51,8 +52,8 @@ def check_maps(backbone: LayeredBackbone, probe: Probe, *, batch_size: int) -> t
     """
     count = min(OBJECTS, len(probe.mask_a))
     size = (probe.alone.shape[-2], probe.alone.shape[-1])
-    shown, masks = _moved(probe.alone[:count], probe.mask_a[:count], backbone.mean)
-    images = torch.cat([full_canvas(backbone.mean, 1, size, shown.device), shown])  # the empty canvas first
+    shown, masks = _moved(probe.alone[:count], probe.mask_a[:count], backbone.empty)
+    images = torch.cat([full_canvas(backbone.empty, 1, size, shown.device), shown])  # the empty canvas first
     parts = [backbone(part) for part in torch.split(images, batch_size)]  # type: ignore[no-untyped-call]
     maps = [torch.cat([part[index] for part in parts]).to(torch.float32) for index in range(len(backbone.layers))]
     aligned, offsets = [], [0.0]
@@ -175,7 +176,7 @@ def _check_size_follows(backbone: LayeredBackbone, size: tuple[int, int], maps: 
     """Hold the map at a larger input against the one at the network's own; what takes one size only is not asked."""
     grown = tuple(side + 2 * max(layer.stride_px for layer in backbone.layers) for side in size)
     try:
-        larger = backbone(full_canvas(backbone.mean, 1, (grown[0], grown[1]), backbone.device))
+        larger = backbone(full_canvas(backbone.empty, 1, (grown[0], grown[1]), backbone.device))
     except (CouplingKitError, *RUN_ERRORS):
         return
     for layer, before, after in zip(backbone.layers, maps, larger, strict=True):

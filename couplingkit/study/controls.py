@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ..errors import MeasurementError
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..features.regions import masked_mean
 from ..metrics.angles import angle_between
 from ..metrics.summary import RESOLUTION_RAD
@@ -56,11 +56,13 @@ class FirstBatch:
         numbers: of its probes.
         variant: which look of the probes.
         regions: per layer.
+        at_once: whether all of its images went in one forward pass.
     """
 
     numbers: range
     variant: int
     regions: list[RegionFeatures]
+    at_once: bool = False
 
 
 def joined(records: list[ControlRecord]) -> ControlRecord:
@@ -87,7 +89,11 @@ def check_again(
         min_cells: as in `MeasureSettings`.
         when: begins the sentence.
     """
-    for layer, features, regions in zip(backbone.layers, backbone(again.alone), first.regions, strict=True):
+    at_once = len(again.images) * len(again.alone) if first.at_once else len(again.alone)
+    # In the same company as the first time: a pass of another size may round otherwise.
+    maps = backbone(again.images.flatten(0, 1)[:at_once])
+    for layer, every, regions in zip(backbone.layers, maps, first.regions, strict=True):
+        features = every[: len(again.alone)]
         weights = probe_weights(again, layer.stride_px, grid=grid_of(features))[0]
         repeated = masked_mean(features, weights).cpu()  # (n, D)
         same = (repeated == regions.alone).all(dim=1) | ~regions.readable(min_cells)

@@ -8,7 +8,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..errors import ArgumentError, DataError
-from ..features.backbone import DenseBackbone, LayeredBackbone
+from ..features.backbone import DenseBackbone
+from ..features.layered import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..processes import ALONE, Processes
 from .controls import ControlRecord, joined
@@ -117,6 +118,7 @@ def variant_rows(
     for variant in variants:
         share_digests(variant, processes, progress=progress)
     work = ProbeReader(backbone, variants, settings, parts.size if parts else settings.batch_size)
+    processes.each(lambda: work.prepare(progress=progress and processes.first))
     if settings.center and processes.count > 1:
         raise ArgumentError("center needs the features of all probes in one process; start one.")
     if settings.center:
@@ -138,9 +140,14 @@ def variant_rows(
 def share_digests(probes: ProbeSet, processes: Processes, *, progress: bool = False) -> None:
     """Let each process draw its share of the probes, so that a broken photo shows before the first forward pass."""
     numbers = range(len(probes))
+    kept = processes.only_first(probes.recall_digests)
+    if kept is not None:
+        probes.know_digests(kept)
     own = processes.each(lambda: probes.digests(processes.share(numbers), progress=progress and processes.first))
     if processes.count > 1:
         probes.know_digests([own[number % processes.count][number // processes.count] for number in numbers])
+    if kept is None:
+        processes.only_first(probes.keep_digests)
     # Holds the pictures against a manifest's, where they come from one.
     probes.fingerprint()
 

@@ -11,7 +11,7 @@ from itertools import combinations, product
 import torch
 from torch import Tensor
 
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..features.regions import masked_mean, region_weights
 from ..metrics.angles import angle_between
 from ..probes.moving import move_objects, moves_within
@@ -44,7 +44,7 @@ def _of_stride(backbone: LayeredBackbone, probe: Probe, stride: int) -> list[Ten
     vectors: list[list[Tensor]] = [[] for _ in backbone.layers]
     for place in range(PLACES):
         chosen = [of_object[place] for of_object in moves]
-        images, masks = move_objects(probe.alone, probe.mask_a, chosen, colour=backbone.mean)
+        images, masks = move_objects(probe.alone, probe.mask_a, chosen, colour=backbone.empty)
         for of_layer, features in zip(vectors, backbone(images), strict=True):
             weights = region_weights(masks, torch.zeros_like(masks), stride_px=stride, grid=grid_of(features))
             of_layer.append(masked_mean(features, weights).cpu())

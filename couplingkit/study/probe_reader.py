@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +10,13 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..probes.triplet import Probe
 from .alignment import OBJECTS, check_maps
 from .controls import NOTHING_READ, ControlRecord, FirstBatch, check_again, check_company
 from .position import read_position
-from .region_features import HeldMaps, RegionFeatures, check_finite, read_batch
+from .region_features import HeldMaps, RegionFeatures, check_finite, on_host, read_batch
 from .rows import mean_feature, rows_of, seen_table
 from .settings import MeasureSettings
 
@@ -34,6 +34,11 @@ class ProbeReader:
     first: FirstBatch | None = None
     record: ControlRecord | None = None
 
+    def __post_init__(self) -> None:
+        self.shown = self.backbone.taking_normalized()
+        # A CPU gains nothing by larger passes; and one role after another needs a quarter of the memory.
+        self.at_once = self.backbone.device.type != "cpu"
+
     def chunks(self) -> int:
         """Return how many chunks there are."""
         return -(-len(self.variants[0]) // self._chunk())
@@ -44,21 +49,30 @@ class ProbeReader:
         return range(min(chunk * size, len(self.variants[0])), min((chunk + 1) * size, len(self.variants[0])))
 
     def _chunk(self) -> int:
-        return -(-self.part // self.settings.batch_size) * self.settings.batch_size
+        return -(-self.part // self._batch()) * self._batch()
+
+    def _batch(self) -> int:
+        """Return how many probes are read at once: `batch_size` images in one pass, of one role or of all."""
+        roles = 4 if self.variants[0].spec.control else 3
+        return max(1, self.settings.batch_size // roles) if self.at_once else self.settings.batch_size
 
     def _batches(self, chunk: int) -> Iterator[range]:
-        every, size = self.numbers(chunk), self.settings.batch_size
+        every, size = self.numbers(chunk), self._batch()
         for start in range(every.start, every.stop, size):
             yield range(start, min(start + size, every.stop))
+
+    def prepare(self, *, progress: bool = False) -> None:
+        """Let the sprites of all variants be at hand at the network's own size."""
+        for variant in self.variants:
+            variant.prepare(self.backbone.size_px, progress=progress)
 
     def rows(self, chunk: int, advance: Callable[[int], Any]) -> pd.DataFrame:
         """Return the rows of a chunk: its probes in order, of each variant and layer."""
         tables = []
-        for numbers in self._batches(chunk):
-            for variant, of_layers in enumerate(self._region_features(numbers)):
+        for numbers, of_variants in self._regions_of(self._batches(chunk), advance):
+            for variant, of_layers in enumerate(of_variants):
                 for layer, regions in enumerate(of_layers):
                     tables.append(self._described(variant, layer, numbers, regions, shift=None))
-            advance(len(numbers))
         return pd.concat(tables, ignore_index=True)
 
     def centered(self, *, progress: bool) -> pd.DataFrame:
@@ -66,9 +80,7 @@ class ProbeReader:
         batches = []
         with tqdm(total=len(self.variants[0]), desc=self.backbone.name, unit="probe", disable=not progress) as bar:
             for chunk in range(self.chunks()):
-                for numbers in self._batches(chunk):
-                    batches.append((numbers, self._region_features(numbers)))
-                    bar.update(len(numbers))
+                batches += self._regions_of(self._batches(chunk), bar.update)
         tables = []
         for variant in range(len(self.variants)):
             for layer in range(len(self.backbone.layers)):
@@ -81,7 +93,7 @@ class ProbeReader:
         """Hold the first batch against what it gives now, at the end; None where this process read none."""
         if self.first is not None:
             check_again(
-                self.backbone,
+                self.shown,
                 self._rendered(self.first.variant, self.first.numbers),
                 self.first,
                 min_cells=self.settings.min_cells,
@@ -93,7 +105,7 @@ class ProbeReader:
         """Return what the controls find on the first batch that can be read, without keeping its rows."""
         for chunk in range(self.chunks()):
             for numbers in self._batches(chunk):
-                self._region_features(numbers)
+                self._regions_of([numbers], lambda _: None)
                 record = self.closed()
                 if record is not None:
                     return record
@@ -107,30 +119,57 @@ class ProbeReader:
         return rows.assign(variant=variant, layer=layer)
 
     def _rendered(self, variant: int, numbers: range) -> Probe:
-        backbone = self.backbone
-        return self.variants[variant].render(numbers, size=backbone.size_px, mean=backbone.mean, device=backbone.device)
+        """Draw a batch as the network takes it: normalised already where it is one of ours."""
+        shown = self.shown
+        return self.variants[variant].render(
+            numbers, size=shown.size_px, mean=shown.mean, std=shown.std, device=shown.device
+        )
+
+    def _regions_of(
+        self, batches: Iterable[range], advance: Callable[[int], Any]
+    ) -> list[tuple[range, list[list[RegionFeatures]]]]:
+        """Return what each variant of some batches gives, per layer; nothing waits for the device before the end.
+
+        The first batch of all that can be read is held to the controls.
+        """
+        numbers, read = [], []
+        for own in batches:
+            numbers.append(own)
+            read.append([regions for of_layers in self._region_features(own) for regions in of_layers])
+            advance(len(own))
+        width = len(self.backbone.layers)
+        found = []
+        for own, flat in zip(numbers, on_host(read), strict=True):
+            of_variants = [flat[start : start + width] for start in range(0, len(flat), width)]
+            for index, of_layers in enumerate(of_variants):
+                self._check(index, own, of_layers)
+            found.append((own, of_variants))
+        return found
+
+    def _check(self, variant: int, numbers: range, of_layers: list[RegionFeatures]) -> None:
+        least = self.settings.min_cells
+        for layer, regions in zip(self.backbone.layers, of_layers, strict=True):
+            check_finite(layer.name, regions, numbers, least)
+        # Of regions that cannot be read nothing is said.
+        if self.first is None and all(regions.readable(least).any() for regions in of_layers):
+            self._control(FirstBatch(numbers, variant, of_layers, self.at_once))
 
     def _region_features(self, numbers: range) -> list[list[RegionFeatures]]:
-        """Return what each variant of a batch gives, per layer; the first batch is held to the controls."""
-        held = HeldMaps(self.backbone, [variant.spec for variant in self.variants])
+        """Return what each variant of a batch gives, per layer, on the device."""
+        held = HeldMaps(self.shown, [variant.spec for variant in self.variants], at_once=self.at_once)
         found = []
         for index, variant in enumerate(self.variants):
             probe = self._rendered(index, numbers)
-            of_layers = read_batch(self.backbone, probe, variant.spec, held)
+            of_layers = read_batch(self.shown, probe, variant.spec, held)
             if self.settings.position:
-                positions = read_position(self.backbone, probe)
+                positions = read_position(self.shown, probe)
                 of_layers = [replace(regions, position=own) for regions, own in zip(of_layers, positions, strict=True)]
             del probe  # or two batches of pictures would lie in memory while the next is drawn
-            for layer, regions in zip(self.backbone.layers, of_layers, strict=True):
-                check_finite(layer.name, regions, numbers, self.settings.min_cells)
-            # Of regions that cannot be read nothing is said.
-            if self.first is None and all(regions.readable(self.settings.min_cells).any() for regions in of_layers):
-                self._control(FirstBatch(numbers, index, of_layers))
             found.append(of_layers)
         return found
 
     def _control(self, first: FirstBatch) -> None:
-        backbone, least = self.backbone, self.settings.min_cells
+        backbone, least = self.shown, self.settings.min_cells
         again = self._rendered(first.variant, first.numbers)
         check_again(backbone, again, first, min_cells=least)
         precision = getattr(backbone.layers[0], "precision", "float32")

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import MeasurementError
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..features.regions import masked_mean, region_weights
 from ..probes.spec import ProbeSpec
-from ..probes.triplet import Probe
+from ..probes.triplet import ROLES, Probe
 
 __all__ = [
     "OUTLIER",
@@ -22,6 +22,7 @@ __all__ = [
     "RegionFeatures",
     "check_finite",
     "grid_of",
+    "on_host",
     "outlier_share",
     "probe_weights",
     "read_batch",
@@ -29,12 +30,11 @@ __all__ = [
 
 # A cell counts as an outlier above this many times the median norm of its region.
 OUTLIER = 4.0
-ROLES = ("alone", "together", "partner", "control")
 
 
 @dataclass(frozen=True)
 class RegionFeatures:
-    """Region features of a batch, on the CPU.
+    """Region features of a batch, on the device that read them until `on_host` fetches them.
 
     Attributes:
         alone: z_A1 (n, D) float32.
@@ -63,6 +63,11 @@ class RegionFeatures:
         # A region of 0 cells has no mean, even where the limit is 0.
         return (self.cells_a >= min_cells) & (self.cells_b >= min_cells) & (self.cells_a * self.cells_b > 0)
 
+    def read(self) -> dict[str, Tensor]:
+        """Return what a device gave, float32, by the names of attributes."""
+        names = ("alone", "together", "control", "partner", "cells_a", "cells_b", "outliers")
+        return {name: values for name in names if (values := getattr(self, name)) is not None}
+
     def named(self) -> Iterator[tuple[str, Tensor]]:
         """Yield (what an image shows, its region features)."""
         yield from (("A alone", self.alone), ("A beside B", self.together), ("B alone", self.partner))
@@ -76,21 +81,41 @@ class HeldMaps:
     Args:
         backbone: the network.
         specs: looks of all variants; what an image depends on tells which of them share it.
+        at_once: whether all images of a batch go in one forward pass, as a GPU likes it; else one role after another.
     """
 
-    def __init__(self, backbone: LayeredBackbone, specs: Sequence[ProbeSpec]):
+    def __init__(self, backbone: LayeredBackbone, specs: Sequence[ProbeSpec], *, at_once: bool = False):
         self._backbone = backbone
+        self._at_once = at_once
         self._uses = Counter(spec.pictured(role) for spec in specs for role in ROLES)
         self._held: dict[tuple[Any, ...], tuple[Tensor, ...]] = {}
 
-    def read(self, spec: ProbeSpec, role: str, images: Tensor) -> tuple[Tensor, ...]:
-        """Return one map per layer; kept only as long as a variant to come needs it."""
-        key = spec.pictured(role)
-        maps = self._held.pop(key) if key in self._held else self._backbone(images)
-        self._uses[key] -= 1
-        if self._uses[key]:
-            self._held[key] = maps
-        return maps
+    def read(self, spec: ProbeSpec, images: Tensor) -> Iterator[tuple[str, tuple[Tensor, ...]]]:
+        """Yield role after role with one map per layer, kept only as long as a variant to come needs it.
+
+        Args:
+            spec: the look.
+            images: (3 or 4, n, 3, H, W), in the order of `ROLES`.
+        """
+        roles = ROLES[: len(images)]
+        if self._at_once:
+            self._read_lacking(spec, images, roles)
+        for index, role in enumerate(roles):
+            key = spec.pictured(role)
+            maps = self._held.pop(key) if key in self._held else self._backbone(images[index])
+            self._uses[key] -= 1
+            if self._uses[key]:
+                self._held[key] = maps
+            yield role, maps
+
+    def _read_lacking(self, spec: ProbeSpec, images: Tensor, roles: Sequence[str]) -> None:
+        lacking = [index for index, role in enumerate(roles) if spec.pictured(role) not in self._held]
+        if not lacking:
+            return
+        shown = images if len(lacking) == len(images) else torch.stack([images[index] for index in lacking])
+        maps = self._backbone(shown.flatten(0, 1))  # of each layer (lacking n, D, h, w)
+        of_roles = zip(*(features.chunk(len(lacking)) for features in maps), strict=True)
+        self._held |= {spec.pictured(roles[index]): of_role for index, of_role in zip(lacking, of_roles, strict=True)}
 
 
 def read_batch(
@@ -103,34 +128,54 @@ def read_batch(
         probe: the batch.
         spec: its look.
         held: the maps of the batch's other variants; none of them are shared by default.
+
+    Returns:
+        What was read per layer, on the network's device: nothing is waited for (see `on_host`).
     """
-    maps = held or HeldMaps(backbone, [spec])
-    of_a = maps.read(spec, "alone", probe.alone)
-    layers = zip(backbone.layers, of_a, strict=True)
-    weights = [probe_weights(probe, layer.stride_px, grid=grid_of(features)) for layer, features in layers]
-    alone = [masked_mean(features, pair[0]).cpu() for features, pair in zip(of_a, weights, strict=True)]
-    outliers = [outlier_share(features, pair[0]).cpu() for features, pair in zip(of_a, weights, strict=True)]
-    del of_a
-
-    def pooled(role: str, images: Tensor, region: int) -> list[Tensor]:
-        read = maps.read(spec, role, images)
-        return [masked_mean(features, pair[region]).cpu() for features, pair in zip(read, weights, strict=True)]
-
-    together, partner = pooled("together", probe.together, 0), pooled("partner", probe.partner, 1)
-    control = None if probe.control is None else pooled("control", probe.control, 0)
+    vectors: list[dict[str, Tensor]] = [{} for _ in backbone.layers]
+    weights: list[tuple[Tensor, Tensor]] = []
+    outliers = []
+    for role, maps in (held or HeldMaps(backbone, [spec])).read(spec, probe.images):
+        if not weights:
+            layers = zip(backbone.layers, maps, strict=True)
+            weights = [probe_weights(probe, layer.stride_px, grid=grid_of(features)) for layer, features in layers]
+            outliers = [outlier_share(features, own[0]) for features, own in zip(maps, weights, strict=True)]
+        for found, features, (of_a, of_b) in zip(vectors, maps, weights, strict=True):
+            found[role] = masked_mean(features, of_b if role == "partner" else of_a)
     return [
         RegionFeatures(
-            alone=alone[layer],
-            together=together[layer],
-            control=None if control is None else control[layer],
-            partner=partner[layer],
-            cells_a=weights_a.sum(dim=(-2, -1)).cpu(),
-            cells_b=weights_b.sum(dim=(-2, -1)).cpu(),
-            outliers=outliers[layer],
+            alone=found["alone"],
+            together=found["together"],
+            control=found.get("control"),
+            partner=found["partner"],
+            cells_a=of_a.sum(dim=(-2, -1)),
+            cells_b=of_b.sum(dim=(-2, -1)),
+            outliers=share,
             distance_px=probe.distance_px,
         )
-        for layer, (weights_a, weights_b) in enumerate(weights)
+        for found, (of_a, of_b), share in zip(vectors, weights, outliers, strict=True)
     ]
+
+
+def on_host(batches: Sequence[Sequence[RegionFeatures]]) -> list[list[RegionFeatures]]:
+    """Return region features of several batches, a list per batch, on the CPU: one wait for the device for all.
+
+    Args:
+        batches: of each what `read_batch` gave, per layer (or per variant and layer).
+    """
+    every = [regions for batch in batches for regions in batch]
+    if not every or every[0].alone.device.type == "cpu":
+        return [list(batch) for batch in batches]
+    parts = [values for regions in every for values in regions.read().values()]
+    flat = torch.cat([values.flatten() for values in parts]).cpu()
+    values = iter(flat.split([part.numel() for part in parts]))
+    moved = iter(
+        [
+            replace(regions, **{name: next(values).view(own.shape) for name, own in regions.read().items()})
+            for regions in every
+        ]
+    )
+    return [[next(moved) for _ in batch] for batch in batches]
 
 
 def outlier_share(features: Tensor, weights: Tensor) -> Tensor:
@@ -147,7 +192,11 @@ def outlier_share(features: Tensor, weights: Tensor) -> Tensor:
     """
     norms = features.norm(dim=1).flatten(1)
     shares = weights.flatten(1)
-    median = norms.masked_fill(shares == 0, torch.nan).nanmedian(dim=1, keepdim=True).values
+    within = (shares > 0) & ~norms.isnan()
+    # The lower median by sorting, for `nanmedian` has no deterministic kernel on a GPU.
+    ordered = norms.masked_fill(~within, torch.inf).sort(dim=1).values
+    middle = ((within.sum(dim=1, keepdim=True) - 1).clamp(min=0)) // 2
+    median = ordered.gather(1, middle)
     total = shares.sum(dim=1)
     return torch.where(total > 0, (shares * (norms > OUTLIER * median)).sum(dim=1) / total.clamp(min=1e-9), 0.0)
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import ArgumentError, CouplingKitError, MeasurementError, listed
-from ..features.backbone import LayeredBackbone
+from ..features.layered import LayeredBackbone
 from ..probes.probeset import ProbeSet
 from ..probes.spec import ProbeSpec
 from ..processes import ALONE, Processes
