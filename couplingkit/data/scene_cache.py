@@ -16,7 +16,7 @@ from ..files import cache_folder
 from . import scenes
 from .scenes import draw_scene
 
-__all__ = ["SceneCache"]
+__all__ = ["SceneCache", "drawer"]
 
 MOST_BYTES = 2**30
 CHECK_BYTES = 4
@@ -47,7 +47,7 @@ class SceneCache:
         if self.count * (CHECK_BYTES + size) > MOST_BYTES:
             return self._drawn(number)
         # The code that draws is part of the name: other code, other pictures.
-        path = cache_folder() / f"scenes-{_drawer()}-{self.seed}-{self.width}x{self.height}.raw"
+        path = cache_folder() / f"scenes-{drawer()}-{self.seed}-{self.width}x{self.height}.raw"
         content = _held(path, place, size)
         if content is not None:
             return np.frombuffer(content, dtype=np.uint8).reshape(self.height, self.width, 3).copy()
@@ -60,7 +60,8 @@ class SceneCache:
 
 
 @cache
-def _drawer() -> str:
+def drawer() -> str:
+    """Return what changes with the code that draws scenes: 12 hexadecimal digits."""
     return hashlib.sha256(Path(scenes.__file__).read_bytes() + np.__version__.encode()).hexdigest()[:12]
 
 

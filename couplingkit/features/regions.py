@@ -9,7 +9,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from ..pixels import Frame
 
-__all__ = ["covered_shares", "masked_mean", "region_weights"]
+__all__ = ["cell_shares", "covered_shares", "masked_mean", "region_weights"]
 
 
 def region_weights(mask: Tensor, other_mask: Tensor, *, stride_px: int, grid: tuple[int, int] | None = None) -> Tensor:
@@ -26,13 +26,27 @@ def region_weights(mask: Tensor, other_mask: Tensor, *, stride_px: int, grid: tu
     Returns:
         float32 (B, h, w) in [0, 1].
     """
-    height, width = mask.shape[-2:]
+    covered = cell_shares(torch.stack([mask, other_mask]), stride_px=stride_px, grid=grid)
+    return covered[0] * (covered[1] == 0)
+
+
+def cell_shares(masks: Tensor, *, stride_px: int, grid: tuple[int, int] | None = None) -> Tensor:
+    """Return the share of each cell that masks cover: integer counts over the cell's px, exact on every device.
+
+    Args:
+        masks: bool (K, B, H, W).
+        stride_px: px per cell.
+        grid: cells (h, w) of the feature map; rounded up from H and W by default.
+
+    Returns:
+        float32 (K, B, h, w) in [0, 1].
+    """
+    height, width = masks.shape[-2:]
     rows, columns = grid or (-(-height // stride_px), -(-width // stride_px))
     # Cells that reach past the image are filled up with nothing; pixels past the last cell belong to none.
     pad = (0, columns * stride_px - width, 0, rows * stride_px - height)
-    planes = torch.stack([mask, other_mask], dim=1).to(torch.float32)
-    covered = F.avg_pool2d(F.pad(planes, pad), stride_px)
-    return covered[:, 0] * (covered[:, 1] == 0)
+    planes = masks.to(torch.float32)
+    return F.avg_pool2d(F.pad(planes, pad) if any(pad) else planes, stride_px)
 
 
 def covered_shares(masks: Tensor, frame: Frame, *, stride_px: int, grid: tuple[int, int]) -> Tensor:

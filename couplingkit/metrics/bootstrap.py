@@ -16,7 +16,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from ..streams import Stream
 
@@ -223,7 +223,7 @@ def _width_factor(psi: Array, linear: Array, images: NDArray[np.int64], level: f
     tail = (1 + level) / 2
     # A row has an effect of each of its photos, and there are that many times as many to be estimated.
     freedom = max(effective_images / images.shape[1] - 1, 1)
-    student = stats.t.ppf(tail, freedom) / stats.norm.ppf(tail)
+    student = stdtrit(freedom, tail) / ndtri(tail)
     # A constant column has no variance on either side; its interval is a point.
     ratio = np.divide(robust, bootstrap, out=np.zeros_like(robust), where=bootstrap > 0)
     factor: Array = np.sqrt(ratio) * student

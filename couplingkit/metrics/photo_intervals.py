@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from ..streams import Stream
 from .bootstrap import FEWEST_FOR_P, FEWEST_IMAGES, Estimate
@@ -47,7 +47,7 @@ def photo_draws(
         draws.append(score(weights.astype(np.float64)))
     every = np.concatenate(draws)
     tail = (1 + level) / 2
-    wider = stats.t.ppf(tail, photos - 1) / stats.norm.ppf(tail) * np.sqrt(photos / (photos - 1))
+    wider = stdtrit(photos - 1, tail) / ndtri(tail) * np.sqrt(photos / (photos - 1))
     return values, (every - np.nanmean(every, axis=0)) * wider
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import ndtri
 
 from ..streams import Stream
 from .bootstrap import Estimate
@@ -114,12 +114,15 @@ def _columns(points: Sequence[Point]) -> tuple[Array, Array]:
 def _spread(estimate: Estimate, level: float) -> float:
     """Return the standard error that an interval stands for; 0 where there is none."""
     width = (estimate.high - estimate.low) / 2
-    return 0.0 if np.isnan(width) else float(width / stats.norm.ppf((1 + level) / 2))
+    return 0.0 if np.isnan(width) else float(width / ndtri((1 + level) / 2))
 
 
 def _standard_ranks(values: Array) -> Array:
     """Return ranks whose products sum up to Spearman's rho; 0 where all values are equal."""
-    ranks = stats.rankdata(values)
+    # Here, for it takes longer to import than most runs take to end.
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values)
     ranks = ranks - ranks.mean()
     length = np.linalg.norm(ranks)
     return np.asarray(ranks / length if length > 0 else ranks)

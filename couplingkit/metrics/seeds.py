@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from .bootstrap import Estimate
 
@@ -25,5 +25,5 @@ def over_seeds(values: Sequence[float], *, level: float = 0.95) -> Estimate:
     mean = float(array.mean())
     if len(array) < 2:
         return Estimate(mean, np.nan, np.nan)
-    half = float(stats.t.ppf((1 + level) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
+    half = float(stdtrit(len(array) - 1, (1 + level) / 2) * array.std(ddof=1) / np.sqrt(len(array)))
     return Estimate(mean, mean - half, mean + half)

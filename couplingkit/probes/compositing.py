@@ -5,7 +5,8 @@ Both ways copy the same float32 values to the same pixels, so that their images 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from .distances import mask_distance
 from .sprites import Pixels, PlacedSprite
 from .triplet import SHOWN, Probe
 
-__all__ = ["DrawnSprites", "Levels", "compose", "paste_windows", "scatter"]
+__all__ = ["DrawnSprites", "Easel", "Levels", "compose", "paste_windows", "scatter"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Levels:
 
     def of_sprite(self, rgb: Pixels) -> NDArray[np.float32]:
         """Return float32 (h, w, 3) for uint8 (h, w, 3): the same arithmetic without torch's cost of a call."""
-        values = rgb.astype(np.float32)
-        values /= np.float32(255)
+        values = np.divide(rgb, np.float32(255), dtype=np.float32)
         if self.mean is not None and self.std is not None:
-            values -= np.array(self.mean, dtype=np.float32)
-            values /= np.array(self.std, dtype=np.float32)
+            rows, width = values.reshape(len(values), -1), values.shape[1]
+            rows -= np.tile(np.float32(self.mean), width)
+            rows /= np.tile(np.float32(self.std), width)
         return values
 
 
@@ -85,7 +86,28 @@ class DrawnSprites:
         return torch.tensor(found, dtype=torch.float64)
 
 
-def compose(drawn: DrawnSprites, background: Tensor, levels: Levels, *, distance_px: Tensor) -> Probe:
+class Easel:
+    """Memory for the images of one batch after another: the system gives new memory out page by page, which costs more.
+
+    What was drawn in it before is gone when the next batch is drawn.
+    """
+
+    def __init__(self) -> None:
+        self._held: Tensor | None = None
+
+    def images(self, shape: tuple[int, ...]) -> Tensor:
+        """Return memory for float32 of a shape, with whatever is in it."""
+        count = math.prod(shape)
+        if self._held is None or self._held.numel() < count:
+            # Whatever mode the caller is in: memory that is written to again and again.
+            with torch.inference_mode(False):
+                self._held = torch.empty(count)
+        return self._held[:count].view(shape)
+
+
+def compose(
+    drawn: DrawnSprites, background: Tensor, levels: Levels, *, distance_px: Tensor, easel: Easel | None = None
+) -> Probe:
     """Return the probes of a batch.
 
     Args:
@@ -93,35 +115,60 @@ def compose(drawn: DrawnSprites, background: Tensor, levels: Levels, *, distance
         background: float32 (n, 3, H, W) or what broadcasts to it, made by `levels`; its device is the images' device.
         levels: what becomes of the sprites' bytes.
         distance_px: of A and B, (n,).
+        easel: memory for images on the CPU; of their own by default.
     """
     if background.device.type == "cpu":
-        return _on_cpu(drawn, background, levels, distance_px)
+        return _on_cpu(drawn, background, levels, distance_px, easel or Easel())
     images, masks = scatter(drawn, background, levels)
     return Probe(images, masks, distance_px)
 
 
-def _on_cpu(drawn: DrawnSprites, background: Tensor, levels: Levels, distance_px: Tensor) -> Probe:
+def _on_cpu(drawn: DrawnSprites, background: Tensor, levels: Levels, distance_px: Tensor, easel: Easel) -> Probe:
     # Channels last in memory, as sprites are, and as convolutions like it.
-    images = torch.empty((drawn.roles + 1, len(drawn.placed), *drawn.size, 3))
-    images[:] = background.movedim(1, -1)
+    # Channels last in memory, as sprites are, and as convolutions like it.
+    images = easel.images((drawn.roles + 1, len(drawn.placed), *drawn.size, 3))
     masks = np.zeros((drawn.roles, len(drawn.placed), *drawn.size), dtype=bool)
-    paste_windows(drawn, images.numpy(), masks, levels)
+    colour = background.flatten() if background.shape[-2:] == (1, 1) else None
+    if colour is None:
+        images[:] = background.movedim(1, -1)
+    else:
+        # Row by row, for copies of three numbers at a time are slow.
+        images.view(-1, 3 * drawn.size[1])[:] = colour.repeat(drawn.size[1])
+    paste_windows(drawn, images.numpy(), masks, levels.of_sprite, None if colour is None else colour.numpy())
     return Probe(images.movedim(-1, 2), torch.from_numpy(masks), distance_px)
 
 
-def paste_windows(drawn: DrawnSprites, images: NDArray[Any], masks: NDArray[np.bool_], levels: Levels | None) -> None:
+def paste_windows(
+    drawn: DrawnSprites,
+    images: NDArray[Any],
+    masks: NDArray[np.bool_],
+    level: Callable[[Pixels], NDArray[Any]],
+    colour: NDArray[Any] | None,
+) -> None:
     """Write sprites into images (3 or 4, n, H, W, 3) and masks (2 or 3, n, H, W), and nothing around them.
 
-    Without `levels` the images are bytes.
+    Args:
+        drawn: the sprites.
+        images: with the canvas in them.
+        masks: all False.
+        level: what becomes of bytes (h, w, 3).
+        colour: of the whole canvas; None where it has several. Boxes never overlap, so that a window of a canvas of one
+            colour can be copied whole, which is faster.
     """
     for row, (placed, pixels) in enumerate(zip(drawn.placed, drawn.pixels, strict=True)):
         for role, (item, rgba) in enumerate(zip(placed, pixels, strict=True)):
             box, visible = item.box, rgba[..., 3] != 0
             window = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
             masks[role, row][window] = visible
-            values = rgba[..., :3] if levels is None else levels.of_sprite(rgba[..., :3])
+            values = level(rgba[..., :3])
+            if colour is not None:
+                values[~visible] = colour
             for image in SHOWN[role]:
-                if image < len(images):
+                if image >= len(images):
+                    continue
+                if colour is not None:
+                    images[image, row][window] = values
+                else:
                     np.copyto(images[image, row][window], values, where=visible[..., None])
 
 
@@ -145,7 +192,7 @@ def scatter(drawn: DrawnSprites, background: Tensor, levels: Levels) -> tuple[Te
     values = levels.of_bytes(pixels[:, :3], channels=1)  # (P, 3)
 
     shape = (drawn.roles + 1, count, height, width, 3)  # channels last, as on the CPU
-    total = int(np.prod(shape))
+    total = math.prod(shape)
     # What is not visible goes behind the last image, where nobody looks: how many there are need not be known.
     images = torch.empty(total + 1, dtype=torch.float32, device=device)
     images[:-1].view(shape)[:] = background.movedim(1, -1)

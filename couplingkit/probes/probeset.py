@@ -19,7 +19,7 @@ from ..data.coco import CocoIndex, Eligibility, read_instances
 from ..data.cutouts import CACHE_BYTES, CutoutStore
 from ..errors import ArgumentError, DataError
 from .backgrounds import GRAY, Canvas, background
-from .compositing import DrawnSprites, Levels, compose
+from .compositing import DrawnSprites, Easel, Levels, compose
 from .drawing import bare_manifest, draw
 from .fingerprint import joined_digest, keep_digests, kept_digests, picture_digest
 from .manifest import Manifest, object_check, read_manifest
@@ -150,6 +150,7 @@ class ProbeSet:
         mean: tuple[float, float, float] = GRAY,
         std: tuple[float, float, float] | None = None,
         device: torch.device | str = "cpu",
+        easel: Easel | None = None,
     ) -> Probe:
         """Draw some probes as one batch.
 
@@ -161,6 +162,7 @@ class ProbeSet:
             std: where it is given, images come as a network's normalisation by `mean` and `std` makes them, bit for
                 bit; else in [0, 1].
             device: where the pixels are put together.
+            easel: memory for the images, which the next batch on it will overwrite; each has its own by default.
         """
         pairs = [self.pairs[number] for number in numbers]
         height_width = (size, size) if isinstance(size, int) else size
@@ -168,7 +170,7 @@ class ProbeSet:
         drawn = self._drawn(pairs, height_width)
         behind = background(pairs, self.spec, self._source(height_width), canvas, seed=self.seed)
         distances = drawn.distances([pair.direction for pair in pairs])
-        return compose(drawn, behind, canvas.levels, distance_px=distances)
+        return compose(drawn, behind, canvas.levels, distance_px=distances, easel=easel)
 
     def batches(
         self,

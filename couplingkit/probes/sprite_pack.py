@@ -104,7 +104,7 @@ class SpritePack:
     def __init__(self, path: Path, header: dict[str, Any], pixels: NDArray[np.uint8], table: NDArray[np.int64]):
         self.path = path
         self.photos = int(header["photos"])
-        self._pixels = pixels
+        self._pixels = np.asarray(pixels)  # a plain array over the same memory, whose slices cost less
         rows = table.tolist()
         self._starts: dict[Wanted, int] = {_entry(row): row[5] for row in rows}
 

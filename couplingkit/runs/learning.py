@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ..data.coco import CocoIndex, read_instances
-from ..data.scenes import write_scenes
+from ..data.kept_scenes import kept_scenes
 from ..errors import ArgumentError, DataError, MeasurementError, first_line
 from ..evaluation.object_knn import KnnSettings, object_knn
 from ..features.backbone import DenseBackbone
@@ -143,7 +143,7 @@ def probe_files(
         raise ArgumentError("`probe_annotations` and `probe_images` go together; give both, or none.")
     if annotations is not None and images is not None:
         return as_path(annotations), as_path(images)
-    return write_scenes(scratch / "scenes", count=SCENES, seed=SCENES_SEED, progress=progress)
+    return kept_scenes(SCENES, SCENES_SEED, scratch=scratch / "scenes", progress=progress)
 
 
 def look_at(run: Path, step: int, weights: Path, shown: Shown, *, device: str = "auto") -> dict[str, Any]:

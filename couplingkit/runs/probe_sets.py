@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from ..data.coco import Eligibility
-from ..data.scenes import write_scenes
+from ..data.kept_scenes import kept_scenes
 from ..errors import ArgumentError, DataError, listed, near
 from ..probes.manifest import Manifest, read_manifest
 from ..probes.probeset import ProbeSet
@@ -60,7 +60,7 @@ def shipped_sets() -> dict[str, Path]:
 
 @contextmanager
 def open_probes(choice: ProbesChoice) -> Iterator[ProbeSet]:
-    """Give the probes that are asked for; built-in scenes live as long as the block.
+    """Give the probes that are asked for; built-in scenes are kept in the cache folder.
 
     Raises:
         ArgumentError: what is asked for contradicts itself.
@@ -118,7 +118,7 @@ def _scenes(manifest: Manifest, folder: Path) -> tuple[Path, Path]:
     made = manifest.annotations
     assert made.scenes is not None
     assert made.scenes_seed is not None
-    return write_scenes(folder / "scenes", count=made.scenes, seed=made.scenes_seed, progress=True)
+    return kept_scenes(made.scenes, made.scenes_seed, scratch=folder / "scenes", progress=True)
 
 
 def _near_by(manifest: Manifest, path: Path, images: Path) -> Path:

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..features.layered import LayeredBackbone
+from ..probes.compositing import Easel
 from ..probes.probeset import ProbeSet
 from ..probes.triplet import Probe
 from .alignment import OBJECTS, check_maps
@@ -36,6 +37,7 @@ class ProbeReader:
 
     def __post_init__(self) -> None:
         self.shown = self.backbone.taking_normalized()
+        self.easel = Easel()
         # A CPU gains nothing by larger passes; and one role after another needs a quarter of the memory.
         self.at_once = self.backbone.device.type != "cpu"
 
@@ -118,11 +120,11 @@ class ProbeReader:
         rows = rows_of(self.backbone.layers[layer].name, self.variants[variant], numbers, table)
         return rows.assign(variant=variant, layer=layer)
 
-    def _rendered(self, variant: int, numbers: range) -> Probe:
+    def _rendered(self, variant: int, numbers: range, easel: Easel | None = None) -> Probe:
         """Draw a batch as the network takes it: normalised already where it is one of ours."""
         shown = self.shown
         return self.variants[variant].render(
-            numbers, size=shown.size_px, mean=shown.mean, std=shown.std, device=shown.device
+            numbers, size=shown.size_px, mean=shown.mean, std=shown.std, device=shown.device, easel=easel
         )
 
     def _regions_of(
@@ -159,12 +161,11 @@ class ProbeReader:
         held = HeldMaps(self.shown, [variant.spec for variant in self.variants], at_once=self.at_once)
         found = []
         for index, variant in enumerate(self.variants):
-            probe = self._rendered(index, numbers)
+            probe = self._rendered(index, numbers, self.easel)
             of_layers = read_batch(self.shown, probe, variant.spec, held)
             if self.settings.position:
                 positions = read_position(self.shown, probe)
                 of_layers = [replace(regions, position=own) for regions, own in zip(of_layers, positions, strict=True)]
-            del probe  # or two batches of pictures would lie in memory while the next is drawn
             found.append(of_layers)
         return found
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import MeasurementError
 from ..features.layered import LayeredBackbone
-from ..features.regions import masked_mean, region_weights
+from ..features.regions import cell_shares, masked_mean
 from ..probes.spec import ProbeSpec
 from ..probes.triplet import ROLES, Probe
 
@@ -216,11 +216,10 @@ def probe_weights(probe: Probe, stride_px: int, *, grid: tuple[int, int] | None 
         stride_px: px per cell.
         grid: (h, w), where a map has more or less cells than whole ones fit.
     """
-    beside_a = probe.mask_b if probe.mask_c is None else probe.mask_b | probe.mask_c
-    return (
-        region_weights(probe.mask_a, beside_a, stride_px=stride_px, grid=grid),
-        region_weights(probe.mask_b, probe.mask_a, stride_px=stride_px, grid=grid),
-    )
+    # Pooled together: a cell with a pixel of B or of C is as good as gone for A.
+    shares = cell_shares(probe.masks, stride_px=stride_px, grid=grid)  # (2 or 3, B, h, w)
+    beside_a = (shares[1:] > 0).any(dim=0)
+    return shares[0] * ~beside_a, shares[1] * (shares[0] == 0)
 
 
 def check_finite(name: str, regions: RegionFeatures, numbers: range, min_cells: float) -> None:
