@@ -103,6 +103,7 @@ def probes_choice(options: dict[str, Any], spec: ProbeSpec, free: Iterable[str] 
         options["seed"],
         given_names(),
         tuple(free),
+        options.get("cache_bytes"),
     )
 
 

@@ -326,5 +326,8 @@ class ProbeSet:
             keep_digests(self._digests_key(), [self._digests[number] for number in range(len(self))])
 
     def _digests_key(self) -> str:
-        parts = (self._recipe((UNITS, UNITS)).key(), self.checked().identity())
+        canvas = (UNITS, UNITS)
+        # Of the photos as they were when they were cut, if they were.
+        pack = self._packs.get((self.spec, canvas))
+        parts = (pack.key if pack else self._recipe(canvas).key(), self.checked().identity())
         return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -103,6 +103,7 @@ class SpritePack:
 
     def __init__(self, path: Path, header: dict[str, Any], pixels: NDArray[np.uint8], table: NDArray[np.int64]):
         self.path = path
+        self.key = str(header["key"])
         self.photos = int(header["photos"])
         self._pixels = np.asarray(pixels)  # a plain array over the same memory, whose slices cost less
         rows = table.tolist()

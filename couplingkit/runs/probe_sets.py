@@ -40,6 +40,7 @@ class ProbesChoice:
         seed: of the draws.
         given: names of what was asked for, and not left to its default; a manifest decides it otherwise.
         free: names of what a manifest does not decide, for it is swept.
+        cache_bytes: bound of what is kept of all probe sets in the cache folder; see `ProbeSet`.
     """
 
     probes: str
@@ -50,6 +51,7 @@ class ProbesChoice:
     seed: int = 0
     given: Collection[str] = ()
     free: Collection[str] = ()
+    cache_bytes: int | None = None
 
 
 def shipped_sets() -> dict[str, Path]:
@@ -68,7 +70,7 @@ def open_probes(choice: ProbesChoice) -> Iterator[ProbeSet]:
     """
     if not choice.probes.isdecimal():
         with _open_set(choice) as opened:
-            yield opened
+            yield _bounded(opened, choice)
         return
     count = whole_number(choice.probes, "probes", 1, MOST_PROBES)
     if choice.annotations is None or choice.images is None:
@@ -76,7 +78,7 @@ def open_probes(choice: ProbesChoice) -> Iterator[ProbeSet]:
             "`annotations` and `images` are needed to draw probes; a set that needs neither: "
             f"`probes={next(iter(shipped_sets()), 'MANIFEST')}`."
         )
-    yield ProbeSet.from_coco(
+    drawn = ProbeSet.from_coco(
         choice.annotations,
         choice.images,
         count=count,
@@ -84,6 +86,13 @@ def open_probes(choice: ProbesChoice) -> Iterator[ProbeSet]:
         spec=choice.spec,
         eligibility=choice.eligibility,
     )
+    yield _bounded(drawn, choice)
+
+
+def _bounded(probes: ProbeSet, choice: ProbesChoice) -> ProbeSet:
+    if choice.cache_bytes is not None:
+        probes.pack_bytes = choice.cache_bytes
+    return probes
 
 
 @contextmanager
