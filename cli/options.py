@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .words import PATH, Decorator, byte_count, colour_range, listed_values, point, rgb, size, together
+from .sizes import batch_count, byte_count
+from .words import PATH, Decorator, colour_range, listed_values, point, rgb, size, together
 
 seed_option = click.option(
     "--seed", type=click.IntRange(0, 2**63), default=0, show_default=True, help="Of everything that is drawn at random."
@@ -21,10 +22,12 @@ train_device_option = click.option(
 )
 batch_size_option = click.option(
     "--batch-size",
-    type=click.IntRange(1, 2**20),
-    default=32,
+    callback=batch_count,
+    default="32",
     show_default=True,
-    help="Images per forward pass; changes speed and memory only.",
+    metavar="NUMBER|auto",
+    help="Images per forward pass; changes speed and memory only, and is halved where memory runs out. auto: the "
+    "largest power of 2 that fits a GPU, up to 512.",
 )
 format_option = click.option(
     "--format",

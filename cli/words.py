@@ -66,19 +66,6 @@ def listed_values(read: Callable[[str], Any], shape: str) -> Callable[..., Any]:
     return parse
 
 
-def byte_count(_context: click.Context, _parameter: click.Parameter, text: str) -> int:
-    """Read 4G, 500M or 0 as bytes."""
-    units = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    try:
-        count = float(number) * units.get(unit, 1)
-    except ValueError:
-        count = -1.0
-    if not 0 <= count < 2**60 or (unit and unit not in units):
-        raise click.BadParameter(f"{text[:40]!r} is no size like 4G, 500M or 0.")
-    return int(count)
-
-
 def rgb(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
     """Read `0.5` or `0.485,0.456,0.406`."""
     if value is None:

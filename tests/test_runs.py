@@ -16,7 +16,7 @@ from filelock import FileLock
 from networks import Counting, control_images, counted_hub
 
 import couplingkit as ck
-from couplingkit.errors import DataError, OutputError
+from couplingkit.errors import BackboneError, DataError, OutputError
 from couplingkit.runs.measuring import described
 from couplingkit.runs.workspace import open_workspace
 from couplingkit.study.rows import Parts
@@ -336,7 +336,7 @@ def greedy():
 """
 
 
-def test_memory_that_runs_out_is_one_failed_model(scenes, tmp_path):
+def test_memory_that_runs_out_halves_the_batch_and_fails_one_model_at_most(scenes, tmp_path):
     (tmp_path / "hub").mkdir()
     (tmp_path / "hub" / "hubconf.py").write_text(HUNGRY)
     hungry, greedy = (f"random:hub:{tmp_path / 'hub'}:{entry}" for entry in ("hungry", "greedy"))
@@ -345,13 +345,31 @@ def test_memory_that_runs_out_is_one_failed_model(scenes, tmp_path):
     words = ["measure", "--models", tmp_path / "zoo.toml", *words_of(scenes, tmp_path / "run", "--probes", 6)[2:]]
     done = run(*words)
     assert done.exit_code == 2
-    assert "2 of 3 models failed" in done.stderr
-    assert "a batch of 6 images of 224 x 224 px does not fit into the device's memory" in done.stderr
-    assert "take a smaller `batch_size`" in done.stderr
+    assert "1 of 3 models failed" in done.stderr
+    assert "greedy cannot be built: out of memory" in done.stderr
+    assert "memory ran out: forward passes of 3 images instead of 32" in done.stderr
     assert "Traceback" not in done.stderr
-    assert [one.name for one in ck.read_run(tmp_path / "run").measurements] == ["control:leak:0.2", "control:cell"]
-    look = ["--layer", "conv", "--mean", "0.5", "--std", "0.5", "--batch-size", 4]
+    measured = {one.name: one for one in ck.read_run(tmp_path / "run").measurements}
+    assert list(measured) == [hungry, "control:leak:0.2", "control:cell"]
+    look = ["--layer", "conv", "--mean", "0.5", "--std", "0.5", "--batch-size", 3]
     assert run("measure", hungry, *look, *words_of(scenes, tmp_path / "small", "--probes", 6)[2:]).exit_code == 0
+    small = ck.read_run(tmp_path / "small").measurements[0]
+    assert "images_per_pass" not in small.provenance["model"]
+    assert small.rows.equals(measured[hungry].rows)
+
+
+def test_what_does_not_fit_one_by_one_is_said(probes):
+    failing = []
+
+    def read(network, images):
+        if failing:
+            raise RuntimeError("CUDA error: out of memory")
+        return network(images)
+
+    backbone = ck.NetworkBackbone(torch.nn.Conv2d(3, 8, 16, 16), read, name="greedy")
+    failing.append(True)
+    with pytest.raises(BackboneError, match=r"greedy: an image of 224 x 224 px does not fit .* smaller `image_size`"):
+        ck.measure(backbone, probes)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..errors import ArgumentError, MeasurementError
 from ..features.backbone import DenseBackbone
 from ..features.layered import LayeredBackbone
+from ..features.passes import BatchSize
 from ..features.regions import masked_mean, region_weights
 from ..metrics.affinity import check_point
 from ..metrics.localization import inner_point
@@ -90,7 +91,7 @@ def affinity_maps(
     queries: Sequence[Query],
     *,
     fit: str = "stretch",
-    batch_size: int = 32,
+    batch_size: BatchSize = 32,
 ) -> list[AffinityMaps]:
     """Map the affinity of points of photos with a network.
 

@@ -21,6 +21,7 @@ from ..data.segmentation import rle_mask
 from ..errors import MeasurementError
 from ..features.backbone import DenseBackbone
 from ..features.layered import LayeredBackbone
+from ..features.passes import BatchSize
 from ..features.regions import covered_shares
 from ..metrics.bootstrap import Estimate
 from ..metrics.localization import (
@@ -144,7 +145,7 @@ class LocalizeSettings:
 
     fit: str = "stretch"
     how: str = "bicubic"
-    batch_size: int = 32
+    batch_size: BatchSize = 32
     seed: int = 0
     level: float = 0.95
 

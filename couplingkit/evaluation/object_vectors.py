@@ -21,6 +21,7 @@ from ..data.segmentation import rle_mask
 from ..errors import MeasurementError, check_range
 from ..features.backbone import DenseBackbone
 from ..features.layered import LayeredBackbone
+from ..features.passes import BatchSize
 from ..features.regions import covered_shares, masked_mean
 from ..streams import Stream
 from .photo_features import PhotoFeatures, read_photos
@@ -43,7 +44,7 @@ class ObjectSettings:
     count: int | None = None
     min_cells: float = 1.0
     fit: str = "stretch"
-    batch_size: int = 32
+    batch_size: BatchSize = 32
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..data.photos import resize_photo
-from ..errors import ArgumentError, MeasurementError, check_range
+from ..errors import ArgumentError, MeasurementError
 from ..features.layered import LayeredBackbone
+from ..features.passes import BatchSize, check_batch_size
 from ..metrics.affinity import affinity_at_points, upsample
 from ..pixels import Frame, place_photo
 
@@ -65,7 +66,7 @@ class PhotoFeatures:
 
 
 def read_photos(
-    backbone: LayeredBackbone, photos: Iterable[NDArray[np.uint8]], *, fit: str = "stretch", batch_size: int = 32
+    backbone: LayeredBackbone, photos: Iterable[NDArray[np.uint8]], *, fit: str = "stretch", batch_size: BatchSize = 32
 ) -> Iterator[tuple[PhotoFeatures, ...]]:
     """Yield the features of each photo, one per layer of the backbone; each photo is shown once.
 
@@ -79,11 +80,11 @@ def read_photos(
     Raises:
         MeasurementError: features are not finite.
     """
-    check_range("batch_size", batch_size, 1)
+    check_batch_size(batch_size)
     if fit not in get_args(Fit):
         raise ArgumentError(f"fit must be one of {', '.join(get_args(Fit))}, not {fit!r}.")
-    waiting = iter(photos)
-    while batch := list(islice(waiting, batch_size)):
+    waiting, count = iter(photos), backbone.images_per_pass(batch_size)
+    while batch := list(islice(waiting, count)):
         frames = [Frame.fitted((len(photo), photo.shape[1]), backbone.size_px, fit=fit) for photo in batch]
         inputs = [
             place_photo(torch.from_numpy(resize_photo(photo, (frame.height, frame.width))), frame, backbone.mean)

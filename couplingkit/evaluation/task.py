@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data.labelled_data import LabelledData
 from ..errors import ArgumentError, check_range, near
+from ..features.passes import BatchSize
 from ..streams import Stream
 from .bank import Bank
 from .knn_segmentation import TEMPERATURE, K, NeighbourSegmenter
@@ -44,7 +45,7 @@ class EvaluateSettings:
     temperature: float = TEMPERATURE
     bank: int | None = None
     fit: str = "stretch"
-    batch_size: int = 32
+    batch_size: BatchSize = 32
     min_cells: float = 1.0
     seed: int = 0
     level: float = 0.95

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from ..errors import BackboneError
 from ..pixels import normalize
 from ..words import rgb_numbers
-from .hardware import fitting, resolve_precision, whole_float32
+from .hardware import resolve_precision, whole_float32
 from .names import IMAGENET_MEAN, IMAGENET_STD, RGB
+from .passes import Passes
 
 __all__ = [
     "RUN_ERRORS",
@@ -138,6 +139,7 @@ class NetworkBackbone:
         self.network = network
         self.precision = resolve_precision(precision, self.device)
         self.read = read
+        self.passes = Passes()
         self.facts = dict(declared.facts)
         height, width = self.size_px
         try:
@@ -186,16 +188,16 @@ class NetworkBackbone:
             images: float32 (B, 3, H, W) in [0, 1], or `normalized` already.
         """
         lower = self.precision == "bfloat16"
-        count, (height, width) = len(images), images.shape[-2:]
-        advice = f"take a smaller `{'batch_size' if count > 1 else 'image_size'}`, or another `device`"
+
+        def shown(part: Tensor) -> Any:
+            return read(self.network, part if normalized else normalize(part, self.mean, self.std))
+
         with (
-            fitting(f"{self.name}: a batch of {count} images of {height} x {width} px", advice),
             whole_float32(),
             evaluating(self.network),
             torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=lower),
         ):
-            shown = images if normalized else normalize(images, self.mean, self.std)
-            return read(self.network, shown)
+            return self.passes.run(shown, images, name=self.name)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Map float32 (B, 3, H, W) in [0, 1] to float32 (B, D, h, w)."""
@@ -222,6 +224,7 @@ class NetworkBackbone:
             "device": str(self.device),
             "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
             "tokens": has_tokens(self.network),
+            **({} if self.passes.most is None else {"images_per_pass": self.passes.most}),
             **self.facts,
         }
 

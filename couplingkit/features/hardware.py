@@ -9,9 +9,9 @@ from typing import Literal, get_args
 
 import torch
 
-from ..errors import ArgumentError, BackboneError, first_line
+from ..errors import ArgumentError, first_line
 
-__all__ = ["Precision", "fitting", "resolve_device", "resolve_precision", "whole_float32"]
+__all__ = ["Precision", "resolve_device", "resolve_precision", "whole_float32"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -21,35 +21,23 @@ def whole_float32() -> Iterator[None]:
     """Let float32 be float32 in matrix products and convolutions, on any device; put back what the caller had chosen.
 
     cuDNN rounds the inputs of convolutions to TF32 (10 bits) unless it is told otherwise, and so do matrix products
-    where a script asked for speed: an angle is off by 1e-3 rad then, and nothing says so.
+    where a script asked for speed: an angle is off by 1e-3 rad then, and nothing says so. And convolutions take the
+    kernels that give the same sum every time.
     """
     before = torch.get_float32_matmul_precision()
-    convolutions = torch.backends.cudnn.allow_tf32
+    convolutions, same = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-        torch.backends.cudnn.allow_tf32 = convolutions
-
-
-@contextmanager
-def fitting(what: str, advice: str) -> Iterator[None]:
-    """Let a device's memory that runs out be a `BackboneError`, so that the other models of a run go on.
-
-    Args:
-        what: does not fit, the beginning of the sentence.
-        advice: what may be done, its end.
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise BackboneError(f"{what} does not fit into the device's memory ({first_line(error)}); {advice}.") from error
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = convolutions, same
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device to run on; `auto` is a GPU where there is one, and the CPU elsewhere.
+    """Return the device to run on; `auto` is the accelerator that torch finds, and the CPU where there is none.
 
     Of several processes that torchrun started on a machine, each has a GPU of its own, as far as there are so many.
 
@@ -57,17 +45,23 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
         ArgumentError: torch does not know the device, or this machine does not have it.
     """
     if str(device) == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = _accelerator() or "cpu"
     place = os.environ.get("LOCAL_RANK")
-    if str(device) == "cuda" and place is not None and torch.cuda.device_count() > 1:
-        device = f"cuda:{int(place) % torch.cuda.device_count()}"
+    if place is not None and str(device) == _accelerator() and torch.accelerator.device_count() > 1:
+        device = f"{device}:{int(place) % torch.accelerator.device_count()}"
     try:
         resolved = torch.device(device)
         torch.zeros(1, device=resolved)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = first_line(error)
         raise ArgumentError(f"device {str(device)!r} cannot be used here ({reason}); try auto or cpu.") from error
     return resolved
+
+
+def _accelerator() -> str | None:
+    """Return cuda, mps, xpu, ...: what this machine has and torch can use."""
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return None if found is None else found.type
 
 
 def resolve_precision(precision: str, device: torch.device) -> Literal["float32", "bfloat16"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from .backbone import DenseBackbone, NetworkBackbone
 from .names import RGB
+from .passes import AUTO, CPU_BATCH, LARGEST_BATCH, BatchSize, Passes
 
 __all__ = ["LayeredBackbone"]
 
@@ -63,6 +64,26 @@ class LayeredBackbone:
     def device(self) -> torch.device:
         """Where images must be."""
         return self.layers[0].device
+
+    @property
+    def passes(self) -> Passes | None:
+        """What is known of the network's forward passes; None of a backbone that is no `NetworkBackbone`."""
+        first = self.layers[0]
+        return first.passes if isinstance(first, NetworkBackbone) else None
+
+    def images_per_pass(self, batch_size: BatchSize) -> int:
+        """Return how many images go in a pass: as asked for; `auto` is what the device can take, a power of 2."""
+        if batch_size != AUTO:
+            return int(batch_size)
+        if self.device.type == "cpu":
+            return CPU_BATCH
+        self(torch.zeros(LARGEST_BATCH, 3, *self.size_px, device=self.device))
+        passes = self.passes
+        if passes is None or passes.most is None:
+            return LARGEST_BATCH
+        # It was asked what fits; that is not yet a batch that did not.
+        found, passes.most = passes.most, None
+        return found
 
     def rename(self, label: str) -> None:
         """Let tables call the network `label`; layers keep what tells them apart."""

@@ -52,8 +52,8 @@ class Levels:
         values = np.divide(rgb, np.float32(255), dtype=np.float32)
         if self.mean is not None and self.std is not None:
             rows, width = values.reshape(len(values), -1), values.shape[1]
-            rows -= np.tile(np.float32(self.mean), width)
-            rows /= np.tile(np.float32(self.std), width)
+            rows -= np.tile(np.array(self.mean, dtype=np.float32), width)
+            rows /= np.tile(np.array(self.std, dtype=np.float32), width)
         return values
 
 

@@ -31,12 +31,12 @@ def picture_digest(drawn: DrawnSprites, backdrop: Pixels | None) -> bytes:
     """
     images: Any = np.full((drawn.roles + 1, 1, *drawn.size, 3), GRAY_BYTE, dtype=np.uint8)
     masks = np.zeros((drawn.roles, 1, *drawn.size), dtype=bool)
-    paste_windows(drawn, images, masks, np.copy, np.uint8([GRAY_BYTE] * 3))
+    paste_windows(drawn, images, masks, np.copy, np.full(3, GRAY_BYTE, dtype=np.uint8))
     digest = hashlib.sha256(images.transpose(0, 1, 4, 2, 3).tobytes())
     digest.update(np.packbits(masks[0]).tobytes())
     digest.update(np.packbits(masks[1]).tobytes())
     if backdrop is not None:
-        digest.update(np.ascontiguousarray(backdrop))
+        digest.update(np.ascontiguousarray(backdrop).tobytes())
     return digest.digest()
 
 

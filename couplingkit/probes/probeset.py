@@ -305,7 +305,8 @@ class ProbeSet:
     def _digest(self, pair: ObjectPair) -> bytes:
         canvas = (UNITS, UNITS)
         behind = backdrop_of(pair, self.spec, canvas)
-        return picture_digest(self._drawn([pair], canvas), behind and self._source(canvas).backdrop(behind))
+        photo = None if behind is None else self._source(canvas).backdrop(behind)
+        return picture_digest(self._drawn([pair], canvas), photo)
 
     def know_digests(self, digests: Sequence[bytes]) -> None:
         """Take over the digests of all probes, which other processes worked out."""

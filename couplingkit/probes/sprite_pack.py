@@ -178,7 +178,7 @@ def _opened(path: Path, key: str) -> SpritePack | None:
             return None
         content = raw[HEADER_BYTES:]
         pixels, rows = int(header["pixels"]), int(header["rows"])
-        if len(content) != pixels + rows * 6 * 8 or hashlib.sha256(content).hexdigest() != header["sha256"]:
+        if len(content) != pixels + rows * 6 * 8 or hashlib.sha256(content.data).hexdigest() != header["sha256"]:
             return None
         table = np.frombuffer(content[pixels:].tobytes(), dtype="<i8").reshape(rows, 6)
         return SpritePack(path, header, content[:pixels], table)

@@ -230,8 +230,9 @@ def _measured(
 
 
 def described(backbone: LayeredBackbone) -> list[dict[str, Any]]:
-    """Return what decides a network's features; which of several GPUs it runs on does not."""
-    return [{**layer.provenance(), "device": layer.device.type} for layer in backbone.layers]
+    """Return what decides a network's features; which of several GPUs it runs on, and what fits into it, does not."""
+    described = [{**layer.provenance(), "device": layer.device.type} for layer in backbone.layers]
+    return [{key: value for key, value in facts.items() if key != "images_per_pass"} for facts in described]
 
 
 def _written(

@@ -11,11 +11,12 @@ from typing import Any, Literal, TypeVar
 
 from ..errors import ArgumentError, BackboneError, CouplingKitError, listed, near
 from ..features.backbone import NetworkBackbone
-from ..features.hardware import fitting, resolve_device
+from ..features.hardware import resolve_device
 from ..features.identity import model_digests
 from ..features.layered import LayeredBackbone
 from ..features.loading import load_layers
 from ..features.names import BackboneOptions, parse_model_name, parse_size, split_layers
+from ..features.passes import fitting
 from ..processes import ALONE, Processes
 from ..typed_files import Record, as_record, made_by, read_toml
 
@@ -131,7 +132,8 @@ def each_model(
             backbone = _load(choice, processes)
             for layer in () if quiet else backbone.layers:
                 log.info(describe(layer.provenance()))
-            results += work(backbone)
+            with fitting(choice.title, "take a smaller `batch_size`, or another `device`"):
+                results += work(backbone)
         except CouplingKitError as error:
             if alone:
                 raise

@@ -117,7 +117,7 @@ def variant_rows(
         raise ArgumentError("variants must be of the same pairs; ProbeSet.vary gives such.")
     for variant in variants:
         share_digests(variant, processes, progress=progress)
-    work = ProbeReader(backbone, variants, settings, parts.size if parts else settings.batch_size)
+    work = ProbeReader(backbone, variants, settings, parts.size if parts else 1)
     processes.each(lambda: work.prepare(progress=progress and processes.first))
     if settings.center and processes.count > 1:
         raise ArgumentError("center needs the features of all probes in one process; start one.")

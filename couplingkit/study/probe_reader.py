@@ -40,6 +40,7 @@ class ProbeReader:
         self.easel = Easel()
         # A CPU gains nothing by larger passes; and one role after another needs a quarter of the memory.
         self.at_once = self.backbone.device.type != "cpu"
+        self.images = self.shown.images_per_pass(self.settings.batch_size)
 
     def chunks(self) -> int:
         """Return how many chunks there are."""
@@ -56,7 +57,7 @@ class ProbeReader:
     def _batch(self) -> int:
         """Return how many probes are read at once: `batch_size` images in one pass, of one role or of all."""
         roles = 4 if self.variants[0].spec.control else 3
-        return max(1, self.settings.batch_size // roles) if self.at_once else self.settings.batch_size
+        return max(1, self.images // roles) if self.at_once else self.images
 
     def _batches(self, chunk: int) -> Iterator[range]:
         every, size = self.numbers(chunk), self._batch()
@@ -134,27 +135,32 @@ class ProbeReader:
 
         The first batch of all that can be read is held to the controls.
         """
-        numbers, read = [], []
+        numbers, read, limits = [], [], []
         for own in batches:
             numbers.append(own)
             read.append([regions for of_layers in self._region_features(own) for regions in of_layers])
+            limits.append(self._limit())
             advance(len(own))
         width = len(self.backbone.layers)
         found = []
-        for own, flat in zip(numbers, on_host(read), strict=True):
+        for own, limit, flat in zip(numbers, limits, on_host(read), strict=True):
             of_variants = [flat[start : start + width] for start in range(0, len(flat), width)]
             for index, of_layers in enumerate(of_variants):
-                self._check(index, own, of_layers)
+                self._check(FirstBatch(own, index, of_layers, self.at_once, limit))
             found.append((own, of_variants))
         return found
 
-    def _check(self, variant: int, numbers: range, of_layers: list[RegionFeatures]) -> None:
+    def _limit(self) -> int | None:
+        """Return how many images a pass may have since memory ran out."""
+        return None if self.shown.passes is None else self.shown.passes.most
+
+    def _check(self, batch: FirstBatch) -> None:
         least = self.settings.min_cells
-        for layer, regions in zip(self.backbone.layers, of_layers, strict=True):
-            check_finite(layer.name, regions, numbers, least)
+        for layer, regions in zip(self.backbone.layers, batch.regions, strict=True):
+            check_finite(layer.name, regions, batch.numbers, least)
         # Of regions that cannot be read nothing is said.
-        if self.first is None and all(regions.readable(least).any() for regions in of_layers):
-            self._control(FirstBatch(numbers, variant, of_layers, self.at_once))
+        if self.first is None and all(regions.readable(least).any() for regions in batch.regions):
+            self._control(batch)
 
     def _region_features(self, numbers: range) -> list[list[RegionFeatures]]:
         """Return what each variant of a batch gives, per layer, on the device."""
@@ -173,11 +179,10 @@ class ProbeReader:
         backbone, least = self.shown, self.settings.min_cells
         again = self._rendered(first.variant, first.numbers)
         check_again(backbone, again, first, min_cells=least)
-        precision = getattr(backbone.layers[0], "precision", "float32")
-        moved = check_company(backbone, again, first, min_cells=least, precision=precision)
+        moved = check_company(backbone, again, first, min_cells=least)
         # The same objects in every process, and whatever the size of a batch.
         objects = self._rendered(0, range(min(OBJECTS, len(self.variants[0]))))
-        maps = check_maps(backbone, objects, batch_size=self.settings.batch_size)
+        maps = check_maps(backbone, objects, batch_size=self.images)
         read = min(int(regions.readable(least).sum()) for regions in first.regions)
         self.record = ControlRecord(read, moved, *maps)
         self.first = first

@@ -168,7 +168,7 @@ def on_host(batches: Sequence[Sequence[RegionFeatures]]) -> list[list[RegionFeat
         return [list(batch) for batch in batches]
     parts = [values for regions in every for values in regions.read().values()]
     flat = torch.cat([values.flatten() for values in parts]).cpu()
-    values = iter(flat.split([part.numel() for part in parts]))
+    values = iter(torch.split(flat, [part.numel() for part in parts]))  # type: ignore[no-untyped-call]
     moved = iter(
         [
             replace(regions, **{name: next(values).view(own.shape) for name, own in regions.read().items()})

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import ArgumentError, check_range
+from ..features.passes import BatchSize, check_batch_size
 
 __all__ = ["OF_TABLES", "MeasureSettings"]
 
@@ -18,7 +19,8 @@ class MeasureSettings:
     """How probes are measured and their rows summarized.
 
     Attributes:
-        batch_size: images per forward pass; changes speed and memory, not the numbers.
+        batch_size: images per forward pass; changes speed and memory, not the numbers. `auto` is 32 on a CPU, and
+            elsewhere the largest power of 2 up to 512 that fits.
         eps: rad; smaller similarities count as this in `cr_mean` and its like; changes the table, not the rows.
         min_cells: a region of less than this many cells (sum of shares) cannot be measured at a stride.
         center: subtract the mean of all z_A1 and z_B from the features first (for experts: it clips denominators).
@@ -27,7 +29,7 @@ class MeasureSettings:
         position: measure A alone at four places as well, which is twice the forward passes.
     """
 
-    batch_size: int = 32
+    batch_size: BatchSize = 32
     eps: float = 1e-2
     min_cells: float = 1.0
     center: bool = False
@@ -36,7 +38,7 @@ class MeasureSettings:
     position: bool = False
 
     def __post_init__(self) -> None:
-        check_range("batch_size", self.batch_size, 1, 2**20)
+        check_batch_size(self.batch_size)
         check_range("eps", self.eps, 1e-6, 1)
         check_range("min_cells", self.min_cells, 0, 1e6)
         check_range("level", self.level, 0.5, 0.999)

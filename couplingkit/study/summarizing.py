@@ -162,6 +162,11 @@ def _warnings(
         )
     if np.isnan(summary.estimates["cr"].low):
         found.append(f"the probes come from {summary.source_images} photos, too few for an interval.")
+    if "images_per_pass" in model:
+        found.append(
+            f"memory ran out: forward passes of {model['images_per_pass']} images instead of {settings.batch_size} "
+            "from there on, which changes rounding and nothing else."
+        )
     if model["precision"] == "bfloat16":
         moved = provenance["controls"]["other_batch_rad"]
         found.append(
