@@ -32,20 +32,23 @@ def move_objects(
     return torch.where(moved[:, None], torch.stack([image for image, _ in placed]), canvas), moved
 
 
-def moves_within(mask: Tensor, stride_px: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return by how many px an object can be moved up and down, and left and right, in whole strides.
+def moves_within(masks: Tensor, stride_px: int) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Return by how many px objects can be moved up and down, and left and right, in whole strides.
 
     Args:
-        mask: bool (H, W), with a pixel at least.
+        masks: bool (B, H, W), each with a pixel at least.
         stride_px: px per cell.
 
     Returns:
-        ((least, most) down, (least, most) to the right), multiples of the stride; least is 0 or negative.
+        Of each ((least, most) down, (least, most) to the right), multiples of the stride; least is 0 or negative.
     """
-    limits = []
-    for axis in (1, 0):
-        taken = mask.any(dim=axis).nonzero()
-        first, last = int(taken[0]), int(taken[-1])
-        beyond = mask.shape[1 - axis] - 1 - last
-        limits.append((-(first // stride_px) * stride_px, beyond // stride_px * stride_px))
-    return limits[0], limits[1]
+    ends = []
+    for axis in (2, 1):
+        taken = masks.any(dim=axis).to(torch.int32)  # (B, H), then (B, W)
+        ends += [taken.argmax(dim=1), taken.flip(1).argmax(dim=1)]  # px before the first one, and after the last
+    free = torch.stack(ends, dim=1).cpu().tolist()  # one wait for the device
+    return [(_limits(above, below, stride_px), _limits(left, right, stride_px)) for above, below, left, right in free]
+
+
+def _limits(before: int, after: int, stride_px: int) -> tuple[int, int]:
+    return -(before // stride_px) * stride_px, after // stride_px * stride_px

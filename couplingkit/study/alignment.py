@@ -81,9 +81,9 @@ def _moved(images: Tensor, masks: Tensor, colour: tuple[float, float, float]) ->
     """Return each object at `PLACES` places drawn over the whole canvas, and its masks there."""
     every_image, every_mask = images.repeat_interleave(PLACES, dim=0), masks.repeat_interleave(PLACES, dim=0)
     moves = []
-    for number, mask in enumerate(every_mask):
+    for number, own in enumerate(moves_within(every_mask, 1)):
         stream = Stream(0).child("alignment", number)
-        limits = zip(("down", "right"), moves_within(mask, 1), strict=True)
+        limits = zip(("down", "right"), own, strict=True)
         down, right = (least + stream.child(name).below(most - least + 1) for name, (least, most) in limits)
         moves.append((down, right))
     return move_objects(every_image, every_mask, moves, colour=colour)

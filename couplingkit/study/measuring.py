@@ -19,6 +19,9 @@ from .rows import Parts
 from .settings import MeasureSettings
 from .summarizing import summarize_layer
 
+# Probes whose rows are made at once, where none are kept.
+CHUNK = 64
+
 __all__ = ["measure", "measure_layers", "measure_variants", "share_digests", "variant_rows"]
 
 
@@ -117,7 +120,7 @@ def variant_rows(
         raise ArgumentError("variants must be of the same pairs; ProbeSet.vary gives such.")
     for variant in variants:
         share_digests(variant, processes, progress=progress)
-    work = ProbeReader(backbone, variants, settings, parts.size if parts else 1)
+    work = ProbeReader(backbone, variants, settings, parts.size if parts else CHUNK)
     processes.each(lambda: work.prepare(progress=progress and processes.first))
     if settings.center and processes.count > 1:
         raise ArgumentError("center needs the features of all probes in one process; start one.")
@@ -165,10 +168,10 @@ def _rows_of_chunks(
         with tqdm(
             total=total, desc=f"{work.backbone.name}{shown}", unit="probe", disable=not (progress and processes.first)
         ) as bar:
-            for chunk in own:
-                found[chunk] = work.rows(chunk, bar.update)
+            for chunk, rows in work.rows(own, bar.update):
+                found[chunk] = rows
                 if parts:
-                    parts.write(chunk, found[chunk])
+                    parts.write(chunk, rows)
         return found, work.closed()
 
     shares = processes.each(rows_of_share)
@@ -186,7 +189,8 @@ def _sound_parts(work: ProbeReader, parts: Parts) -> list[int]:
             rows = parts.read(chunk)
         except DataError:
             continue
-        expected = len(work.numbers(chunk)) * len(work.variants) * len(work.backbone.layers)
-        if chunk < work.chunks() and len(rows) == expected:
+        copies = len(work.variants) * len(work.backbone.layers)
+        numbers = sorted([*work.numbers(chunk)] * copies)
+        if chunk < work.chunks() and sorted(rows["probe"]) == numbers:
             sound.append(chunk)
     return sound

@@ -40,7 +40,7 @@ def read_position(backbone: LayeredBackbone, probe: Probe) -> list[Tensor]:
 
 
 def _of_stride(backbone: LayeredBackbone, probe: Probe, stride: int) -> list[Tensor]:
-    moves = [list(product(*moves_within(mask, stride))) for mask in probe.mask_a]  # n x 4 x (down, right)
+    moves = [list(product(*limits)) for limits in moves_within(probe.mask_a, stride)]  # n x 4 x (down, right)
     vectors: list[list[Tensor]] = [[] for _ in backbone.layers]
     for place in range(PLACES):
         chosen = [of_object[place] for of_object in moves]

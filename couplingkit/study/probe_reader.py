@@ -17,11 +17,24 @@ from ..probes.triplet import Probe
 from .alignment import OBJECTS, check_maps
 from .controls import NOTHING_READ, ControlRecord, FirstBatch, check_again, check_company
 from .position import read_position
-from .region_features import HeldMaps, RegionFeatures, check_finite, on_host, read_batch
+from .region_features import Fetched, HeldMaps, RegionFeatures, check_finite, read_batch
 from .rows import mean_feature, rows_of, seen_table
 from .settings import MeasureSettings
 
 __all__ = ["ProbeReader"]
+
+
+# Of batches: their probes, and what each variant of them gives, per layer.
+_Concluded = list[tuple[range, list[list[RegionFeatures]]]]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Batches that were read, with what a pass could have then, on their way from the device."""
+
+    numbers: list[range]
+    limits: list[int | None]
+    regions: Fetched
 
 
 @dataclass
@@ -69,10 +82,33 @@ class ProbeReader:
         for variant in self.variants:
             variant.prepare(self.backbone.size_px, progress=progress)
 
-    def rows(self, chunk: int, advance: Callable[[int], Any]) -> pd.DataFrame:
-        """Return the rows of a chunk: its probes in order, of each variant and layer."""
+    def rows(self, chunks: Iterable[int], advance: Callable[[int], Any]) -> Iterator[tuple[int, pd.DataFrame]]:
+        """Yield chunks with their rows: probes in order, of each variant and layer.
+
+        A GPU reads the next chunk while the rows of one are made.
+        """
+        waiting: list[tuple[int, _Read]] = []
+        for chunk in chunks:
+            if self.first is None:
+                yield chunk, self._table(self._begun(self._batches(chunk), advance))
+                continue
+            waiting.append((chunk, self._read(self._batches(chunk), advance)))
+            if len(waiting) > self.at_once:
+                done, read = waiting.pop(0)
+                yield done, self._table(self._concluded(read))
+        for done, read in waiting:
+            yield done, self._table(self._concluded(read))
+
+    def _begun(self, batches: Iterable[range], advance: Callable[[int], Any]) -> _Concluded:
+        """Read batch after batch until one can be read, so that controls come before hours of work, then the rest."""
+        waiting, found = iter(batches), []
+        while self.first is None and (numbers := next(waiting, None)) is not None:
+            found += self._concluded(self._read([numbers], advance))
+        return found + self._concluded(self._read(waiting, advance))
+
+    def _table(self, concluded: _Concluded) -> pd.DataFrame:
         tables = []
-        for numbers, of_variants in self._regions_of(self._batches(chunk), advance):
+        for numbers, of_variants in concluded:
             for variant, of_layers in enumerate(of_variants):
                 for layer, regions in enumerate(of_layers):
                     tables.append(self._described(variant, layer, numbers, regions, shift=None))
@@ -83,7 +119,7 @@ class ProbeReader:
         batches = []
         with tqdm(total=len(self.variants[0]), desc=self.backbone.name, unit="probe", disable=not progress) as bar:
             for chunk in range(self.chunks()):
-                batches += self._regions_of(self._batches(chunk), bar.update)
+                batches += self._begun(self._batches(chunk), bar.update)
         tables = []
         for variant in range(len(self.variants)):
             for layer in range(len(self.backbone.layers)):
@@ -108,7 +144,7 @@ class ProbeReader:
         """Return what the controls find on the first batch that can be read, without keeping its rows."""
         for chunk in range(self.chunks()):
             for numbers in self._batches(chunk):
-                self._regions_of([numbers], lambda _: None)
+                self._concluded(self._read([numbers], lambda _: None))
                 record = self.closed()
                 if record is not None:
                     return record
@@ -128,22 +164,24 @@ class ProbeReader:
             numbers, size=shown.size_px, mean=shown.mean, std=shown.std, device=shown.device, easel=easel
         )
 
-    def _regions_of(
-        self, batches: Iterable[range], advance: Callable[[int], Any]
-    ) -> list[tuple[range, list[list[RegionFeatures]]]]:
-        """Return what each variant of some batches gives, per layer; nothing waits for the device before the end.
+    def _read(self, batches: Iterable[range], advance: Callable[[int], Any]) -> _Read:
+        """Read some batches; nothing waits for the device."""
+        numbers, regions, limits = [], [], []
+        for own in batches:
+            numbers.append(own)
+            regions.append([one for of_layers in self._region_features(own) for one in of_layers])
+            limits.append(self._limit())
+            advance(len(own))
+        return _Read(numbers, limits, Fetched(regions))
+
+    def _concluded(self, read: _Read) -> _Concluded:
+        """Wait for what was read, and return what each variant of the batches gives, per layer.
 
         The first batch of all that can be read is held to the controls.
         """
-        numbers, read, limits = [], [], []
-        for own in batches:
-            numbers.append(own)
-            read.append([regions for of_layers in self._region_features(own) for regions in of_layers])
-            limits.append(self._limit())
-            advance(len(own))
         width = len(self.backbone.layers)
         found = []
-        for own, limit, flat in zip(numbers, limits, on_host(read), strict=True):
+        for own, limit, flat in zip(read.numbers, read.limits, read.regions.result(), strict=True):
             of_variants = [flat[start : start + width] for start in range(0, len(flat), width)]
             for index, of_layers in enumerate(of_variants):
                 self._check(FirstBatch(own, index, of_layers, self.at_once, limit))

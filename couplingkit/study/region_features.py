@@ -18,11 +18,11 @@ from ..probes.triplet import ROLES, Probe
 
 __all__ = [
     "OUTLIER",
+    "Fetched",
     "HeldMaps",
     "RegionFeatures",
     "check_finite",
     "grid_of",
-    "on_host",
     "outlier_share",
     "probe_weights",
     "read_batch",
@@ -34,7 +34,7 @@ OUTLIER = 4.0
 
 @dataclass(frozen=True)
 class RegionFeatures:
-    """Region features of a batch, on the device that read them until `on_host` fetches them.
+    """Region features of a batch, on the device that read them until they are `Fetched`.
 
     Attributes:
         alone: z_A1 (n, D) float32.
@@ -130,7 +130,7 @@ def read_batch(
         held: the maps of the batch's other variants; none of them are shared by default.
 
     Returns:
-        What was read per layer, on the network's device: nothing is waited for (see `on_host`).
+        What was read per layer, on the network's device: nothing is waited for (see `Fetched`).
     """
     vectors: list[dict[str, Tensor]] = [{} for _ in backbone.layers]
     weights: list[tuple[Tensor, Tensor]] = []
@@ -157,25 +157,45 @@ def read_batch(
     ]
 
 
-def on_host(batches: Sequence[Sequence[RegionFeatures]]) -> list[list[RegionFeatures]]:
-    """Return region features of several batches, a list per batch, on the CPU: one wait for the device for all.
+class Fetched:
+    """Region features of several batches on their way to the CPU: all of them in one copy, and one wait at the end.
 
     Args:
         batches: of each what `read_batch` gave, per layer (or per variant and layer).
     """
-    every = [regions for batch in batches for regions in batch]
-    if not every or every[0].alone.device.type == "cpu":
-        return [list(batch) for batch in batches]
-    parts = [values for regions in every for values in regions.read().values()]
-    flat = torch.cat([values.flatten() for values in parts]).cpu()
-    values = iter(torch.split(flat, [part.numel() for part in parts]))  # type: ignore[no-untyped-call]
-    moved = iter(
-        [
-            replace(regions, **{name: next(values).view(own.shape) for name, own in regions.read().items()})
-            for regions in every
-        ]
-    )
-    return [[next(moved) for _ in batch] for batch in batches]
+
+    def __init__(self, batches: Sequence[Sequence[RegionFeatures]]):
+        self._batches = [list(batch) for batch in batches]
+        every = [values for batch in batches for regions in batch for values in regions.read().values()]
+        self._copy: Tensor | None = None
+        self._event: torch.cuda.Event | None = None
+        if not every or every[0].device.type == "cpu":
+            return
+        flat = torch.cat([values.flatten() for values in every])
+        if flat.device.type == "cuda":
+            # On its way while the next batches are being read; `result` waits for this copy, and not for them.
+            self._copy = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
+            self._copy.copy_(flat, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._copy = flat
+
+    def result(self) -> list[list[RegionFeatures]]:
+        """Return the batches on the CPU."""
+        if self._copy is None:
+            return self._batches
+        if self._event is not None:
+            self._event.synchronize()
+        flat, start = self._copy.cpu(), 0
+        for batch in self._batches:
+            for place, regions in enumerate(batch):
+                moved = {}
+                for name, values in regions.read().items():
+                    moved[name] = flat[start : start + values.numel()].view(values.shape)
+                    start += values.numel()
+                batch[place] = replace(regions, **moved)
+        return self._batches
 
 
 def outlier_share(features: Tensor, weights: Tensor) -> Tensor:
