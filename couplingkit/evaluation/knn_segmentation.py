@@ -51,7 +51,7 @@ class NeighbourSegmenter:
     def __call__(self, vectors: Tensor) -> NDArray[np.float64]:
         """Return the shares of the classes of cells (Q, D): float64 (Q, K)."""
         parts = [self._voted(part) for part in torch.split(vectors.to(self.unit.device), QUERY_CHUNK)]
-        return torch.cat(parts).double().cpu().numpy()
+        return torch.cat(parts).cpu().double().numpy()
 
     def _voted(self, vectors: Tensor) -> Tensor:
         places, cosines = self._nearest(F.normalize(vectors, dim=1))

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..features.hardware import has_float64
 from ..metrics.logistic import LogisticModel, fit_chosen
 from ..streams import Stream
 from .bank import Bank
@@ -40,7 +41,7 @@ class LinearSegmenter:
         vectors, targets = bank.vectors.astype(np.float64), bank.shares.astype(np.float64)
         # Rows of float32 sum to 1 only nearly.
         targets /= targets.sum(axis=1, keepdims=True)
-        where = device if device.type != "mps" else torch.device("cpu")
+        where = device if has_float64(device) else torch.device("cpu")
         names, place = np.unique(bank.photos, return_inverse=True)
         order = stream.generator().permutation(len(names))
         chooses = np.isin(place, order[: len(names) // HELD_OUT or int(len(names) > 1)])
@@ -55,4 +56,4 @@ class LinearSegmenter:
 
     def __call__(self, vectors: Tensor) -> NDArray[np.float64]:
         """Return the probabilities of the classes of cells (Q, D): float64 (Q, K)."""
-        return np.asarray(np.exp(self.model.log_probabilities(vectors.double().cpu().numpy())))
+        return np.asarray(np.exp(self.model.log_probabilities(vectors.cpu().double().numpy())))

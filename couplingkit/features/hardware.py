@@ -11,7 +11,7 @@ import torch
 
 from ..errors import ArgumentError, first_line
 
-__all__ = ["Precision", "resolve_device", "resolve_precision", "whole_float32"]
+__all__ = ["Precision", "has_float64", "resolve_device", "resolve_precision", "whole_float32"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -62,6 +62,15 @@ def _accelerator() -> str | None:
     """Return cuda, mps, xpu, ...: what this machine has and torch can use."""
     found = torch.accelerator.current_accelerator(check_available=True)
     return None if found is None else found.type
+
+
+def has_float64(device: torch.device) -> bool:
+    """Return whether a device computes in float64; Apple's does not."""
+    try:
+        torch.zeros(1, dtype=torch.float64, device=device)
+    except (TypeError, RuntimeError):
+        return False
+    return True
 
 
 def resolve_precision(precision: str, device: torch.device) -> Literal["float32", "bfloat16"]:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..pixels import colour_tensor
+
 __all__ = ["move_objects", "moves_within"]
 
 Moves = Sequence[tuple[int, int]]
@@ -23,7 +25,7 @@ def move_objects(
         moves: down and to the right by so many px, one per object; none of it may leave the canvas.
         colour: of the canvas, sRGB in [0, 1].
     """
-    canvas = torch.tensor(colour, dtype=images.dtype, device=images.device)[:, None, None]
+    canvas = colour_tensor(colour, images.device)[:, None, None]
     placed = [
         (image.roll(move, dims=(-2, -1)), mask.roll(move, dims=(-2, -1)))
         for image, mask, move in zip(images, masks, moves, strict=True)

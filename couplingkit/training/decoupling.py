@@ -131,15 +131,17 @@ class Decoupled(DenseMethod):
     def _of_view(self, views: Views, view: int) -> Tensor | None:
         """Return the loss of each composite of a view, (n,); None where there is none."""
         batch = views.batch
-        rows = chosen_rows(batch.first, len(batch), self.share).to(batch.crops[view].device)
+        rows = chosen_rows(batch.first, len(batch), self.share)
         if len(batch) < 2 or not len(rows):
             return None
+        # Every other composite shows what the first ones hide. Counted over all processes, as the rows are; and before
+        # they leave the CPU, for not every device has the float64 that it takes.
+        odd = _chosen_before(rows + batch.first, self.share) % 2 == 1
+        rows, odd = (part.to(batch.crops[view].device, non_blocking=True) for part in (rows, odd))
         cells = views.keep[view]
         regions = views.regions[view] if views.regions else None
         grid = (cells.shape[1], cells.shape[2])
         keep = self.masking.draw(batch, grid, "composite", view, regions=regions)[rows]
-        # Every other composite shows what the first ones hide. Counted over all processes, as the rows are.
-        odd = _chosen_before(rows + batch.first, self.share) % 2 == 1
         keep = torch.where(odd[:, None, None], ~keep, keep)
         where = self.inner.counted(keep, views, view, rows)
         prediction = self.inner.predict(composites(batch, view, rows, keep), keep, where, views, view, rows)

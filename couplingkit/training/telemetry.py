@@ -25,9 +25,10 @@ def effective_rank(vectors: Tensor) -> Tensor:
     step = max(1, -(-len(vectors) // MOST_VECTORS))
     chosen = vectors[::step].detach().float()
     if not chosen.isfinite().all():
-        return vectors.new_tensor(float("nan"))
+        return torch.full((), torch.nan, device=vectors.device)
     gram = chosen @ chosen.T if chosen.shape[0] <= chosen.shape[1] else chosen.T @ chosen
-    values = torch.linalg.eigvalsh(gram.double()).clamp(min=0).sqrt()
+    # On the CPU, for not every device has float64; it is asked for once in many steps.
+    values = torch.linalg.eigvalsh(gram.cpu().double()).clamp(min=0).sqrt()
     shares = values / values.sum().clamp(min=1e-12)
     rank: Tensor = torch.special.entr(shares).sum().exp()
-    return rank
+    return rank.to(vectors.device, torch.float32)

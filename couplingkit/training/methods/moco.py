@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...errors import ArgumentError, check_range
 from ...features.names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from ...features.sources.timm_convnets import convnet_to_train, last_map, last_stride_px, stages_of
-from ...pixels import normalize
+from ...pixels import colour_tensor, normalize
 from ..method import (
     Batch,
     Cutout,
@@ -120,7 +120,7 @@ def info_nce(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> T
 def without_cells(images: Tensor, keep: Tensor, colour: RGB) -> Tensor:
     """Return images (B, 3, H, W) whose cells outside `keep`, bool (B, h, w), show a colour."""
     pixels = pixels_of_cells(keep, (images.shape[-2], images.shape[-1]))
-    return torch.where(pixels, images, images.new_tensor(colour)[:, None, None])
+    return torch.where(pixels, images, colour_tensor(colour, images.device).to(images.dtype)[:, None, None])
 
 
 class ConvBranch(nn.Module):

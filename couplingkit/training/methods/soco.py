@@ -164,7 +164,7 @@ class SoCo(DenseMethod):
         moved = (2 * draws[..., :4] - 1) * self.settings.jitter
         centre, sides = centre + moved[..., :2] * sides, sides * (1 + moved[..., 2:])
         height, width = batch.crops[0].shape[-2:]
-        limits = boxes.new_tensor([width, height, width, height])
+        limits = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
         corners = torch.cat([centre - sides / 2, centre + sides / 2], dim=-1).clamp(min=0)
         return torch.where(draws[..., 4:] < 0.5, torch.minimum(corners, limits), boxes)
 

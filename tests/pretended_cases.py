@@ -1,0 +1,185 @@
+"""What is run on a pretended device, in a process of its own (see `test_pretended_device.py`).
+
+    python tests/pretended_cases.py CASE SCENES_JSON SCENES_IMAGES
+
+Prints one line of JSON: what was found.
+"""
+
+import copy
+import json
+import sys
+
+import numpy as np
+import torch
+from pretended_device import Float64Error, MixedError, pretended_device
+
+import couplingkit as ck
+from couplingkit.errors import BackboneError
+
+ANGLES = ["theta_a1_b", "theta_a2_b", "theta_a3_b", "theta_a1_a2", "toward_b", "outliers_a", "cells_a", "distance_px"]
+NETWORKS = ("vit_tiny_patch16_224,depth=2", "resnet18")
+
+
+def small_network(name):
+    return ck.load_backbone(f"random:{name}", device="cpu", precision="float32")
+
+
+def moved(backbone):
+    """The same backbone on the device."""
+    other = copy.copy(backbone)
+    other.network = copy.deepcopy(backbone.network).to("pretended:0")
+    assert other.device.type == "pretended"
+    return other
+
+
+def probes_of(scenes, count, **look):
+    return ck.ProbeSet.from_coco(*scenes, count=count, spec=ck.ProbeSpec(**look))
+
+
+def apart(one, other, columns=ANGLES):
+    differences = (one[columns] - other[columns]).abs().to_numpy()
+    assert (one["measured"] == other["measured"]).all()
+    return float(np.nanmax(differences))
+
+
+def waits_of_loop(device):
+    """Waits of the measuring loop: without the controls, which look at the first batch and at the end."""
+    beside = ("study/controls.py", "study/alignment.py", "probes/moving.py")
+    return sum(count for line, count in device.waits.items() if not line.startswith(beside))
+
+
+def measure(scenes):
+    """Every canvas, with and without C, two networks: the CPU's numbers; waits by chunks, whatever a chunk holds."""
+    found = {"apart": {}, "waits": {}}
+    for name in NETWORKS:
+        backbone = small_network(name)
+        for look in ({}, {"canvas": "noise", "visible": 0.7}, {"canvas": "image", "control": False}):
+            probes = probes_of(scenes, 20, **look)
+            settings = ck.MeasureSettings(batch_size=16, position=not look)
+            right = ck.measure(backbone, probes, settings).rows
+            with pretended_device():
+                rows = ck.measure(moved(backbone), probes, settings).rows
+            columns = ANGLES if look.get("control", True) else [one for one in ANGLES if one != "theta_a3_b"]
+            found["apart"][f"{name} {look}"] = apart(right, rows, columns)
+    backbone = small_network(NETWORKS[0])
+    for count, batch in ((64, 16), (128, 16), (256, 16), (256, 64)):
+        with pretended_device() as device:
+            ck.measure(moved(backbone), probes_of(scenes, count), ck.MeasureSettings(batch_size=batch))
+        found["waits"][f"{count} {batch}"] = waits_of_loop(device)
+    return found
+
+
+def sweep(scenes):
+    backbone = small_network(NETWORKS[0])
+    values = [0, 24]
+    base = ck.ProbeSpec(gap=24, object_size=72)
+    probes = ck.ProbeSet.from_coco(*scenes, count=12, spec=base)
+    from couplingkit.study.sweeping import sweep_variants
+
+    settings = ck.MeasureSettings(batch_size=16)
+    right, _ = ck.sweep(
+        ck.LayeredBackbone([backbone]), sweep_variants(probes, base, "gap", values), "gap", values, settings
+    )
+    with pretended_device():
+        there = ck.LayeredBackbone([moved(backbone)])
+        points, _ = ck.sweep(there, sweep_variants(probes, base, "gap", values), "gap", values, settings)
+    return {
+        "apart": {
+            str(one.value): apart(one.measurement.rows, other.measurement.rows)
+            for one, other in zip(right, points, strict=True)
+        }
+    }
+
+
+def affinity(scenes):
+    backbone = small_network(NETWORKS[0])
+    photos = [np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8) for _ in range(3)]
+    queries = [ck.Query(0, 40, 30), ck.Query(2, 7, 80)]
+    right = ck.affinity_maps(backbone, photos, queries)
+    with pretended_device():
+        maps = ck.affinity_maps(moved(backbone), photos, queries)
+    pairs = zip(right[0].maps, maps[0].maps, strict=True)
+    return {"apart": {"maps": max(float(np.abs(one.cells - other.cells).max()) for one, other in pairs)}}
+
+
+def evaluate(_scenes):
+    backbone = small_network(NETWORKS[0])
+    data = ck.open_labelled_data("scenes:6+4")
+    settings = ck.EvaluateSettings(batch_size=4, resamples=200)
+    tasks = "knn-seg,linear-seg,objects"
+    right = ck.evaluate(backbone, tasks, data, settings)
+    with pretended_device():
+        found = ck.evaluate(moved(backbone), tasks, data, settings)
+    return {
+        "apart": {one.task: abs(one.score.value - other.score.value) for one, other in zip(right, found, strict=True)}
+    }
+
+
+def train(_scenes):
+    """One step's forward pass of each method, plain and decoupled: nothing mixed, no float64; losses as on the CPU."""
+    import test_decoupling as laws
+
+    from couplingkit.training.decoupling import Decoupled
+
+    found = {}
+    for make in (laws.ibot, laws.densecl, laws.soco, laws.maskalign):
+        for decoupled in (False, True):
+            method = make()
+            if decoupled:
+                method = Decoupled(method, masking=laws.RCC)
+            method.eval()  # dropped paths would be drawn by the CPU's generator here, and by the device's there
+            batch = laws.shown_to(make(), 4)
+            with torch.no_grad():
+                right = {key: float(value) for key, value in copy.deepcopy(method).losses(method.views(batch)).items()}
+            with pretended_device(), torch.no_grad():
+                there = method.to("pretended:0")
+                shown = batch.__class__(
+                    **{
+                        key: tuple(one.to("pretended:0") for one in value) if key in CROPS else value
+                        for key, value in vars(batch).items()
+                    }
+                )
+                losses = {key: float(value) for key, value in there.losses(there.views(shown)).items()}
+            name = f"{make.__name__}{'-d' if decoupled else ''}"
+            found[name] = max(abs(losses[key] - right[key]) for key in right)
+    return {"apart": found}
+
+
+CROPS = ("crops", "recoloured", "boxes", "local")
+
+
+def mistakes(scenes):
+    """Four that are planted: each is found."""
+    found = {}
+
+    def tried(name, read):
+        with pretended_device() as device:
+            network = torch.nn.Conv2d(3, 8, 16, 16).to("pretended:0")
+            try:
+                backbone = ck.NetworkBackbone(network, read, name="planted")
+                ck.measure(backbone, probes_of(scenes, 8), ck.MeasureSettings(batch_size=8))
+            except (MixedError, Float64Error, BackboneError) as error:
+                found[name] = f"{type(error).__name__}: {error}"
+            else:
+                found[name] = f"waits {max(device.waits.values())}"
+
+    tried("mixed", lambda net, x: net(x) + torch.ones(1, 8, 1, 1))
+    tried("float64", lambda net, x: net(x).double().float())
+    seeded = torch.Generator().manual_seed(20261126)
+    tried("generator", lambda net, x: net(x) + torch.rand(1, device=x.device, generator=seeded))
+
+    def waiting(net, x):
+        features = net(x)
+        return features if bool((features != 0).any()) else features + 1
+
+    with pretended_device() as device:
+        network = torch.nn.Conv2d(3, 8, 16, 16).to("pretended:0")
+        backbone = ck.NetworkBackbone(network, waiting, name="planted")
+        ck.measure(backbone, probes_of(scenes, 32), ck.MeasureSettings(batch_size=8))
+    found["waits"] = sum(count for line, count in device.waits.items() if line.startswith("features/"))
+    return found
+
+
+if __name__ == "__main__":
+    case, *files = sys.argv[1:]
+    print(json.dumps(globals()[case](tuple(files))))

@@ -1,0 +1,44 @@
+"""On a device that is not the CPU everything gives the CPU's numbers, mixes nothing, and waits once a chunk."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CASES = Path(__file__).with_name("pretended_cases.py")
+# Sums in another order: the images of a batch go in one pass there.
+ROUNDING = 2e-6
+
+
+def found(case, scenes):
+    """What a case found, in a process of its own: a device is registered for good."""
+    done = subprocess.run(
+        [sys.executable, CASES, case, *map(str, scenes)], capture_output=True, text=True, cwd=CASES.parent, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_measuring_gives_the_same_numbers_and_waits_once_a_chunk(scenes):
+    said = found("measure", scenes)
+    assert len(said["apart"]) == 6
+    assert max(said["apart"].values()) < ROUNDING, said
+    # A chunk is 64 probes or a batch, whichever is more; the batch that the controls look at is a chunk of its own.
+    assert said["waits"] == {"64 16": 2, "128 16": 3, "256 16": 5, "256 64": 5}
+
+
+@pytest.mark.parametrize("case", ["sweep", "affinity", "evaluate", "train"])
+def test_other_work_gives_the_same_numbers(case, scenes):
+    said = found(case, scenes)
+    assert said["apart"]
+    assert max(said["apart"].values()) < 10 * ROUNDING, said
+
+
+def test_planted_mistakes_are_found(scenes):
+    said = found("mistakes", scenes)
+    assert "MixedError: add" in said["mixed"]
+    assert "Float64Error" in said["float64"]
+    assert "generator of the CPU" in said["generator"]
+    assert said["waits"] >= 4, said
