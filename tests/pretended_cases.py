@@ -21,7 +21,8 @@ NETWORKS = ("vit_tiny_patch16_224,depth=2", "resnet18")
 
 
 def small_network(name):
-    return ck.load_backbone(f"random:{name}", device="cpu", precision="float32")
+    stride = {"output_stride": 16} if name == "resnet18" else {}
+    return ck.load_backbone(f"random:{name}", device="cpu", precision="float32", image_size=112, **stride)
 
 
 def moved(backbone):
@@ -61,7 +62,7 @@ def measure(scenes):
                 rows = ck.measure(moved(backbone), probes, settings).rows
             columns = ANGLES if look.get("control", True) else [one for one in ANGLES if one != "theta_a3_b"]
             found["apart"][f"{name} {look}"] = apart(right, rows, columns)
-    backbone = small_network(NETWORKS[0])
+    backbone = ck.NetworkBackbone(torch.nn.Conv2d(3, 8, 16, 16), lambda net, x: net(x), name="cells", size_px=112)
     for count, batch in ((64, 16), (128, 16), (256, 16), (256, 64)):
         with pretended_device() as device:
             ck.measure(moved(backbone), probes_of(scenes, count), ck.MeasureSettings(batch_size=batch))

@@ -18,6 +18,7 @@ from couplingkit.features.regions import region_weights
 from couplingkit.kept_files import KeptFiles
 from couplingkit.pixels import normalize
 from couplingkit.probes import compositing
+from couplingkit.probes.compositing import scatter
 from couplingkit.probes.hiding import hide_tiles, tiles_at
 from couplingkit.probes.placement import place, place_instead, scaled_size, to_px
 from couplingkit.probes.spec import UNITS
@@ -125,11 +126,7 @@ def test_scattered_pixels_are_those_of_windows(scenes, spec, monkeypatch):
     options = {"size": (140, 120), "mean": MEAN, "std": STD}
     windows = probes.render(range(9), **options)
     monkeypatch.setattr(
-        compositing,
-        "_on_cpu",
-        lambda drawn, behind, levels, apart, _easel: compositing.Probe(
-            *compositing.scatter(drawn, behind, levels), apart
-        ),
+        compositing, "_on_cpu", lambda *drawn_behind_levels_easel: scatter(*drawn_behind_levels_easel[:3])
     )
     scattered = probes.render(range(9), **options)
     assert torch.equal(windows.images, scattered.images)

@@ -18,7 +18,6 @@ from torch import Tensor
 from ..pixels import colour_tensor
 from .distances import mask_distance
 from .sprites import Pixels, PlacedSprite
-from .triplet import SHOWN, Probe
 
 __all__ = ["DrawnSprites", "Easel", "Levels", "compose", "paste_windows", "scatter"]
 
@@ -59,31 +58,28 @@ class Levels:
 
 @dataclass(frozen=True)
 class DrawnSprites:
-    """The sprites of a batch, by probe and role (A, B and perhaps C), with their places.
+    """The sprites of a batch of images, and which image shows which.
 
     Attributes:
-        placed: n lists of two or three.
+        placed: S of them, with their places.
         pixels: likewise; uint8 (h, w, 4).
+        into: of each sprite the images that show it.
+        images: how many there are.
         size: height and width of the canvas, px.
     """
 
-    placed: Sequence[Sequence[PlacedSprite]]
-    pixels: Sequence[Sequence[Pixels]]
+    placed: Sequence[PlacedSprite]
+    pixels: Sequence[Pixels]
+    into: Sequence[Sequence[int]]
+    images: int
     size: tuple[int, int]
 
-    @property
-    def roles(self) -> int:
-        """2, or 3 with a control."""
-        return len(self.placed[0])
-
-    def distances(self, directions: Sequence[str]) -> Tensor:
-        """Return the distance of A and B in each probe, float64 (n,), px; `directions` say where B stands."""
-        found = []
-        for (a, b, *_), (pixels_a, pixels_b, *_), direction in zip(self.placed, self.pixels, directions, strict=True):
-            masks = (pixels_a[..., 3] != 0, pixels_b[..., 3] != 0)
-            corners = ((a.box.top, a.box.left), (b.box.top, b.box.left))
-            found.append(mask_distance(*masks, corners=corners, direction=direction))
-        return torch.tensor(found, dtype=torch.float64)
+    def distance(self, a: int, b: int, direction: str) -> float:
+        """Return the distance of two sprites, px; `direction` says where the second one stands."""
+        boxes = self.placed[a].box, self.placed[b].box
+        masks = self.pixels[a][..., 3] != 0, self.pixels[b][..., 3] != 0
+        corners = ((boxes[0].top, boxes[0].left), (boxes[1].top, boxes[1].left))
+        return mask_distance(*masks, corners=corners, direction=direction)
 
 
 class Easel:
@@ -106,36 +102,39 @@ class Easel:
 
 
 def compose(
-    drawn: DrawnSprites, background: Tensor, levels: Levels, *, distance_px: Tensor, easel: Easel | None = None
-) -> Probe:
-    """Return the probes of a batch.
+    drawn: DrawnSprites, background: Tensor, levels: Levels, *, easel: Easel | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return images (K, 3, H, W), float32 and channels last in memory, and the masks of sprites, bool (S, H, W).
 
     Args:
-        drawn: their sprites.
-        background: float32 (n, 3, H, W) or what broadcasts to it, made by `levels`; its device is the images' device.
+        drawn: the sprites.
+        background: float32 (1, 3, 1, 1) of one colour, or (n, 3, H, W), where image k has row k % n of it; made by
+            `levels`. Its device is the images' device.
         levels: what becomes of the sprites' bytes.
-        distance_px: of A and B, (n,).
         easel: memory for images on the CPU; of their own by default.
     """
     if background.device.type == "cpu":
-        return _on_cpu(drawn, background, levels, distance_px, easel or Easel())
-    images, masks = scatter(drawn, background, levels)
-    return Probe(images, masks, distance_px)
+        return _on_cpu(drawn, background, levels, easel or Easel())
+    return scatter(drawn, background, levels)
 
 
-def _on_cpu(drawn: DrawnSprites, background: Tensor, levels: Levels, distance_px: Tensor, easel: Easel) -> Probe:
-    # Channels last in memory, as sprites are, and as convolutions like it.
-    # Channels last in memory, as sprites are, and as convolutions like it.
-    images = easel.images((drawn.roles + 1, len(drawn.placed), *drawn.size, 3))
-    masks = np.zeros((drawn.roles, len(drawn.placed), *drawn.size), dtype=bool)
-    colour = background.flatten() if background.shape[-2:] == (1, 1) else None
-    if colour is None:
-        images[:] = background.movedim(1, -1)
-    else:
+def _fill(images: Tensor, background: Tensor) -> None:
+    """Fill images (K, H, W, 3) with what lies behind the objects."""
+    if background.shape[-2:] == (1, 1):
         # Row by row, for copies of three numbers at a time are slow.
-        images.view(-1, 3 * drawn.size[1])[:] = colour.repeat(drawn.size[1])
-    paste_windows(drawn, images.numpy(), masks, levels.of_sprite, None if colour is None else colour.numpy())
-    return Probe(images.movedim(-1, 2), torch.from_numpy(masks), distance_px)
+        images.view(-1, 3 * images.shape[2])[:] = background.flatten().repeat(images.shape[2])
+    else:
+        images.view(-1, len(background), *images.shape[1:])[:] = background.movedim(1, -1)
+
+
+def _on_cpu(drawn: DrawnSprites, background: Tensor, levels: Levels, easel: Easel) -> tuple[Tensor, Tensor]:
+    # Channels last in memory, as sprites are, and as convolutions like it.
+    images = easel.images((drawn.images, *drawn.size, 3))
+    masks = np.zeros((len(drawn.placed), *drawn.size), dtype=bool)
+    _fill(images, background)
+    colour = background.flatten().numpy() if background.shape[-2:] == (1, 1) else None
+    paste_windows(drawn, images.numpy(), masks, levels.of_sprite, colour)
+    return images.movedim(-1, 1), torch.from_numpy(masks)
 
 
 def paste_windows(
@@ -145,7 +144,7 @@ def paste_windows(
     level: Callable[[Pixels], NDArray[Any]],
     colour: NDArray[Any] | None,
 ) -> None:
-    """Write sprites into images (3 or 4, n, H, W, 3) and masks (2 or 3, n, H, W), and nothing around them.
+    """Write sprites into images (K, H, W, 3) and masks (S, H, W), and nothing around them.
 
     Args:
         drawn: the sprites.
@@ -155,69 +154,66 @@ def paste_windows(
         colour: of the whole canvas; None where it has several. Boxes never overlap, so that a window of a canvas of one
             colour can be copied whole, which is faster.
     """
-    for row, (placed, pixels) in enumerate(zip(drawn.placed, drawn.pixels, strict=True)):
-        for role, (item, rgba) in enumerate(zip(placed, pixels, strict=True)):
-            box, visible = item.box, rgba[..., 3] != 0
-            window = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
-            masks[role, row][window] = visible
-            values = level(rgba[..., :3])
+    for item, rgba, into, mask in zip(drawn.placed, drawn.pixels, drawn.into, masks, strict=True):
+        box, visible = item.box, rgba[..., 3] != 0
+        window = np.s_[box.top : box.top + box.height, box.left : box.left + box.width]
+        mask[window] = visible
+        values = level(rgba[..., :3])
+        if colour is not None:
+            values[~visible] = colour
+        for image in into:
             if colour is not None:
-                values[~visible] = colour
-            for image in SHOWN[role]:
-                if image >= len(images):
-                    continue
-                if colour is not None:
-                    images[image, row][window] = values
-                else:
-                    np.copyto(images[image, row][window], values, where=visible[..., None])
+                images[image][window] = values
+            else:
+                np.copyto(images[image][window], values, where=visible[..., None])
 
 
 def scatter(drawn: DrawnSprites, background: Tensor, levels: Levels) -> tuple[Tensor, Tensor]:
-    """Return images (3 or 4, n, 3, H, W) and masks (2 or 3, n, H, W) on the background's device.
+    """Return what `compose` does, on the background's device.
 
-    One buffer of sprites and one table of boxes cross to the device; nothing there waits, and no loop is over probes.
+    One buffer of sprites and two small tables cross to the device; nothing there waits, and no loop is over sprites.
     """
     device, count, (height, width) = background.device, len(drawn.placed), drawn.size
-    pixels, boxes, ends = _packed(drawn, pin=device.type == "cuda")
-    pixels, boxes = (part.to(device, non_blocking=True) for part in (pixels, boxes))  # (P, 4), (roles n, 4)
-    left, top, wide, high = boxes.to(torch.int64).unbind(dim=1)
+    packed = [part.to(device, non_blocking=True) for part in _packed(drawn, pin=device.type == "cuda")]
+    pixels, boxes, shown = packed[0], packed[1].to(torch.int64), packed[2].to(torch.int64)
+    left, top, wide, high = boxes.unbind(dim=1)
     area, plane = wide * high, height * width
-    order = torch.arange(len(boxes), device=device)
-    of_sprite = torch.repeat_interleave(order, area, output_size=len(pixels))  # (P,)
-    inside = torch.arange(len(pixels), device=device) - (area.cumsum(0) - area)[of_sprite]
+    start = area.cumsum(0) - area  # of each sprite in `pixels`
+    of_sprite = torch.repeat_interleave(torch.arange(count, device=device), area, output_size=len(pixels))  # (P,)
+    inside = torch.arange(len(pixels), device=device) - start[of_sprite]
     down = torch.div(inside, wide[of_sprite], rounding_mode="floor")
     across = inside - down * wide[of_sprite]
     place = (down + top[of_sprite]) * width + across + left[of_sprite]  # (P,), of the canvas
-    row, visible = of_sprite % count, pixels[:, 3] != 0
+    visible = pixels[:, 3] != 0
     values = levels.of_bytes(pixels[:, :3], channels=1)  # (P, 3)
+    # What is not visible goes behind the last mask and image, where nobody looks: how much it is need not be known.
+    masks = torch.zeros(count * plane + 1, dtype=torch.bool, device=device)
+    masks.scatter_(0, torch.where(visible, of_sprite * plane + place, count * plane), True)
 
-    shape = (drawn.roles + 1, count, height, width, 3)  # channels last, as on the CPU
-    total = math.prod(shape)
-    # What is not visible goes behind the last image, where nobody looks: how many there are need not be known.
-    images = torch.empty(total + 1, dtype=torch.float32, device=device)
-    images[:-1].view(shape)[:] = background.movedim(1, -1)
-    masks = torch.zeros(drawn.roles * count * plane + 1, dtype=torch.bool, device=device)
-    masks.scatter_(0, torch.where(visible, of_sprite * plane + place, len(masks) - 1), True)
-    channel = torch.arange(3, device=device)
-    for role, (start, end) in enumerate(zip((0, *ends), ends, strict=False)):
-        own = slice(start, end)
-        for image in SHOWN[role]:
-            if image > drawn.roles:
-                continue
-            first = ((image * count + row[own]) * plane + place[own]) * 3
-            index = torch.where(visible[own, None], first[:, None] + channel, total)  # (p, 3)
-            images.scatter_(0, index.flatten(), values[own].flatten())
-    return images[:-1].view(shape).movedim(-1, 2), masks[:-1].view(drawn.roles, count, height, width)
+    images = torch.empty(drawn.images * plane * 3 + 1, dtype=torch.float32, device=device)
+    _fill(images[:-1].view(drawn.images, height, width, 3), background)
+    # Each sprite once per image that shows it: (sprite, image) per row of `shown`.
+    sprite, image = shown.unbind(dim=1)
+    total = sum(len(into) * rgba.shape[0] * rgba.shape[1] for into, rgba in zip(drawn.into, drawn.pixels, strict=True))
+    copies = area[sprite]
+    of_copy = torch.repeat_interleave(torch.arange(len(shown), device=device), copies, output_size=total)  # (Q,)
+    within = torch.arange(total, device=device) - (copies.cumsum(0) - copies)[of_copy]
+    source = start[sprite[of_copy]] + within  # (Q,), which pixel
+    first = (image[of_copy] * plane + place[source]) * 3
+    index = torch.where(visible[source, None], first[:, None] + torch.arange(3, device=device), len(images) - 1)
+    images.scatter_(0, index.flatten(), values[source].flatten())
+    return (
+        images[:-1].view(drawn.images, height, width, 3).movedim(-1, 1),
+        masks[:-1].view(count, height, width),
+    )
 
 
-def _packed(drawn: DrawnSprites, *, pin: bool) -> tuple[Tensor, Tensor, list[int]]:
-    """Return pixels uint8 (P, 4) and boxes int32 (roles n, 4) of a batch, role after role, and where each role ends."""
-    placed = [objects[role] for role in range(drawn.roles) for objects in drawn.placed]
-    every = [objects[role] for role in range(drawn.roles) for objects in drawn.pixels]
-    areas = np.array([rgba.shape[0] * rgba.shape[1] for rgba in every])
-    buffer = torch.empty((int(areas.sum()), 4), dtype=torch.uint8, pin_memory=pin)
-    np.concatenate([rgba.reshape(-1, 4) for rgba in every], out=buffer.numpy())
-    sides = [(item.box.left, item.box.top, item.box.width, item.box.height) for item in placed]
-    boxes = torch.tensor(sides, dtype=torch.int32)
-    ends = np.cumsum(areas)[len(drawn.placed) - 1 :: len(drawn.placed)]
-    return buffer, boxes.pin_memory() if pin else boxes, [int(end) for end in ends]
+def _packed(drawn: DrawnSprites, *, pin: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return pixels uint8 (P, 4), boxes int32 (S, 4), and int32 (Q, 2): which sprite is in which image."""
+    areas = sum(rgba.shape[0] * rgba.shape[1] for rgba in drawn.pixels)
+    buffer = torch.empty((areas, 4), dtype=torch.uint8, pin_memory=pin)
+    np.concatenate([rgba.reshape(-1, 4) for rgba in drawn.pixels], out=buffer.numpy())
+    boxes = [(item.box.left, item.box.top, item.box.width, item.box.height) for item in drawn.placed]
+    shown = [(sprite, image) for sprite, into in enumerate(drawn.into) for image in into]
+    tables = [torch.tensor(table, dtype=torch.int32) for table in (boxes, shown)]
+    return (buffer, *(table.pin_memory() if pin else table for table in tables))

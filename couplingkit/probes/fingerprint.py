@@ -29,10 +29,10 @@ def picture_digest(drawn: DrawnSprites, backdrop: Pixels | None) -> bytes:
         drawn: its sprites.
         backdrop: the photo behind them, uint8 (H, W, 3), which is part of it.
     """
-    images: Any = np.full((drawn.roles + 1, 1, *drawn.size, 3), GRAY_BYTE, dtype=np.uint8)
-    masks = np.zeros((drawn.roles, 1, *drawn.size), dtype=bool)
+    images: Any = np.full((drawn.images, *drawn.size, 3), GRAY_BYTE, dtype=np.uint8)
+    masks = np.zeros((len(drawn.placed), *drawn.size), dtype=bool)
     paste_windows(drawn, images, masks, np.copy, np.full(3, GRAY_BYTE, dtype=np.uint8))
-    digest = hashlib.sha256(images.transpose(0, 1, 4, 2, 3).tobytes())
+    digest = hashlib.sha256(images.transpose(0, 3, 1, 2).tobytes())
     digest.update(np.packbits(masks[0]).tobytes())
     digest.update(np.packbits(masks[1]).tobytes())
     if backdrop is not None:

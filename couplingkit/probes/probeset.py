@@ -26,7 +26,7 @@ from .manifest import Manifest, object_check, read_manifest
 from .spec import UNITS, ObjectPair, ProbeSpec
 from .sprite_pack import PACK_BYTES, Recipe, SpritePack, open_pack
 from .sprites import CutSprites, SpriteSource, backdrop_of, placed_sprites, wanted_sprites
-from .triplet import Probe
+from .triplet import SHOWN, Probe
 
 __all__ = ["GRAY", "ProbeSet"]
 
@@ -169,8 +169,14 @@ class ProbeSet:
         canvas = Canvas(height_width, mean, Levels() if std is None else Levels(mean, std), torch.device(device))
         drawn = self._drawn(pairs, height_width)
         behind = background(pairs, self.spec, self._source(height_width), canvas, seed=self.seed)
-        distances = drawn.distances([pair.direction for pair in pairs])
-        return compose(drawn, behind, canvas.levels, distance_px=distances, easel=easel)
+        images, masks = compose(drawn, behind, canvas.levels, easel=easel)
+        count, roles = len(pairs), len(drawn.placed) // max(1, len(pairs))
+        apart = [drawn.distance(row, count + row, pair.direction) for row, pair in enumerate(pairs)]
+        return Probe(
+            images.unflatten(0, (roles + 1, count)),
+            masks.unflatten(0, (roles, count)),
+            torch.tensor(apart, dtype=torch.float64),
+        )
 
     def batches(
         self,
@@ -216,9 +222,18 @@ class ProbeSet:
         return record.width, record.height
 
     def _drawn(self, pairs: Sequence[ObjectPair], canvas: tuple[int, int]) -> DrawnSprites:
+        """Return A of each pair, then B of each (and C), in the images of `ROLES`, one role after another."""
         source = self._source(canvas)
         placed = [placed_sprites(pair, self.spec, self._sides, canvas) for pair in pairs]
-        return DrawnSprites(placed, [[source.sprite(item.sprite) for item in objects] for objects in placed], canvas)
+        roles = 3 if self.spec.control else 2
+        by_role = [objects[role] for role in range(roles) for objects in placed]
+        into = [
+            [image * len(pairs) + row for image in SHOWN[role] if image <= roles]
+            for role in range(roles)
+            for row in range(len(pairs))
+        ]
+        pixels = [source.sprite(item.sprite) for item in by_role]
+        return DrawnSprites(by_role, pixels, into, (roles + 1) * len(pairs), canvas)
 
     @cached_property
     def source_images(self) -> NDArray[np.int64]:
