@@ -165,6 +165,14 @@ pair_options = together(
         show_default=True,
         help="Measure a third object in the second one's place, too (one forward pass in four).",
     ),
+    click.option(
+        "--design",
+        type=click.Choice(["pairs", "ring"]),
+        default="pairs",
+        show_default=True,
+        help="pairs: four images a probe. ring: probes share images, one a probe; the same standard error takes a "
+        "half to a third of the forward passes (docs/coupling.md).",
+    ),
 )
 probe_options = together(
     click.option(

@@ -114,7 +114,7 @@ def _base(axes: Mapping[Any, Any], options: dict[str, Any]) -> ProbeSpec:
 
     usual = asdict(ProbeSpec())
     held = {key: usual[key] if usual[key] in axes[key] else axes[key][0] for key in LOOKS}
-    return ProbeSpec(**held, pairing=options["pairing"], control=options["control"])
+    return ProbeSpec(**held, pairing=options["pairing"], control=options["control"], design=options["design"])
 
 
 def _files(run: Run) -> Mapping[str, Writer]:

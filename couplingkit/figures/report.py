@@ -171,7 +171,8 @@ def _probe_set(number: int, group: list[tuple[Run, Measurement]], quantities: Se
         "facts": f"{probes['count']} probes of {probes['eligible_objects']} eligible objects of "
         f"{PurePath(probes['annotations']).name}; objects of "
         f"{spec['object_size']} units, gap {spec['gap']}, canvas {spec['canvas']}, visible {spec['visible']:g}, "
-        f"pairing {spec['pairing']}, seed {probes['seed']}; {settings}; fingerprint {probes['fingerprint'][:16]}",
+        f"pairing {spec['pairing']}, design {spec.get('design', 'pairs')}, seed {probes['seed']}; {settings}; "
+        f"fingerprint {probes['fingerprint'][:16]}",
         "rows": [
             _row(run, measurement, label, quantities, unlike)
             for (run, measurement), label in zip(models, labels, strict=True)

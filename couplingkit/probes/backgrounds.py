@@ -54,7 +54,7 @@ def background(
         colour = full_canvas(canvas.mean if spec.canvas == "mean" else GRAY, 1, (1, 1), canvas.device)
         return canvas.levels.of_shares(colour, channels=1)
     if spec.canvas == "noise":
-        tiles = torch.from_numpy(np.stack([_noise(pair, seed) for pair in pairs]))
+        tiles = torch.from_numpy(np.stack([_noise(spec.scene(pair.number), seed) for pair in pairs]))
         repeated = repeat_to(tiles.to(canvas.device, non_blocking=True), canvas.size)
         return canvas.levels.of_bytes(repeated, channels=1)
     behind = [backdrop_of(pair, spec, canvas.size) for pair in pairs]
@@ -63,7 +63,7 @@ def background(
     return canvas.levels.of_bytes(shown, channels=1)
 
 
-def _noise(pair: ObjectPair, seed: int) -> NDArray[np.uint8]:
-    stream = Stream(seed).child("probe", pair.number, "noise")
+def _noise(number: int, seed: int) -> NDArray[np.uint8]:
+    stream = Stream(seed).child("probe", number, "noise")
     raw = stream.generator().bytes(3 * UNITS * UNITS)
     return np.frombuffer(raw, dtype=np.uint8).reshape(3, UNITS, UNITS)

@@ -216,4 +216,5 @@ def _packed(drawn: DrawnSprites, *, pin: bool) -> tuple[Tensor, Tensor, Tensor]:
     boxes = [(item.box.left, item.box.top, item.box.width, item.box.height) for item in drawn.placed]
     shown = [(sprite, image) for sprite, into in enumerate(drawn.into) for image in into]
     tables = [torch.tensor(table, dtype=torch.int32) for table in (boxes, shown)]
-    return (buffer, *(table.pin_memory() if pin else table for table in tables))
+    places, copies = (table.pin_memory() if pin else table for table in tables)
+    return buffer, places, copies

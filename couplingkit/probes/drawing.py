@@ -8,6 +8,7 @@ from ..data.coco import CocoIndex, Eligibility, read_instances
 from ..errors import DataError
 from .manifest import Manifest, Source, object_check
 from .placement import draw_pairs
+from .ring import draw_rings
 from .spec import ObjectPair, ProbeSpec
 
 __all__ = ["bare_manifest", "draw", "draw_manifest"]
@@ -43,7 +44,8 @@ def draw(
             f"annotations {index.path} hold {len(index.objects)} eligible objects, and a probe needs 2; "
             f"{index.what_was_dropped()}."
         )
-    return index, draw_pairs(index.objects, list(index.images), spec, seed=seed, count=count)
+    drawn = draw_rings if spec.design == "ring" else draw_pairs
+    return index, drawn(index.objects, list(index.images), spec, seed=seed, count=count)
 
 
 def bare_manifest(

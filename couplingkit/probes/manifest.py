@@ -97,7 +97,7 @@ class Manifest:
             "format": FORMAT,
             "name": self.name,
             "seed": self.seed,
-            "spec": asdict(self.spec),
+            "spec": self.spec.stored(),
             "version": VERSION,
         }
         head = json.dumps(header, indent=1, sort_keys=True)
@@ -112,7 +112,7 @@ class Manifest:
         Names of files, and the rules by which the objects were chosen, are not part of it.
         """
         drawn = [list(asdict(pair).values()) for pair in self.pairs]
-        parts = [self.seed, asdict(self.spec), drawn, [[key, self.objects[key]] for key in sorted(self.objects)]]
+        parts = [self.seed, self.spec.stored(), drawn, [[key, self.objects[key]] for key in sorted(self.objects)]]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def check_objects(self, index: CocoIndex) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "Box",
     "draw_pairs",
     "place",
+    "place_in_slots",
     "place_instead",
     "room_beside",
     "scaled_size",
@@ -123,6 +124,28 @@ def place_instead(box_a: Box, size: tuple[int, int], *, gap: int, direction: str
         return Box(left, (side - height) // 2, width, height)
     top = box_a.top + box_a.height + gap if direction == "below" else box_a.top - gap - height
     return Box((side - width) // 2, top, width, height)
+
+
+def place_in_slots(
+    size_a: tuple[int, int], size_b: tuple[int, int], *, gap: int, direction: str, side: int
+) -> tuple[Box, Box]:
+    """Return the boxes of A and B in fixed slots: `gap` in the canvas' middle, an object at either side of it.
+
+    Where an object stands does not depend on what stands beside it, so that it need be shown alone only once.
+
+    >>> place_in_slots((80, 80), (60, 40), gap=16, direction="right", side=224)
+    (Box(left=24, top=72, width=80, height=80), Box(left=120, top=92, width=60, height=40))
+    """
+    across = 0 if direction in ("right", "left") else 1
+    near = (side - gap) // 2
+    a_first = direction in ("right", "below")
+
+    def box(size: tuple[int, int], first: bool) -> Box:
+        along = near - size[across] if first else near + gap
+        beside = (side - size[1 - across]) // 2
+        return Box(along, beside, *size) if across == 0 else Box(beside, along, *size)
+
+    return box(size_a, a_first), box(size_b, not a_first)
 
 
 def draw_pairs(

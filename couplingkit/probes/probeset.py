@@ -23,6 +23,7 @@ from .compositing import DrawnSprites, Easel, Levels, compose
 from .drawing import bare_manifest, draw
 from .fingerprint import joined_digest, keep_digests, kept_digests, picture_digest
 from .manifest import Manifest, object_check, read_manifest
+from .shared_images import SharedImages, shared_sprites
 from .spec import UNITS, ObjectPair, ProbeSpec
 from .sprite_pack import PACK_BYTES, Recipe, SpritePack, open_pack
 from .sprites import CutSprites, SpriteSource, backdrop_of, placed_sprites, wanted_sprites
@@ -121,6 +122,8 @@ class ProbeSet:
             ArgumentError: the look cannot be had (see `ProbeSpec`), or needs other pairs.
         """
         spec = replace(self.spec, **changes)
+        if spec.design != self.spec.design:
+            raise ArgumentError(f"design of these pairs is {self.spec.design}; draw others for a {spec.design} design.")
         if spec.control and not self.spec.control:
             raise ArgumentError("control needs pairs that were drawn with a third object.")
         if spec.canvas == "image" and any(pair.backdrop is None for pair in self.pairs):
@@ -173,10 +176,34 @@ class ProbeSet:
         count, roles = len(pairs), len(drawn.placed) // max(1, len(pairs))
         apart = [drawn.distance(row, count + row, pair.direction) for row, pair in enumerate(pairs)]
         return Probe(
-            images.unflatten(0, (roles + 1, count)),
-            masks.unflatten(0, (roles, count)),
+            images.view(roles + 1, count, *images.shape[1:]),
+            masks.view(roles, count, *masks.shape[1:]),
             torch.tensor(apart, dtype=torch.float64),
         )
+
+    def shared(
+        self,
+        numbers: Sequence[int],
+        *,
+        size: tuple[int, int],
+        mean: tuple[float, float, float],
+        std: tuple[float, float, float] | None,
+        device: torch.device,
+        easel: Easel | None = None,
+    ) -> SharedImages:
+        """Draw some rows of rings, each image that they share once; arguments as in `render`."""
+        pairs = [self.pairs[number] for number in numbers]
+        canvas = Canvas(size, mean, Levels() if std is None else Levels(mean, std), device)
+        source = self._source(size)
+        drawn, shown = shared_sprites(
+            pairs, self.spec, source, lambda pair: placed_sprites(pair, self.spec, self._sides, size), size
+        )
+        # A canvas of each image, where they are not all of one colour.
+        scenes = [self.pairs[scene] for scene in shown.scenes]
+        behind = background(scenes, self.spec, source, canvas, seed=self.seed)
+        images, masks = compose(drawn, behind, canvas.levels, easel=easel)
+        apart = [drawn.distance(a, b, pair.direction) for a, b, pair in zip(*shown.masks[:2], pairs, strict=True)]
+        return SharedImages(images, masks, shown, torch.tensor(apart, dtype=torch.float64))
 
     def batches(
         self,

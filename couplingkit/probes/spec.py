@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from ..errors import ArgumentError, check_range
 
-__all__ = ["DIRECTIONS", "UNITS", "Canvas", "ObjectPair", "Pairing", "ProbeSpec"]
+__all__ = ["DIRECTIONS", "RING_ROWS", "UNITS", "Canvas", "Design", "ObjectPair", "Pairing", "ProbeSpec"]
 
 UNITS = 224
 DIRECTIONS = ("right", "left", "below", "above")
 
 Canvas = Literal["mean", "gray", "noise", "image"]
 Pairing = Literal["different", "any", "same"]
+Design = Literal["pairs", "ring"]
+# Rows of one ring: 8 objects in either slot, each beside two of the other slot, and each pair read both ways.
+RING_ROWS = 32
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class ProbeSpec:
         control: whether a third object C takes B's place in a fourth image.
         room: gap that the pair is centred for, where it is more than `gap`: in a sweep over gaps the largest one, so
             that A stays where it is and B moves. None stands for `gap`.
+        design: `pairs` shows each pair in four images of its own; in a `ring`, rows share images: each object is shown
+            alone once and beside two others, each such image is read both ways, and the other neighbour is C.
     """
 
     object_size: int = 80
@@ -38,12 +43,13 @@ class ProbeSpec:
     visible: float = 1.0
     control: bool = True
     room: int | None = None
+    design: Design = "pairs"
 
     def __post_init__(self) -> None:
         check_range("object_size", self.object_size, 1, UNITS)
         check_range("gap", self.gap, 0, UNITS)
         check_range("visible", self.visible, 0.05, 1.0)
-        for name, kinds in (("canvas", Canvas), ("pairing", Pairing)):
+        for name, kinds in (("canvas", Canvas), ("pairing", Pairing), ("design", Design)):
             if getattr(self, name) not in get_args(kinds):
                 raise ArgumentError(f"{name} must be one of {', '.join(get_args(kinds))}, not {getattr(self, name)!r}.")
         check_range("room", self.reach, self.gap, UNITS)
@@ -53,6 +59,21 @@ class ProbeSpec:
                 f"the canvas is too small: two objects of object_size {self.object_size} with gap {self.reach} need "
                 f"{needed} units, and the canvas has {UNITS}; make object_size or gap smaller."
             )
+
+        if self.design == "ring" and (self.visible < 1 or self.pairing == "same" or not self.control):
+            raise ArgumentError(
+                "design ring reads each image both ways and has no pairs with `visible` below 1 (both objects would be "
+                "hidden), of pairing same (the third object must be of another category) or without control; use "
+                "`design=pairs`."
+            )
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields as JSON values; the design only where it is another than `pairs`, which older sets had."""
+        return {key: value for key, value in asdict(self).items() if key != "design" or value != "pairs"}
+
+    def scene(self, number: int) -> int:
+        """Return the number of the probe whose canvas a probe has: its own, or that of the first row of its ring."""
+        return number if self.design == "pairs" else number // RING_ROWS * RING_ROWS
 
     @property
     def reach(self) -> int:

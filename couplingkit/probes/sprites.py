@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..data.cutouts import CutoutStore, ObjectCutout, cut_object, photo_canvas, resize_cutout
 from ..streams import Stream
 from .hiding import hide_tiles, tiles_at
-from .placement import Box, place, place_instead, scaled_size, to_px
+from .placement import Box, place, place_in_slots, place_instead, scaled_size, to_px
 from .spec import ObjectPair, ProbeSpec
 
 __all__ = [
@@ -96,8 +96,12 @@ def placed_sprites(pair: ObjectPair, spec: ProbeSpec, sides: Sides, size: tuple[
     members = pair.members() if spec.control else pair.members()[:2]
     longer, gap, room = (to_px(units, side) for units in (spec.object_size, spec.gap, spec.reach))
     sizes = [scaled_size(*sides(key), longer) for key in members]
-    boxes = list(place(sizes[0], sizes[1], gap=gap, direction=pair.direction, side=side, room=room))
-    if spec.control:
+    if spec.design == "ring":
+        slots = [place_in_slots(sizes[0], own, gap=gap, direction=pair.direction, side=side) for own in sizes[1:]]
+        boxes = [slots[0][0], *(slot[1] for slot in slots)]
+    else:
+        boxes = list(place(sizes[0], sizes[1], gap=gap, direction=pair.direction, side=side, room=room))
+    if spec.control and spec.design == "pairs":
         boxes.append(place_instead(boxes[0], sizes[2], gap=gap, direction=pair.direction, side=side))
     top, left = ((length - side) // 2 for length in size)
     return [

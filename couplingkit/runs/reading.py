@@ -102,7 +102,9 @@ def _measurement(entry: ModelEntry, rows: pd.DataFrame, what: str) -> Measuremen
         raise DataError(f"{what} has {len(kept)} rows for {entry.probes.made} probes; the run is not whole.")
     provenance = msgspec.to_builtins(entry.provenance)
     as_record(provenance["model"], ModelFacts, f"{what}: its provenance")
-    _whole_record(provenance["probes"]["spec"], ProbeSpec, f"{what}: its spec")
+    # The design stands there only where it is another than pairs.
+    look = {"design": "pairs", **provenance["probes"]["spec"]}
+    _whole_record(look, ProbeSpec, f"{what}: its spec")
     _whole_record(provenance["probes"]["eligibility"], Eligibility, f"{what}: its eligibility")
     settings = _whole_record(provenance["settings"], MeasureSettings, f"{what}: its settings")
     if settings.level != entry.level:

@@ -6,9 +6,11 @@ other company, and at the end of the run. That maps are where the picture is, `s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ..errors import MeasurementError
 from ..features.layered import LayeredBackbone
@@ -18,7 +20,7 @@ from ..metrics.summary import RESOLUTION_RAD
 from ..probes.triplet import Probe
 from .region_features import RegionFeatures, grid_of, probe_weights
 
-__all__ = ["NOTHING_READ", "ControlRecord", "FirstBatch", "check_again", "check_company", "joined"]
+__all__ = ["NOTHING_READ", "ControlRecord", "FirstBatch", "alone_again", "check_again", "check_company", "joined"]
 
 # How far angles may be moved by the company that an image has in its batch, rad.
 OTHER_BATCH_RAD = {"float32": RESOLUTION_RAD, "bfloat16": 0.05}
@@ -77,29 +79,44 @@ def joined(records: list[ControlRecord]) -> ControlRecord:
     )
 
 
-def check_again(
-    backbone: LayeredBackbone, again: Probe, first: FirstBatch, *, min_cells: float, when: str = "with B left out"
-) -> None:
-    """Raise `MeasurementError` unless A alone gives what it gave before, bit for bit, at every layer.
-
-    (Where memory ran out in between, passes are of another size than before, and rounding is let through.)
-
-    Then the coupling rate with B left out of `I_A2` is exactly 1.
+def alone_again(backbone: LayeredBackbone, again: Probe, *, at_once: bool) -> list[Tensor]:
+    """Return the feature of A alone, (n, D) per layer on the CPU, in the same company as the first time.
 
     Args:
         backbone: the network.
-        again: the batch rendered anew; of it, A alone is shown.
+        again: the batch rendered anew.
+        at_once: whether all of its images go in one forward pass; else those of A alone.
+    """
+    count = len(again.alone)
+    maps = backbone(again.images.flatten(0, 1) if at_once else again.alone)
+    found = []
+    for layer, features in zip(backbone.layers, maps, strict=True):
+        weights = probe_weights(again, layer.stride_px, grid=grid_of(features))[0]
+        found.append(masked_mean(features[:count], weights).cpu())
+    return found
+
+
+def check_again(
+    backbone: LayeredBackbone,
+    again: Sequence[Tensor],
+    first: FirstBatch,
+    *,
+    min_cells: float,
+    when: str = "with B left out",
+) -> None:
+    """Raise `MeasurementError` unless A alone gives what it gave before, bit for bit, at every layer.
+
+    Then the coupling rate with B left out of `I_A2` is exactly 1. (Where memory ran out in between, passes are of
+    another size than before, and rounding is let through.)
+
+    Args:
+        backbone: the network.
+        again: the feature of A alone, (n, D) per layer, read anew (`alone_again`).
         first: what the batch gave.
         min_cells: as in `MeasureSettings`.
         when: begins the sentence.
     """
-    at_once = len(again.images) * len(again.alone) if first.at_once else len(again.alone)
-    # In the same company as the first time: a pass of another size may round otherwise.
-    maps = backbone(again.images.flatten(0, 1)[:at_once])
-    for layer, every, regions in zip(backbone.layers, maps, first.regions, strict=True):
-        features = every[: len(again.alone)]
-        weights = probe_weights(again, layer.stride_px, grid=grid_of(features))[0]
-        repeated = masked_mean(features, weights).cpu()  # (n, D)
+    for layer, repeated, regions in zip(backbone.layers, again, first.regions, strict=True):
         same = (repeated == regions.alone).all(dim=1) | ~regions.readable(min_cells)
         if backbone.passes is not None and backbone.passes.most != first.limit:
             same |= angle_between(regions.alone, repeated) <= _rounding(backbone)

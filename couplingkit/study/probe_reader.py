@@ -13,11 +13,12 @@ from tqdm import tqdm
 from ..features.layered import LayeredBackbone
 from ..probes.compositing import Easel
 from ..probes.probeset import ProbeSet
+from ..probes.spec import RING_ROWS
 from ..probes.triplet import Probe
 from .alignment import OBJECTS, check_maps
-from .controls import NOTHING_READ, ControlRecord, FirstBatch, check_again, check_company
+from .controls import NOTHING_READ, ControlRecord, FirstBatch, alone_again, check_again, check_company
 from .position import read_position
-from .region_features import Fetched, HeldMaps, RegionFeatures, check_finite, read_batch
+from .region_features import Fetched, HeldMaps, RegionFeatures, check_finite, read_batch, read_shared
 from .rows import mean_feature, rows_of, seen_table
 from .settings import MeasureSettings
 
@@ -51,6 +52,7 @@ class ProbeReader:
     def __post_init__(self) -> None:
         self.shown = self.backbone.taking_normalized()
         self.easel = Easel()
+        self.in_rings = self.variants[0].spec.design == "ring"
         # A CPU gains nothing by larger passes; and one role after another needs a quarter of the memory.
         self.at_once = self.backbone.device.type != "cpu"
         self.images = self.shown.images_per_pass(self.settings.batch_size)
@@ -69,6 +71,9 @@ class ProbeReader:
 
     def _batch(self) -> int:
         """Return how many probes are read at once: `batch_size` images in one pass, of one role or of all."""
+        if self.in_rings:
+            # Whole rings, whose rows share as many images as they are.
+            return max(1, self.images // RING_ROWS) * RING_ROWS
         roles = 4 if self.variants[0].spec.control else 3
         return max(1, self.images // roles) if self.at_once else self.images
 
@@ -133,7 +138,7 @@ class ProbeReader:
         if self.first is not None:
             check_again(
                 self.shown,
-                self._rendered(self.first.variant, self.first.numbers),
+                self._alone_again(self.first),
                 self.first,
                 min_cells=self.settings.min_cells,
                 when="at the end of the run",
@@ -205,18 +210,35 @@ class ProbeReader:
         held = HeldMaps(self.shown, [variant.spec for variant in self.variants], at_once=self.at_once)
         found = []
         for index, variant in enumerate(self.variants):
-            probe = self._rendered(index, numbers, self.easel)
-            of_layers = read_batch(self.shown, probe, variant.spec, held)
+            if self.in_rings:
+                of_layers = self._of_rings(variant, numbers)
+            else:
+                probe = self._rendered(index, numbers, self.easel)
+                of_layers = read_batch(self.shown, probe, variant.spec, held)
             if self.settings.position:
-                positions = read_position(self.shown, probe)
+                positions = read_position(self.shown, self._rendered(index, numbers))
                 of_layers = [replace(regions, position=own) for regions, own in zip(of_layers, positions, strict=True)]
             found.append(of_layers)
         return found
 
+    def _of_rings(self, variant: ProbeSet, numbers: range) -> list[RegionFeatures]:
+        shown = self.shown
+        shared = variant.shared(
+            numbers, size=shown.size_px, mean=shown.mean, std=shown.std, device=shown.device, easel=self.easel
+        )
+        return read_shared(shown, shared, most=self.images)
+
+    def _alone_again(self, first: FirstBatch) -> list[Tensor]:
+        """Return A alone of the first batch, read anew just as it was read then."""
+        if self.in_rings:
+            (again,) = Fetched([self._of_rings(self.variants[first.variant], first.numbers)]).result()
+            return [regions.alone for regions in again]
+        return alone_again(self.shown, self._rendered(first.variant, first.numbers), at_once=first.at_once)
+
     def _control(self, first: FirstBatch) -> None:
         backbone, least = self.shown, self.settings.min_cells
         again = self._rendered(first.variant, first.numbers)
-        check_again(backbone, again, first, min_cells=least)
+        check_again(backbone, self._alone_again(first), first, min_cells=least)
         moved = check_company(backbone, again, first, min_cells=least)
         # The same objects in every process, and whatever the size of a batch.
         objects = self._rendered(0, range(min(OBJECTS, len(self.variants[0]))))

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import MeasurementError
 from ..features.layered import LayeredBackbone
 from ..features.regions import cell_shares, masked_mean
+from ..probes.shared_images import SharedImages
 from ..probes.spec import ProbeSpec
 from ..probes.triplet import ROLES, Probe
 
@@ -26,6 +27,7 @@ __all__ = [
     "outlier_share",
     "probe_weights",
     "read_batch",
+    "read_shared",
 ]
 
 # A cell counts as an outlier above this many times the median norm of its region.
@@ -157,6 +159,35 @@ def read_batch(
     ]
 
 
+def read_shared(backbone: LayeredBackbone, shared: SharedImages, *, most: int) -> list[RegionFeatures]:
+    """Run the images that rows of rings share, each once, and pool the regions of each row; as `read_batch`.
+
+    Args:
+        backbone: the network.
+        shared: the images.
+        most: of them in a forward pass.
+    """
+    parts = [backbone(part) for part in torch.split(shared.images, most)]  # type: ignore[no-untyped-call]
+    row = Probe(shared.images[:0], shared.row_masks(), shared.distance_px)
+    found = []
+    for index, layer in enumerate(backbone.layers):
+        maps = torch.cat([part[index] for part in parts])
+        of_a, of_b = probe_weights(row, layer.stride_px, grid=grid_of(maps))
+        vectors: dict[str, Tensor] = {}
+        for role in ROLES:
+            features = shared.of_role(role, maps)
+            vectors[role] = masked_mean(features, of_b if role == "partner" else of_a)
+            if role == "alone":
+                outliers = outlier_share(features, of_a)
+        sizes = (of_a.sum(dim=(-2, -1)), of_b.sum(dim=(-2, -1)))
+        found.append(
+            RegionFeatures(
+                **vectors, cells_a=sizes[0], cells_b=sizes[1], outliers=outliers, distance_px=shared.distance_px
+            )
+        )
+    return found
+
+
 class Fetched:
     """Region features of several batches on their way to the CPU: all of them in one copy, and one wait at the end.
 
@@ -176,7 +207,7 @@ class Fetched:
             # On its way while the next batches are being read; `result` waits for this copy, and not for them.
             self._copy = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
             self._copy.copy_(flat, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
         else:
             self._copy = flat

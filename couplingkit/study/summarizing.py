@@ -92,7 +92,7 @@ def probes_record(probes: ProbeSet) -> dict[str, Any]:
         "name": probes.name,
         "count": len(probes),
         "seed": probes.seed,
-        "spec": asdict(probes.spec),
+        "spec": probes.spec.stored(),
         "eligibility": asdict(probes.index.eligibility),
         "annotations": str(probes.index.path),
         "annotations_sha256": probes.index.sha256,

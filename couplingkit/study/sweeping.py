@@ -54,6 +54,7 @@ def drawing_spec(base: ProbeSpec, axes: dict[Axis, Sequence[Any]]) -> ProbeSpec:
         pairing=base.pairing,
         visible=base.visible,
         control=base.control,
+        design=base.design,
     )
 
 
