@@ -235,6 +235,10 @@ class ProbeSet:
             self._packs[self.spec, canvas] = open_pack(recipe, most_bytes=self.pack_bytes, progress=progress)
         return self._packs[self.spec, canvas] is not None
 
+    def pack_size(self, size: int | tuple[int, int] = UNITS) -> int:
+        """Return how many bytes the sprites of a canvas of `size` px take, kept or not."""
+        return self._recipe((size, size) if isinstance(size, int) else size).bytes()
+
     def _recipe(self, canvas: tuple[int, int]) -> Recipe:
         return Recipe(self._cutting(canvas), *wanted_sprites(self.pairs, self.spec, self._sides, canvas))
 

@@ -29,10 +29,10 @@ inside = 0.0
 layer = backbone.layers[0]
 call = layer.run if hasattr(layer, "run") else None
 
-def timed(read, pixels):
+def timed(read, pixels, **how):
     global inside
     begin = time.perf_counter()
-    found = call(read, pixels)
+    found = call(read, pixels, **how)
     inside += time.perf_counter() - begin
     return found
 
