@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -9,10 +12,28 @@ import torch.distributed as dist
 
 from .errors import CouplingKitError, MeasurementError, first_line
 
-__all__ = ["ALONE", "Processes"]
+__all__ = ["ALONE", "Processes", "follow_parent"]
+
+# How often a worker looks whether its parent is there.
+WATCH_S = 1.0
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def follow_parent(_worker: int = 0) -> None:
+    """Let this process, a worker that loads data, end when the process that started it is gone, however it went.
+
+    A worker whose parent was killed would else wait for ever: for somebody to read what it has to give.
+    """
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Processes:

@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -274,6 +275,7 @@ def test_two_processes_build_one_pack_and_a_killed_one_leaves_nothing(scenes, ow
     killed = start_builder(scenes)
     killed.stdout.readline()
     time.sleep(0.15)
+    workers = psutil.Process(killed.pid).children(recursive=True)
     killed.send_signal(signal.SIGKILL)
     killed.wait()
     both = [start_builder(scenes) for _ in range(2)]
@@ -282,6 +284,7 @@ def test_two_processes_build_one_pack_and_a_killed_one_leaves_nothing(scenes, ow
     assert said[0][0] == said[1][0]
     assert len(packs(own_cache)) == 2
     assert not list((own_cache / "sprites").glob(".couplingkit-draft-*"))
+    assert not psutil.wait_procs(workers, timeout=20)[1], "workers of a killed process go, too"
 
 
 def test_workers_give_the_bytes_of_one_process(scenes, own_cache, monkeypatch):

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from ..errors import CouplingKitError, OutputError
 from ..kept_files import KeptFiles
+from ..processes import follow_parent
 from .manifest import object_check
 from .sprites import Backdrop, CutSprites, Pixels, Sprite
 
@@ -242,9 +243,11 @@ def _as_it_is(item: Any) -> Any:
 
 def _cut(recipe: Recipe, photos: Sequence[tuple[int, list[Wanted]]]) -> Iterator[tuple[list[Wanted], list[Pixels]]]:
     workers = _workers(len(photos))
-    options: dict[str, Any] = {"num_workers": workers, "prefetch_factor": 8} if workers else {}
+    options: dict[str, Any] = {"num_workers": workers, "prefetch_factor": 8, "worker_init_fn": follow_parent}
     dataset = _PhotoSprites(recipe.source, photos)
-    loader = torch.utils.data.DataLoader(dataset, batch_size=None, shuffle=False, collate_fn=_as_it_is, **options)
+    loader = torch.utils.data.DataLoader(
+        dataset, batch_size=None, shuffle=False, collate_fn=_as_it_is, **(options if workers else {})
+    )
     for (_, wanted), pixels in zip(photos, loader, strict=True):
         if isinstance(pixels, CouplingKitError):
             raise pixels

@@ -19,6 +19,7 @@ from accelerate.utils import DistributedDataParallelKwargs
 from ..errors import ArgumentError
 from ..features.hardware import resolve_device
 from ..files import write_text
+from ..processes import follow_parent
 from ..typed_files import read_json_lines
 from ..words import whole_number
 from .method import Method
@@ -97,6 +98,7 @@ def leave_signals_alone(_worker: int) -> None:
     """Let a process that reads images outlive Ctrl-C and SIGTERM, which go to all of them; it ends with its parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    follow_parent()
 
 
 @contextmanager
