@@ -18,18 +18,21 @@ from tqdm import tqdm
 from ..data.coco import CocoIndex, Eligibility, read_instances
 from ..data.cutouts import CACHE_BYTES, CutoutStore
 from ..errors import ArgumentError, DataError
-from .backgrounds import GRAY, Canvas, background
-from .compositing import DrawnSprites, Easel, Levels, compose
+from .backgrounds import GRAY, Canvas
+from .compositing import Easel, Levels
 from .drawing import bare_manifest, draw
-from .fingerprint import joined_digest, keep_digests, kept_digests, picture_digest
+from .fingerprint import joined_digest, keep_digests, kept_digests
 from .manifest import Manifest, object_check, read_manifest
-from .shared_images import SharedImages, shared_sprites
+from .rendering import Renderer
+from .shared_images import SharedImages
 from .spec import UNITS, ObjectPair, ProbeSpec
 from .sprite_pack import PACK_BYTES, Recipe, SpritePack, open_pack
-from .sprites import CutSprites, SpriteSource, backdrop_of, placed_sprites, wanted_sprites
-from .triplet import SHOWN, Probe
+from .sprites import CutSprites, wanted_sprites
+from .triplet import Probe
 
 __all__ = ["GRAY", "ProbeSet"]
+
+RGB = tuple[float, float, float]
 
 
 class ProbeSet:
@@ -150,8 +153,8 @@ class ProbeSet:
         numbers: Sequence[int],
         *,
         size: int | tuple[int, int] = UNITS,
-        mean: tuple[float, float, float] = GRAY,
-        std: tuple[float, float, float] | None = None,
+        mean: RGB = GRAY,
+        std: RGB | None = None,
         device: torch.device | str = "cpu",
         easel: Easel | None = None,
     ) -> Probe:
@@ -167,50 +170,30 @@ class ProbeSet:
             device: where the pixels are put together.
             easel: memory for the images, which the next batch on it will overwrite; each has its own by default.
         """
-        pairs = [self.pairs[number] for number in numbers]
-        height_width = (size, size) if isinstance(size, int) else size
-        canvas = Canvas(height_width, mean, Levels() if std is None else Levels(mean, std), torch.device(device))
-        drawn = self._drawn(pairs, height_width)
-        behind = background(pairs, self.spec, self._source(height_width), canvas, seed=self.seed)
-        images, masks = compose(drawn, behind, canvas.levels, easel=easel)
-        count, roles = len(pairs), len(drawn.placed) // max(1, len(pairs))
-        apart = [drawn.distance(row, count + row, pair.direction) for row, pair in enumerate(pairs)]
-        return Probe(
-            images.view(roles + 1, count, *images.shape[1:]),
-            masks.view(roles, count, *masks.shape[1:]),
-            torch.tensor(apart, dtype=torch.float64),
-        )
+        canvas = _canvas(size, mean, std, device)
+        return self._renderer(canvas.size).render([self.pairs[number] for number in numbers], canvas, easel)
 
     def shared(
         self,
         numbers: Sequence[int],
         *,
         size: tuple[int, int],
-        mean: tuple[float, float, float],
-        std: tuple[float, float, float] | None,
+        mean: RGB,
+        std: RGB | None,
         device: torch.device,
         easel: Easel | None = None,
     ) -> SharedImages:
         """Draw some rows of rings, each image that they share once; arguments as in `render`."""
-        pairs = [self.pairs[number] for number in numbers]
-        canvas = Canvas(size, mean, Levels() if std is None else Levels(mean, std), device)
-        source = self._source(size)
-        drawn, shown = shared_sprites(
-            pairs, self.spec, source, lambda pair: placed_sprites(pair, self.spec, self._sides, size), size
-        )
-        # A canvas of each image, where they are not all of one colour.
-        scenes = [self.pairs[scene] for scene in shown.scenes]
-        behind = background(scenes, self.spec, source, canvas, seed=self.seed)
-        images, masks = compose(drawn, behind, canvas.levels, easel=easel)
-        apart = [drawn.distance(a, b, pair.direction) for a, b, pair in zip(*shown.masks[:2], pairs, strict=True)]
-        return SharedImages(images, masks, shown, torch.tensor(apart, dtype=torch.float64))
+        canvas = _canvas(size, mean, std, device)
+        rows = [self.pairs[number] for number in numbers]
+        return self._renderer(canvas.size).shared(rows, self.pairs, canvas, easel)
 
     def batches(
         self,
         count: int,
         *,
         size: int | tuple[int, int] = UNITS,
-        mean: tuple[float, float, float] = GRAY,
+        mean: RGB = GRAY,
         device: torch.device | str = "cpu",
     ) -> Iterator[tuple[range, Probe]]:
         """Yield (numbers, probes) of at most `count` probes at a time, in order; other arguments as in `render`."""
@@ -245,26 +228,13 @@ class ProbeSet:
     def _cutting(self, canvas: tuple[int, int]) -> CutSprites:
         return CutSprites(self.store, self.spec, self.seed, min(canvas))
 
-    def _source(self, canvas: tuple[int, int]) -> SpriteSource:
-        return self._packs.get((self.spec, canvas)) or self._cutting(canvas)
+    def _renderer(self, size: tuple[int, int]) -> Renderer:
+        source = self._packs.get((self.spec, size)) or self._cutting(size)
+        return Renderer(self.spec, self.seed, source, self._sides)
 
     def _sides(self, annotation_id: int) -> tuple[int, int]:
         record = self.store.record(annotation_id)
         return record.width, record.height
-
-    def _drawn(self, pairs: Sequence[ObjectPair], canvas: tuple[int, int]) -> DrawnSprites:
-        """Return A of each pair, then B of each (and C), in the images of `ROLES`, one role after another."""
-        source = self._source(canvas)
-        placed = [placed_sprites(pair, self.spec, self._sides, canvas) for pair in pairs]
-        roles = 3 if self.spec.control else 2
-        by_role = [objects[role] for role in range(roles) for objects in placed]
-        into = [
-            [image * len(pairs) + row for image in SHOWN[role] if image <= roles]
-            for role in range(roles)
-            for row in range(len(pairs))
-        ]
-        pixels = [source.sprite(item.sprite) for item in by_role]
-        return DrawnSprites(by_role, pixels, into, (roles + 1) * len(pairs), canvas)
 
     @cached_property
     def source_images(self) -> NDArray[np.int64]:
@@ -344,15 +314,10 @@ class ProbeSet:
         lacking = [number for number in wanted if number not in self._digests]
         if lacking:
             self.prepare(progress=progress)
+        renderer = self._renderer((UNITS, UNITS))
         for number in tqdm(lacking, desc="checking probes", unit="probe", disable=not (progress and lacking)):
-            self._digests[number] = self._digest(self.pairs[number])
+            self._digests[number] = renderer.digest(self.pairs[number])
         return [self._digests[number] for number in wanted]
-
-    def _digest(self, pair: ObjectPair) -> bytes:
-        canvas = (UNITS, UNITS)
-        behind = backdrop_of(pair, self.spec, canvas)
-        photo = None if behind is None else self._source(canvas).backdrop(behind)
-        return picture_digest(self._drawn([pair], canvas), photo)
 
     def know_digests(self, digests: Sequence[bytes]) -> None:
         """Take over the digests of all probes, which other processes worked out."""
@@ -378,3 +343,8 @@ class ProbeSet:
         pack = self._packs.get((self.spec, canvas))
         parts = (pack.key if pack else self._recipe(canvas).key(), self.checked().identity())
         return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _canvas(size: int | tuple[int, int], mean: RGB, std: RGB | None, device: torch.device | str) -> Canvas:
+    height_width = (size, size) if isinstance(size, int) else size
+    return Canvas(height_width, mean, Levels() if std is None else Levels(mean, std), torch.device(device))

@@ -24,6 +24,7 @@ __all__ = [
     "Backdrop",
     "CutSprites",
     "PlacedSprite",
+    "Sides",
     "Sprite",
     "SpriteSource",
     "backdrop_of",
