@@ -54,7 +54,8 @@ def measure(scenes):
     found = {"apart": {}, "waits": {}}
     for name in NETWORKS:
         backbone = small_network(name)
-        for look in ({}, {"canvas": "noise", "visible": 0.7}, {"canvas": "image", "control": False}):
+        looks = ({}, {"canvas": "noise", "visible": 0.7}, {"canvas": "image", "control": False}, {"design": "ring"})
+        for look in looks:
             probes = probes_of(scenes, 20, **look)
             settings = ck.MeasureSettings(batch_size=16, position=not look)
             right = ck.measure(backbone, probes, settings).rows
@@ -67,7 +68,26 @@ def measure(scenes):
         with pretended_device() as device:
             ck.measure(moved(backbone), probes_of(scenes, count), ck.MeasureSettings(batch_size=batch))
         found["waits"][f"{count} {batch}"] = waits_of_loop(device)
+    for count in (64, 128, 256):
+        with pretended_device() as device:
+            ck.measure(moved(backbone), probes_of(scenes, count, design="ring", pairing="any"))
+        found["waits"][f"{count} ring"] = waits_of_loop(device)
     return found
+
+
+def fits(_scenes):
+    """The largest power of 2 that a device takes, where it takes 100 images."""
+
+    def read(network, images):
+        if len(images) > 100:
+            raise torch.OutOfMemoryError("out of memory")
+        return network(images)
+
+    with pretended_device():
+        network = torch.nn.Conv2d(3, 8, 16, 16).to("pretended:0")
+        backbone = ck.LayeredBackbone([ck.NetworkBackbone(network, read, name="small", size_px=64)])
+        found = [backbone.images_per_pass("auto"), backbone.images_per_pass(7)]
+        return {"images": found, "limit": backbone.passes.most, "provenance": backbone.layers[0].provenance()}
 
 
 def sweep(scenes):

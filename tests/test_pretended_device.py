@@ -23,10 +23,12 @@ def found(case, scenes):
 
 def test_measuring_gives_the_same_numbers_and_waits_once_a_chunk(scenes):
     said = found("measure", scenes)
-    assert len(said["apart"]) == 6
+    assert len(said["apart"]) == 8
     assert max(said["apart"].values()) < ROUNDING, said
     # A chunk is 64 probes or a batch, whichever is more; the batch that the controls look at is a chunk of its own.
-    assert said["waits"] == {"64 16": 2, "128 16": 3, "256 16": 5, "256 64": 5}
+    pairs = {"64 16": 2, "128 16": 3, "256 16": 5, "256 64": 5}
+    # Of rings the controls read the first batch again, at the beginning and at the end.
+    assert said["waits"] == {**pairs, "64 ring": 2 + 2, "128 ring": 3 + 2, "256 ring": 5 + 2}
 
 
 @pytest.mark.parametrize("case", ["sweep", "affinity", "evaluate", "train"])
@@ -34,6 +36,13 @@ def test_other_work_gives_the_same_numbers(case, scenes):
     said = found(case, scenes)
     assert said["apart"]
     assert max(said["apart"].values()) < 10 * ROUNDING, said
+
+
+def test_auto_takes_what_fits(scenes):
+    said = found("fits", scenes)
+    assert said["images"] == [64, 7]
+    assert said["limit"] is None, "what was tried is no batch that did not fit"
+    assert "images_per_pass" not in said["provenance"]
 
 
 def test_planted_mistakes_are_found(scenes):

@@ -1,10 +1,12 @@
 """Sprites and packs: pictures are those of a slow transcription, whatever they come from, wherever they are drawn."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -298,6 +300,23 @@ def test_workers_give_the_bytes_of_one_process(scenes, own_cache, monkeypatch):
         alone.append(packs(own_cache)[0].read_bytes())
         packs(own_cache)[0].unlink()
     assert alone[0] == alone[1]
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_workers_that_do_not_fork_can_be_given_the_photos(scenes, tmp_path, archive):
+    """As on macOS and Windows: the source is pickled, and opens an archive anew."""
+    images = scenes[1]
+    if archive:
+        images = tmp_path / "photos.zip"
+        with zipfile.ZipFile(images, "w") as packed:
+            for photo in scenes[1].iterdir():
+                packed.write(photo, photo.name)
+    probes = ck.ProbeSet.from_coco(scenes[0], images, count=4)
+    recipe = probes._recipe((224, 224))
+    image_id, wanted = recipe.of_photos()[0]
+    there = pickle.loads(pickle.dumps(recipe.source)).of_photo(image_id, wanted)
+    for one, other in zip(recipe.source.of_photo(image_id, wanted), there, strict=True):
+        assert np.array_equal(one, other)
 
 
 def test_a_broken_photo_is_one_sentence_from_a_worker_too(tmp_path, own_cache, monkeypatch):
