@@ -164,7 +164,9 @@ def open_pack(recipe: Recipe, *, most_bytes: int = PACK_BYTES, progress: bool = 
                 found = _opened(path, key)
     except OutputError as error:
         # A full or read-only disk costs time, and nothing else.
-        log.warning("Note: no sprites can be kept (%s); photos are decoded for each model anew.", error)
+        log.warning(
+            "Note: no sprites can be kept (%s); photos are decoded for each model anew.", str(error).rstrip(".")
+        )
         return None
     # What was written while the photos were must not be taken for what they are now.
     return found if recipe.key() == key else None
