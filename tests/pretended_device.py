@@ -7,7 +7,7 @@ Within `pretended_device()` real numbers are computed, and
   (`.item()`, `if tensor:`), a copy to the CPU, a shape that depends on values (`nonzero`, boolean indexing).
 
 What it does not show: speed, kernels, memory, streams, autocast and backward passes. Registering a device is for the
-whole process, so tests use it in a process of their own (`pretended_cases.py`).
+whole process, so tests use it in a process of their own (`device_cases.py`).
 """
 
 from __future__ import annotations

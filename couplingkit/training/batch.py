@@ -75,9 +75,11 @@ class Batch:
         return in_place(own, self.first, self.total)
 
     def generator(self, *names: str | int) -> torch.Generator:
-        """Return a generator of this step, the same one in every process."""
-        device = self.crops[0].device
-        return torch.Generator(device).manual_seed(self.stream.child(*names).torch_seed())
+        """Return a generator of this step, the same one in every process.
+
+        It is the CPU's wherever the images are, for devices draw other numbers.
+        """
+        return torch.Generator().manual_seed(self.stream.child(*names).torch_seed())
 
 
 def in_place(own: Tensor, first: int, total: int) -> Tensor:

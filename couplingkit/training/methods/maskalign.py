@@ -73,9 +73,9 @@ def chosen_cells(first: Tensor, count: int, generator: torch.Generator) -> Tenso
     Args:
         first: bool (B, h, w), the cells that are to be taken before others.
         count: of cells.
-        generator: of the draws, on the device of `first`.
+        generator: of the draws, of the CPU.
     """
-    noise = torch.rand(first.shape, generator=generator, device=first.device)
+    noise = torch.rand(first.shape, generator=generator).to(first.device, non_blocking=True)
     return (first + noise).flatten(1).topk(count, dim=1).indices.sort(dim=1).values
 
 
@@ -187,9 +187,10 @@ class MaskAlign(DenseMethod):
             first = self.settings.masking.draw(batch, grid, "view", view)
             return chosen_cells(batch.in_place(first), count, generator)[own]
         # Without replacement, by attention: the largest of log(share) + Gumbel noise.
-        noise = torch.rand(batch.total, grid[0] * grid[1], generator=generator, device=generator.device)[own]
+        noise = torch.rand(batch.total, grid[0] * grid[1], generator=generator)[own]
         shares = self._teacher_outputs(views, view)[1].clamp(min=1e-9)
-        score = shares.log() - torch.log(-torch.log(noise.clamp(1e-9, 1 - 1e-7)))
+        gumbel = -torch.log(-torch.log(noise.clamp(1e-9, 1 - 1e-7)))
+        score = shares.log() + gumbel.to(shares.device, non_blocking=True)
         return score.topk(count, dim=1).indices.sort(dim=1).values
 
     @torch.no_grad()

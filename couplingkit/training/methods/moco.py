@@ -240,7 +240,8 @@ class MoCo(Method):
         if "keys" not in views.memo:
             batch = views.batch
             every = gathered(batch.crops[KEY])
-            order = torch.randperm(len(every), generator=batch.generator("shuffle"), device=every.device)
+            order = torch.randperm(len(every), generator=batch.generator("shuffle"))
+            order = order.to(every.device, non_blocking=True)
             count, first = len(batch), process_index() * len(batch)
             cells = gathered(self.teacher.cells(every[order[first : first + count]]))
             self._observed = {"features": cells.flatten(0, 2)}

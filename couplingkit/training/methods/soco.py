@@ -158,7 +158,7 @@ class SoCo(DenseMethod):
         """Return the first view's boxes, half of them moved and resized by up to `jitter` of their sides."""
         boxes, generator = batch.boxes[0], batch.generator("jitter")
         own = slice(batch.first, batch.first + len(batch))
-        draws = torch.rand(batch.total, boxes.shape[1], 5, generator=generator, device=boxes.device)[own]
+        draws = torch.rand(batch.total, boxes.shape[1], 5, generator=generator)[own].to(boxes.device, non_blocking=True)
         sides = boxes[..., 2:] - boxes[..., :2]
         centre = (boxes[..., 2:] + boxes[..., :2]) / 2
         moved = (2 * draws[..., :4] - 1) * self.settings.jitter

@@ -6,47 +6,56 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-CASES = Path(__file__).with_name("pretended_cases.py")
-# Sums in another order: the images of a batch go in one pass there.
-ROUNDING = 2e-6
+CASES = Path(__file__).with_name("device_cases.py")
+# Sums in another order: the images of a batch go in one pass there; a GPU has other kernels besides.
+ROUNDING = {"pretended:0": 2e-6, "cuda:0": 2e-5}
+GPU = pytest.param("cuda:0", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))
+every_device = pytest.mark.parametrize("device", ["pretended:0", GPU])
 
 
-def found(case, scenes):
+def found(case, device, scenes):
     """What a case found, in a process of its own: a device is registered for good."""
     done = subprocess.run(
-        [sys.executable, CASES, case, *map(str, scenes)], capture_output=True, text=True, cwd=CASES.parent, check=False
+        [sys.executable, CASES, case, device, *map(str, scenes)],
+        capture_output=True,
+        text=True,
+        cwd=CASES.parent,
+        check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_measuring_gives_the_same_numbers_and_waits_once_a_chunk(scenes):
-    said = found("measure", scenes)
+@every_device
+def test_measuring_gives_the_same_numbers_and_waits_once_a_chunk(scenes, device):
+    said = found("measure", device, scenes)
     assert len(said["apart"]) == 8
-    assert max(said["apart"].values()) < ROUNDING, said
+    assert max(said["apart"].values()) < ROUNDING[device], said
     # A chunk is 64 probes or a batch, whichever is more; the batch that the controls look at is a chunk of its own.
     pairs = {"64 16": 2, "128 16": 3, "256 16": 5, "256 64": 5}
     # Of rings the controls read the first batch again, at the beginning and at the end.
     assert said["waits"] == {**pairs, "64 ring": 2 + 2, "128 ring": 3 + 2, "256 ring": 5 + 2}
 
 
+@every_device
 @pytest.mark.parametrize("case", ["sweep", "affinity", "evaluate", "train"])
-def test_other_work_gives_the_same_numbers(case, scenes):
-    said = found(case, scenes)
+def test_other_work_gives_the_same_numbers(case, scenes, device):
+    said = found(case, device, scenes)
     assert said["apart"]
-    assert max(said["apart"].values()) < 10 * ROUNDING, said
+    assert max(said["apart"].values()) < 10 * ROUNDING[device], said
 
 
 def test_auto_takes_what_fits(scenes):
-    said = found("fits", scenes)
+    said = found("fits", "pretended:0", scenes)
     assert said["images"] == [64, 7]
     assert said["limit"] is None, "what was tried is no batch that did not fit"
     assert "images_per_pass" not in said["provenance"]
 
 
 def test_planted_mistakes_are_found(scenes):
-    said = found("mistakes", scenes)
+    said = found("mistakes", "pretended:0", scenes)
     assert "add: tensors of pretended and of the CPU" in said["mixed"]
     assert "a copy at features/backbone.py" in said["float64"]
     assert "generator of the CPU" in said["generator"]

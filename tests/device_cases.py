@@ -1,13 +1,15 @@
-"""What is run on a pretended device, in a process of its own (see `test_pretended_device.py`).
+"""What is run on a device, in a process of its own: a pretended one, or a GPU (see `test_devices.py`).
 
-    python tests/pretended_cases.py CASE SCENES_JSON SCENES_IMAGES
+    python tests/device_cases.py CASE DEVICE SCENES_JSON SCENES_IMAGES
 
 Prints one line of JSON: what was found.
 """
 
+import contextlib
 import copy
 import json
 import sys
+import warnings
 
 import numpy as np
 import torch
@@ -20,6 +22,38 @@ ANGLES = ["theta_a1_b", "theta_a2_b", "theta_a3_b", "theta_a1_a2", "toward_b", "
 NETWORKS = ("vit_tiny_patch16_224,depth=2", "resnet18")
 
 
+DEVICE = "pretended:0"
+
+
+@contextlib.contextmanager
+def there():
+    """Work on the device; on a GPU it is watched for waits, which the pretended one counts itself."""
+    if DEVICE.startswith("pretended"):
+        with pretended_device() as device:
+            yield device
+        return
+    seen = Watched()
+    torch.cuda.set_sync_debug_mode("warn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = seen.note
+        yield seen
+    torch.cuda.set_sync_debug_mode("default")
+
+
+class Watched:
+    """Waits for a GPU, by the line of couplingkit that makes them."""
+
+    def __init__(self):
+        self.waits = {}
+
+    def note(self, message, _category, filename, lineno, _file=None, _line=None):
+        """Count what torch warns of."""
+        if "called a synchronizing CUDA operation" in str(message):
+            line = f"{filename.split('/couplingkit/')[-1]}:{lineno}"
+            self.waits[line] = self.waits.get(line, 0) + 1
+
+
 def small_network(name):
     stride = {"output_stride": 16} if name == "resnet18" else {}
     return ck.load_backbone(f"random:{name}", device="cpu", precision="float32", image_size=112, **stride)
@@ -28,8 +62,8 @@ def small_network(name):
 def moved(backbone):
     """The same backbone on the device."""
     other = copy.copy(backbone)
-    other.network = copy.deepcopy(backbone.network).to("pretended:0")
-    assert other.device.type == "pretended"
+    other.network = copy.deepcopy(backbone.network).to(DEVICE)
+    assert other.device.type != "cpu"
     return other
 
 
@@ -59,17 +93,17 @@ def measure(scenes):
             probes = probes_of(scenes, 20, **look)
             settings = ck.MeasureSettings(batch_size=16, position=not look)
             right = ck.measure(backbone, probes, settings).rows
-            with pretended_device():
+            with there():
                 rows = ck.measure(moved(backbone), probes, settings).rows
             columns = ANGLES if look.get("control", True) else [one for one in ANGLES if one != "theta_a3_b"]
             found["apart"][f"{name} {look}"] = apart(right, rows, columns)
     backbone = ck.NetworkBackbone(torch.nn.Conv2d(3, 8, 16, 16), lambda net, x: net(x), name="cells", size_px=112)
     for count, batch in ((64, 16), (128, 16), (256, 16), (256, 64)):
-        with pretended_device() as device:
+        with there() as device:
             ck.measure(moved(backbone), probes_of(scenes, count), ck.MeasureSettings(batch_size=batch))
         found["waits"][f"{count} {batch}"] = waits_of_loop(device)
     for count in (64, 128, 256):
-        with pretended_device() as device:
+        with there() as device:
             ck.measure(moved(backbone), probes_of(scenes, count, design="ring", pairing="any"))
         found["waits"][f"{count} ring"] = waits_of_loop(device)
     return found
@@ -83,8 +117,8 @@ def fits(_scenes):
             raise torch.OutOfMemoryError("out of memory")
         return network(images)
 
-    with pretended_device():
-        network = torch.nn.Conv2d(3, 8, 16, 16).to("pretended:0")
+    with there():
+        network = torch.nn.Conv2d(3, 8, 16, 16).to(DEVICE)
         backbone = ck.LayeredBackbone([ck.NetworkBackbone(network, read, name="small", size_px=64)])
         found = [backbone.images_per_pass("auto"), backbone.images_per_pass(7)]
         return {"images": found, "limit": backbone.passes.most, "provenance": backbone.layers[0].provenance()}
@@ -101,9 +135,9 @@ def sweep(scenes):
     right, _ = ck.sweep(
         ck.LayeredBackbone([backbone]), sweep_variants(probes, base, "gap", values), "gap", values, settings
     )
-    with pretended_device():
-        there = ck.LayeredBackbone([moved(backbone)])
-        points, _ = ck.sweep(there, sweep_variants(probes, base, "gap", values), "gap", values, settings)
+    with there():
+        layered = ck.LayeredBackbone([moved(backbone)])
+        points, _ = ck.sweep(layered, sweep_variants(probes, base, "gap", values), "gap", values, settings)
     return {
         "apart": {
             str(one.value): apart(one.measurement.rows, other.measurement.rows)
@@ -117,7 +151,7 @@ def affinity(scenes):
     photos = [np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8) for _ in range(3)]
     queries = [ck.Query(0, 40, 30), ck.Query(2, 7, 80)]
     right = ck.affinity_maps(backbone, photos, queries)
-    with pretended_device():
+    with there():
         maps = ck.affinity_maps(moved(backbone), photos, queries)
     pairs = zip(right[0].maps, maps[0].maps, strict=True)
     return {"apart": {"maps": max(float(np.abs(one.cells - other.cells).max()) for one, other in pairs)}}
@@ -129,7 +163,7 @@ def evaluate(_scenes):
     settings = ck.EvaluateSettings(batch_size=4, resamples=200)
     tasks = "knn-seg,linear-seg,objects"
     right = ck.evaluate(backbone, tasks, data, settings)
-    with pretended_device():
+    with there():
         found = ck.evaluate(moved(backbone), tasks, data, settings)
     return {
         "apart": {one.task: abs(one.score.value - other.score.value) for one, other in zip(right, found, strict=True)}
@@ -152,15 +186,15 @@ def train(_scenes):
             batch = laws.shown_to(make(), 4)
             with torch.no_grad():
                 right = {key: float(value) for key, value in copy.deepcopy(method).losses(method.views(batch)).items()}
-            with pretended_device(), torch.no_grad():
-                there = method.to("pretended:0")
+            with there(), torch.no_grad():
+                held = method.to(DEVICE)
                 shown = batch.__class__(
                     **{
-                        key: tuple(one.to("pretended:0") for one in value) if key in CROPS else value
+                        key: tuple(one.to(DEVICE) for one in value) if key in CROPS else value
                         for key, value in vars(batch).items()
                     }
                 )
-                losses = {key: float(value) for key, value in there.losses(there.views(shown)).items()}
+                losses = {key: float(value) for key, value in held.losses(held.views(shown)).items()}
             name = f"{make.__name__}{'-d' if decoupled else ''}"
             found[name] = max(abs(losses[key] - right[key]) for key in right)
     return {"apart": found}
@@ -174,8 +208,8 @@ def mistakes(scenes):
     found = {}
 
     def tried(name, read):
-        with pretended_device() as device:
-            network = torch.nn.Conv2d(3, 8, 16, 16).to("pretended:0")
+        with there() as device:
+            network = torch.nn.Conv2d(3, 8, 16, 16).to(DEVICE)
             try:
                 backbone = ck.NetworkBackbone(network, read, name="planted")
                 ck.measure(backbone, probes_of(scenes, 8), ck.MeasureSettings(batch_size=8))
@@ -193,8 +227,8 @@ def mistakes(scenes):
         features = net(x)
         return features if bool((features != 0).any()) else features + 1
 
-    with pretended_device() as device:
-        network = torch.nn.Conv2d(3, 8, 16, 16).to("pretended:0")
+    with there() as device:
+        network = torch.nn.Conv2d(3, 8, 16, 16).to(DEVICE)
         backbone = ck.NetworkBackbone(network, waiting, name="planted")
         ck.measure(backbone, probes_of(scenes, 32), ck.MeasureSettings(batch_size=8))
     found["waits"] = sum(count for line, count in device.waits.items() if line.startswith("features/"))
@@ -202,5 +236,5 @@ def mistakes(scenes):
 
 
 if __name__ == "__main__":
-    case, *files = sys.argv[1:]
+    case, DEVICE, *files = sys.argv[1:]
     print(json.dumps(globals()[case](tuple(files))))
