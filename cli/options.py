@@ -249,6 +249,11 @@ model_options = together(
         show_default=True,
         help="Of the forward passes; auto is bfloat16 where the hardware is made for it.",
     ),
+    click.option(
+        "--compile",
+        is_flag=True,
+        help="Let torch.compile make the networks' blocks faster; pays for thousands of probes, needs a C++ compiler.",
+    ),
     device_option,
 )
 corpus_options = together(

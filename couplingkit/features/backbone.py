@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from ..errors import BackboneError
+from ..errors import BackboneError, first_line
 from ..pixels import normalize
 from ..words import rgb_numbers
 from .hardware import resolve_precision, whole_float32
@@ -145,6 +145,11 @@ class NetworkBackbone:
         try:
             features = self(torch.full((1, 3, height, width), 0.5, device=self.device))
         except RUN_ERRORS as error:
+            if self.facts.get("compiled"):
+                raise BackboneError(
+                    f"{name} cannot be compiled here ({first_line(error)}); leave `compile` away, or install a C++ "
+                    "compiler."
+                ) from error
             raise BackboneError(f"{name} cannot read an image of {height} x {width} px: {error}") from error
         self.channels = features.shape[1]
         self.stride_px = self._stride((features.shape[-2], features.shape[-1]), declared.stride_px)

@@ -13,12 +13,13 @@ from .architectures import recognise
 from .backbone import Declaration, NetworkBackbone
 from .checkpoints import open_checkpoint, tensors_sha256
 from .controls import CONTROL_STRIDE, parse_control
-from .hardware import resolve_device
+from .hardware import resolve_device, resolve_precision
 from .identity import opened_digests, resolve_folder, resolve_run
 from .layered import LayeredBackbone
 from .names import RGB, BackboneOptions, ModelName, parse_model_name, split_layers
 from .own_format import own_weights
 from .sources.base import OpenedNetwork
+from .speeding import compile_blocks, round_weights
 from .state_dict_matching import MatchedWeights, match_weights
 
 __all__ = ["load_backbone", "load_layers"]
@@ -30,6 +31,7 @@ HOMES = {
     "transformers": "transformers_networks",
 }
 HALF: RGB = (0.5, 0.5, 0.5)
+NOT_COMPILED = "not compiled: it has no blocks of one shape, which torch.compile would make faster."
 # Options that say how a network is read.
 CHOSEN = ("layer", "norm", "image_size", "output_stride", "mean", "std")
 
@@ -87,6 +89,11 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
         "chosen": {name: value for name in CHOSEN if (value := getattr(chosen, name)) is not None},
     }
     network = opened.network.eval().requires_grad_(False).to(resolve_device(chosen.device))
+    if resolve_precision(chosen.precision, resolve_device(chosen.device)) == "bfloat16":
+        round_weights(network)
+    if chosen.compile:
+        facts["compiled"] = compile_blocks(network) > 0
+        notes = (*notes, *(() if facts["compiled"] else (NOT_COMPILED,)))
     backbones = [
         NetworkBackbone(
             network,

@@ -81,6 +81,7 @@ class BackboneOptions:
         trust_checkpoint: whether a checkpoint may be unpickled without limits, which runs whatever code it holds.
         precision: of the forward passes.
         device: where it runs.
+        compile: whether torch.compile makes its blocks faster; features differ by rounding, and the first pass waits.
         seed: of random weights.
     """
 
@@ -95,6 +96,7 @@ class BackboneOptions:
     trust_checkpoint: bool = False
     precision: Precision = "auto"
     device: str = "auto"
+    compile: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
@@ -74,6 +75,7 @@ class ProbeSet:
         self.pack_bytes = pack_bytes
         # Shared by all looks of these pairs.
         self._packs: dict[tuple[ProbeSpec, tuple[int, int]], SpritePack | None] = {}
+        self._distances: defaultdict[tuple[ProbeSpec, tuple[int, int]], dict[int, float]] = defaultdict(dict)
         self._digests: dict[int, bytes] = {}
         self._manifest: Manifest | None = None
         wanted = [key for pair in self.pairs for key in pair.members()]
@@ -230,7 +232,7 @@ class ProbeSet:
 
     def _renderer(self, size: tuple[int, int]) -> Renderer:
         source = self._packs.get((self.spec, size)) or self._cutting(size)
-        return Renderer(self.spec, self.seed, source, self._sides)
+        return Renderer(self.spec, self.seed, source, self._sides, self._distances[self.spec, size])
 
     def _sides(self, annotation_id: int) -> tuple[int, int]:
         record = self.store.record(annotation_id)

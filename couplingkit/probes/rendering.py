@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -27,12 +27,14 @@ class Renderer:
         seed: of noise.
         source: of sprites, at the size that is drawn.
         sides: annotation id -> width and height of an object in its photo, px.
+        distances: what is known of the distances of this look at this size, by the number of a pair; it is added to.
     """
 
     spec: ProbeSpec
     seed: int
     source: SpriteSource
     sides: Sides
+    distances: dict[int, float] = field(default_factory=dict)
 
     def render(self, pairs: Sequence[ObjectPair], canvas: Canvas, easel: Easel | None = None) -> Probe:
         """Return pairs as one batch; `easel` is memory for the images (see `Easel`)."""
@@ -40,7 +42,7 @@ class Renderer:
         behind = background(pairs, self.spec, self.source, canvas, seed=self.seed)
         images, masks = compose(drawn, behind, canvas.levels, easel=easel)
         count, roles = len(pairs), len(drawn.placed) // max(1, len(pairs))
-        apart = [drawn.distance(row, count + row, pair.direction) for row, pair in enumerate(pairs)]
+        apart = [self._distance(drawn, row, count + row, pair) for row, pair in enumerate(pairs)]
         return Probe(
             images.view(roles + 1, count, *images.shape[1:]),
             masks.view(roles, count, *masks.shape[1:]),
@@ -58,7 +60,7 @@ class Renderer:
         scenes = [every[scene] for scene in shown.scenes]
         behind = background(scenes, self.spec, self.source, canvas, seed=self.seed)
         images, masks = compose(drawn, behind, canvas.levels, easel=easel)
-        apart = [drawn.distance(a, b, pair.direction) for a, b, pair in zip(*shown.masks[:2], pairs, strict=True)]
+        apart = [self._distance(drawn, a, b, pair) for a, b, pair in zip(*shown.masks[:2], pairs, strict=True)]
         return SharedImages(images, masks, shown, torch.tensor(apart, dtype=torch.float64))
 
     def digest(self, pair: ObjectPair) -> bytes:
@@ -66,6 +68,12 @@ class Renderer:
         size = (UNITS, UNITS)
         behind = backdrop_of(pair, self.spec, size)
         return picture_digest(self._drawn([pair], size), None if behind is None else self.source.backdrop(behind))
+
+    def _distance(self, drawn: DrawnSprites, a: int, b: int, pair: ObjectPair) -> float:
+        # The same for every network of this input size.
+        if pair.number not in self.distances:
+            self.distances[pair.number] = drawn.distance(a, b, pair.direction)
+        return self.distances[pair.number]
 
     def _placed(self, pair: ObjectPair, size: tuple[int, int]) -> list[PlacedSprite]:
         return placed_sprites(pair, self.spec, self.sides, size)

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 # The network that cannot couple: a row of every table, which must be 1.
 CONTROL_ROW = "control:cell"
 # What holds for all models of a run and so stands in no table of a model's own.
-COMMON = ("device", "seed")
+COMMON = ("device", "compile", "seed")
 LIBRARIES = ("timm", "torchvision", "torch")
 
 
@@ -159,11 +159,13 @@ def describe(provenance: dict[str, Any]) -> str:
     mean, std = (",".join(f"{value:g}" for value in provenance[key]) for key in ("mean", "std"))
     height, width = provenance["image_size"]
     read = "".join(f"{provenance[key]}, " for key in ("format", "branch") if provenance.get(key))
+    compiled = ", compiled" if provenance.get("compiled") else ""
     return (
         f"{provenance['name']}: {read}input {height} x {width} px, stride {provenance['stride_px']} px, "
         f"{provenance['channels']} channels, layer {provenance.get('layer', 'last')}, "
         f"norm {provenance.get('norm', 'none')}, mean {mean}, std {std} "
         f"({provenance.get('normalisation', 'as built')}), {provenance['precision']} on {provenance['device']}"
+        f"{compiled}"
     )
 
 

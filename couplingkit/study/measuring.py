@@ -19,8 +19,8 @@ from .rows import Parts
 from .settings import MeasureSettings
 from .summarizing import summarize_layer
 
-# Probes whose rows are made at once, where none are kept.
-CHUNK = 64
+# Probes whose rows are made at once, where none are kept; on a device, whose images come faster, up to so many.
+CHUNK, DEVICE_CHUNK = 64, 512
 
 __all__ = ["measure", "measure_layers", "measure_variants", "share_digests", "variant_rows"]
 
@@ -120,7 +120,11 @@ def variant_rows(
         raise ArgumentError("variants must be of the same pairs; ProbeSet.vary gives such.")
     for variant in variants:
         share_digests(variant, processes, progress=progress)
-    work = ProbeReader(backbone, variants, settings, parts.size if parts else CHUNK)
+    size = parts.size if parts else CHUNK
+    if backbone.device.type != "cpu":
+        # Enough chunks for all processes, and not much lost by a stop.
+        size = max(size, min(len(variants[0]) // (4 * processes.count), DEVICE_CHUNK))
+    work = ProbeReader(backbone, variants, settings, size)
     processes.each(lambda: work.prepare(progress=progress and processes.first))
     if settings.center and processes.count > 1:
         raise ArgumentError("center needs the features of all probes in one process; start one.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -18,8 +19,8 @@ from ..probes.triplet import Probe
 from .alignment import OBJECTS, check_maps
 from .controls import NOTHING_READ, ControlRecord, FirstBatch, alone_again, check_again, check_company
 from .position import read_position
-from .region_features import Fetched, HeldMaps, RegionFeatures, check_finite, read_batch, read_shared
-from .rows import mean_feature, rows_of, seen_table
+from .region_features import Fetched, HeldMaps, RegionFeatures, check_finite, joined_regions, read_batch, read_shared
+from .rows import mean_feature, probe_table, rows_of, seen_table
 from .settings import MeasureSettings
 
 __all__ = ["ProbeReader"]
@@ -56,6 +57,11 @@ class ProbeReader:
         # A CPU gains nothing by larger passes; and one role after another needs a quarter of the memory.
         self.at_once = self.backbone.device.type != "cpu"
         self.images = self.shown.images_per_pass(self.settings.batch_size)
+
+    @cached_property
+    def made_of(self) -> list[pd.DataFrame]:
+        """The `probe_table` of each variant."""
+        return [probe_table(variant) for variant in self.variants]
 
     def chunks(self) -> int:
         """Return how many chunks there are."""
@@ -112,11 +118,13 @@ class ProbeReader:
         return found + self._concluded(self._read(waiting, advance))
 
     def _table(self, concluded: _Concluded) -> pd.DataFrame:
+        """Return the rows of batches, all of a variant and layer at once."""
+        numbers = [number for own, _ in concluded for number in own]
         tables = []
-        for numbers, of_variants in concluded:
-            for variant, of_layers in enumerate(of_variants):
-                for layer, regions in enumerate(of_layers):
-                    tables.append(self._described(variant, layer, numbers, regions, shift=None))
+        for variant in range(len(self.variants)):
+            for layer in range(len(self.backbone.layers)):
+                regions = joined_regions([of_variants[variant][layer] for _, of_variants in concluded])
+                tables.append(self._described(variant, layer, numbers, regions, shift=None))
         return pd.concat(tables, ignore_index=True)
 
     def centered(self, *, progress: bool) -> pd.DataFrame:
@@ -126,11 +134,12 @@ class ProbeReader:
             for chunk in range(self.chunks()):
                 batches += self._begun(self._batches(chunk), bar.update)
         tables = []
+        numbers = [number for own, _ in batches for number in own]
         for variant in range(len(self.variants)):
             for layer in range(len(self.backbone.layers)):
-                shift = mean_feature([regions[variant][layer] for _, regions in batches], self.settings.min_cells)
-                for numbers, regions in batches:
-                    tables.append(self._described(variant, layer, numbers, regions[variant][layer], shift=shift))
+                parts = [of_variants[variant][layer] for _, of_variants in batches]
+                shift = mean_feature(parts, self.settings.min_cells)
+                tables.append(self._described(variant, layer, numbers, joined_regions(parts), shift=shift))
         return pd.concat(tables, ignore_index=True)
 
     def closed(self) -> ControlRecord | None:
@@ -156,11 +165,11 @@ class ProbeReader:
         return NOTHING_READ
 
     def _described(
-        self, variant: int, layer: int, numbers: range, regions: RegionFeatures, *, shift: Tensor | None
+        self, variant: int, layer: int, numbers: Sequence[int], regions: RegionFeatures, *, shift: Tensor | None
     ) -> pd.DataFrame:
-        table = seen_table(regions, shift=shift, min_cells=self.settings.min_cells)
-        rows = rows_of(self.backbone.layers[layer].name, self.variants[variant], numbers, table)
-        return rows.assign(variant=variant, layer=layer)
+        seen = seen_table(regions, shift=shift, min_cells=self.settings.min_cells)
+        made_of = self.made_of[variant].iloc[list(numbers)]
+        return rows_of(self.backbone.layers[layer].name, made_of, seen).assign(variant=variant, layer=layer)
 
     def _rendered(self, variant: int, numbers: range, easel: Easel | None = None) -> Probe:
         """Draw a batch as the network takes it: normalised already where it is one of ours."""

@@ -28,6 +28,7 @@ __all__ = [
     "file_rows",
     "images_of",
     "mean_feature",
+    "probe_table",
     "read_rows",
     "rows_of",
     "seen_table",
@@ -101,35 +102,48 @@ def seen_table(regions: RegionFeatures, *, shift: Tensor | None, min_cells: floa
     # A direction may be undefined (a feature of length 0) in one image only; then nothing of the row counts.
     measured = ~np.isnan(np.stack(needed)).any(axis=0)
     position = np.full(len(readable), np.nan) if regions.position is None else regions.position.numpy()
-    table = pd.DataFrame({**seen, "position": position})
-    table.loc[~measured] = np.nan
+    numbers = {name: np.where(measured, values, np.nan) for name, values in {**seen, "position": position}.items()}
     sizes = {"cells_a": regions.cells_a, "cells_b": regions.cells_b, "outliers_a": regions.outliers}
     sizes["distance_px"] = regions.distance_px
-    return table.assign(**{name: values.numpy() for name, values in sizes.items()}, measured=measured)
+    # One table at once: a column set by itself costs pandas a millisecond.
+    return pd.DataFrame({**numbers, **{name: values.numpy() for name, values in sizes.items()}, "measured": measured})
 
 
-def rows_of(name: str, probes: ProbeSet, numbers: Sequence[int], table: pd.DataFrame) -> pd.DataFrame:
-    """Return what was seen of some probes with what they are made of, columns `ROW_COLUMNS`."""
-    pairs = [probes.pairs[number] for number in numbers]
-    categories = [probes.categories(number) for number in numbers]
+def probe_table(probes: ProbeSet) -> pd.DataFrame:
+    """Return what the probes of a set are made of, a row each: the columns of `ROW_COLUMNS` that no network changes."""
+    pairs = probes.pairs
+    categories = [probes.categories(number) for number in range(len(pairs))]
     images = [[probes.index.image_of(key) for key in pair.members()] for pair in pairs]
-    described = table.assign(
-        model=name,
-        probe=[pair.number for pair in pairs],
-        annotation_a=[pair.annotation_a for pair in pairs],
-        annotation_b=[pair.annotation_b for pair in pairs],
-        annotation_c=pd.array([pair.annotation_c for pair in pairs], dtype="Int64"),
-        image_a=[photos[0] for photos in images],
-        image_b=[photos[1] for photos in images],
-        image_c=pd.array([photos[2] if len(photos) > 2 else None for photos in images], dtype="Int64"),
-        category_a=[names[0] for names in categories],
-        category_b=[names[1] for names in categories],
-        area_a=[probes.store.record(pair.annotation_a).area for pair in pairs],
-        area_match=[probes.area_match(number) for number in numbers],
-        gap=probes.spec.gap,
-        direction=[pair.direction for pair in pairs],
+    return pd.DataFrame(
+        {
+            "probe": [pair.number for pair in pairs],
+            "annotation_a": [pair.annotation_a for pair in pairs],
+            "annotation_b": [pair.annotation_b for pair in pairs],
+            "annotation_c": pd.array([pair.annotation_c for pair in pairs], dtype="Int64"),
+            "image_a": [photos[0] for photos in images],
+            "image_b": [photos[1] for photos in images],
+            "image_c": pd.array([photos[2] if len(photos) > 2 else None for photos in images], dtype="Int64"),
+            "category_a": [names[0] for names in categories],
+            "category_b": [names[1] for names in categories],
+            "area_a": [probes.store.record(pair.annotation_a).area for pair in pairs],
+            "area_match": [probes.area_match(number) for number in range(len(pairs))],
+            "gap": probes.spec.gap,
+            "direction": [pair.direction for pair in pairs],
+        }
     )
-    return described[ROW_COLUMNS]
+
+
+def rows_of(name: str, made_of: pd.DataFrame, seen: pd.DataFrame) -> pd.DataFrame:
+    """Return rows, columns `ROW_COLUMNS`.
+
+    Args:
+        name: of the network.
+        made_of: some rows of a `probe_table`.
+        seen: what was seen of these probes (see `seen_table`).
+    """
+    whole = pd.concat([made_of.reset_index(drop=True), seen], axis=1)
+    whole["model"] = name
+    return whole[ROW_COLUMNS]
 
 
 def file_rows(rows: pd.DataFrame, eps: float) -> pd.DataFrame:
