@@ -25,11 +25,12 @@ from couplingkit.errors import ArgumentError, BackboneError, DataError, Measurem
 from couplingkit.runs.learning import read_curve
 from couplingkit.training.callbacks import Watch
 from couplingkit.training.checkpoint import checkpoints_of
+from couplingkit.training.colours import SeparableBlur
 from couplingkit.training.corpus import open_corpus
 from couplingkit.training.loop import TrainSettings, train
 from couplingkit.training.recipe import build_method, read_recipe, recipe_names, recipe_toml
 from couplingkit.training.registry import method_names
-from couplingkit.training.views import CropDataset, SeparableBlur, StepSampler
+from couplingkit.training.views import CropDataset, StepSampler
 
 CPU, GO_ON = TrainSettings("cpu"), TrainSettings("cpu", resume=True)
 TINY = """

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import MeasurementError
 from ..features.layered import LayeredBackbone
 from ..features.regions import cell_shares, masked_mean
+from ..fetching import Fetching
 from ..probes.shared_images import SharedImages
 from ..probes.spec import ProbeSpec
 from ..probes.triplet import ROLES, Probe
@@ -82,8 +83,11 @@ def joined_regions(parts: Sequence[RegionFeatures]) -> RegionFeatures:
     """Return several batches of a network and look as one."""
     if len(parts) == 1:
         return parts[0]
-    held = {field.name: [getattr(part, field.name) for part in parts] for field in fields(RegionFeatures)}
-    return RegionFeatures(**{name: None if own[0] is None else torch.cat(own) for name, own in held.items()})
+    held: dict[str, Any] = {
+        field.name: [getattr(part, field.name) for part in parts] for field in fields(RegionFeatures)
+    }
+    whole: dict[str, Any] = {name: None if own[0] is None else torch.cat(own) for name, own in held.items()}
+    return RegionFeatures(**whole)
 
 
 class HeldMaps:
@@ -207,27 +211,15 @@ class Fetched:
     def __init__(self, batches: Sequence[Sequence[RegionFeatures]]):
         self._batches = [list(batch) for batch in batches]
         every = [values for batch in batches for regions in batch for values in regions.read().values()]
-        self._copy: Tensor | None = None
-        self._event: torch.cuda.Event | None = None
-        if not every or every[0].device.type == "cpu":
-            return
-        flat = torch.cat([values.flatten() for values in every])
-        if flat.device.type == "cuda":
-            # On its way while the next batches are being read; `result` waits for this copy, and not for them.
-            self._copy = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
-            self._copy.copy_(flat, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
-        else:
-            self._copy = flat
+        # A CPU has them already.
+        on_device = every and every[0].device.type != "cpu"
+        self._flat = Fetching(torch.cat([values.flatten() for values in every])) if on_device else None
 
     def result(self) -> list[list[RegionFeatures]]:
         """Return the batches on the CPU."""
-        if self._copy is None:
+        if self._flat is None:
             return self._batches
-        if self._event is not None:
-            self._event.synchronize()
-        flat, start = self._copy.cpu(), 0
+        flat, start = self._flat.result(), 0
         for batch in self._batches:
             for place, regions in enumerate(batch):
                 moved = {}

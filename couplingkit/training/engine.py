@@ -27,6 +27,7 @@ from .recipe import Recipe
 
 __all__ = [
     "LogLine",
+    "float32_products",
     "leave_signals_alone",
     "open_engine",
     "own_part",
@@ -92,6 +93,24 @@ def synchronise_norms(method: Method, engine: Accelerator) -> None:
 def peak_memory_gib(device: torch.device) -> float:
     """Return the largest memory that torch held on a GPU so far, GiB; 0 on a CPU."""
     return torch.cuda.max_memory_allocated(device) / 2**30 if device.type == "cuda" else 0.0
+
+
+@contextmanager
+def float32_products(precision: str) -> Iterator[None]:
+    """Let products of float32 be what a recipe's precision allows on a GPU; put back what was chosen before.
+
+    What autocast leaves in float32 beside bfloat16 (prototypes, queues) may round its inputs to TF32, which keeps eight
+    times as many steps as bfloat16 and adds up in float32. A recipe of float32 means it.
+    """
+    rounded = precision != "float32"
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if rounded else "highest")
+    torch.backends.cudnn.allow_tf32 = rounded
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def leave_signals_alone(_worker: int) -> None:

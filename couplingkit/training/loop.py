@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,7 +29,7 @@ from .checkpoint import (
 )
 from .corpus import Corpus
 from .engine import (
-    LogLine,
+    float32_products,
     leave_signals_alone,
     open_engine,
     own_part,
@@ -38,12 +37,16 @@ from .engine import (
     stop_requests,
     synchronise_norms,
 )
+from .feed import fed
 from .method import Method, Progress
 from .optimizers import build_optimizer
+from .outcome import steps_ahead
 from .proposals import Proposals
 from .recipe import Recipe, build_method, recipe_toml
+from .recomputing import recompute_blocks
 from .starting import check_start, load_start
-from .step import Running, advance, log_line
+from .step import Running, advance
+from .step_log import StepLog
 from .views import Collation, CropDataset, StepSampler
 
 __all__ = ["TrainSettings", "train"]
@@ -107,40 +110,28 @@ def train(
     _look(running, done)
     shown = settings.progress and engine.is_main_process
     with (
+        float32_products(recipe.run.precision),
         stop_requests() as asked,
-        run_log(out, done, engine.is_main_process) as log,
+        run_log(out, done, engine.is_main_process) as write,
         tqdm(total=steps, initial=done, desc=recipe.name, unit="step", disable=not shown) as bar,
     ):
-        begin, pace = time.perf_counter(), 0.0
-        for step, sample in enumerate(_loader(running, corpus, sampler, proposals), done):
-            waited = time.perf_counter() - begin
-            where = Progress(step, steps, sampler.per_epoch)
-            losses, stop = advance(running, sample, where, done, asked=bool(asked))
-            # The wait for the images counts: what a user sees is images per second of the whole.
-            seconds = time.perf_counter() - begin
-            line = log_line(running, where, losses) | {"seconds": seconds, "waited": waited}
-            line["images_per_s"] = recipe.run.batch_size / seconds
-            pace = seconds if step == done else 0.95 * pace + 0.05 * seconds
-            line["left_s"] = pace * (steps - step - 1)
-            log(line)
-            if engine.is_main_process:
-                running.watch.line(line)
-            _show(bar, line, losses)
-            if step + 1 == steps or stop or (step + 1) % recipe.run.checkpoint_every == 0:
+        log = StepLog(running, write, bar)
+        for step, sample in enumerate(fed(_loader(running, corpus, sampler, proposals), engine.device), done):
+            log.images_read()
+            log.add(advance(running, sample, Progress(step, steps, sampler.per_epoch), done, asked=bool(asked)))
+            saved = step + 1 == steps or (step + 1) % recipe.run.checkpoint_every == 0
+            # What is saved or looked at was found finite first.
+            whole = saved or running.watch.due(step + 1, steps)
+            stop = log.settle(0 if whole else steps_ahead(engine.device))
+            if stop:
+                log.settle()
+            if saved or stop:
                 _save(running, step + 1)
             if stop:
                 raise KeyboardInterrupt
             _look(running, step + 1)
-            begin = time.perf_counter()
+            log.begin()
     return checkpoints_of(out)[-1]
-
-
-def _show(bar: Any, line: LogLine, losses: Mapping[str, float]) -> None:
-    shown = {name: f"{value:.3f}" for name, value in losses.items()} | {"images/s": f"{line['images_per_s']:.0f}"}
-    if line["memory_gib"]:
-        shown["GiB"] = f"{line['memory_gib']:.1f}"
-    bar.update()
-    bar.set_postfix(shown)
 
 
 def _opened(
@@ -154,13 +145,19 @@ def _opened(
     synchronise_norms(method, engine)
     if recipe.start.model and not checkpoints_of(out):
         load_start(method, recipe)
-    optimizer = build_optimizer(method, recipe.optimizer)
+    fused = engine.device.type == "cuda"
+    optimizer = build_optimizer(method, recipe.optimizer, fused=fused)
     done = 0
     if settings.resume:
         check_corpus(out, corpus, proposals)
         done = _resumed(out, method, optimizer)
+        for group in optimizer.param_groups:
+            # As this machine likes it, and not the one that the checkpoint comes from.
+            group.update({"fused": fused or None} if "fused" in group else {})
     elif checkpoints_of(out):
         raise ArgumentError(f"out {out} holds checkpoints of another run; choose another, or resume that one.")
+    if recipe.run.gradient_checkpointing:
+        recompute_blocks(method.blocks())
     if recipe.run.compile:
         # The repeated blocks, in place: the names of the weights stay as they are.
         for block in method.blocks():
@@ -188,10 +185,18 @@ def _loader(running: Running, corpus: Corpus, sampler: StepSampler, proposals: P
     # The regions of an X-D are RCC's.
     boxes = None if recipe.decoupled else proposals
     return DataLoader(
-        CropDataset(corpus, recipe.augmentation, seed=recipe.run.seed, proposals=boxes),
+        CropDataset(
+            corpus,
+            recipe.augmentation,
+            seed=recipe.run.seed,
+            proposals=boxes,
+            # A device changes the colours of a whole batch in less time than all workers together.
+            coloured=running.engine.device.type == "cpu",
+        ),
         batch_sampler=sampler,
         collate_fn=Collation(cutouts, recipe.run.seed, running.first, recipe.run.batch_size),
         num_workers=workers,
+        pin_memory=running.engine.device.type == "cuda",
         # Its own, or making an iterator would draw from the global one.
         generator=torch.Generator().manual_seed(recipe.run.seed),
         multiprocessing_context="forkserver" if workers else None,

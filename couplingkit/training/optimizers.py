@@ -16,7 +16,7 @@ from .teacher import cosine, warmed_up
 __all__ = ["build_optimizer", "drop_gradients", "hold_statistics", "schedule"]
 
 
-def build_optimizer(method: Method, settings: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(method: Method, settings: Optimizer, *, fused: bool = False) -> torch.optim.Optimizer:
     """Return the optimizer of a recipe.
 
     Its groups say of their parameters whether they have weight decay (matrices do, biases and what else has one
@@ -25,6 +25,7 @@ def build_optimizer(method: Method, settings: Optimizer) -> torch.optim.Optimize
     Args:
         method: parameters that need no gradient are left out.
         settings: of the recipe; learning rate and weight decay are set anew at each step.
+        fused: whether a step of AdamW is one kernel; for a GPU.
     """
     scales = _backbone_scales(method, settings.layer_decay)
     grouped: dict[tuple[bool, float, bool], list[torch.nn.Parameter]] = {}
@@ -40,7 +41,7 @@ def build_optimizer(method: Method, settings: Optimizer) -> torch.optim.Optimize
     ]
     start: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
     if settings.kind == "adamw":
-        return torch.optim.AdamW(groups, betas=settings.betas, **start)
+        return torch.optim.AdamW(groups, betas=settings.betas, fused=fused or None, **start)
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, momentum=settings.momentum, **start)
     lars: torch.optim.Optimizer = Lars(groups, momentum=settings.momentum, **start)

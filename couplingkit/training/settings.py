@@ -68,7 +68,8 @@ class Run:
 
     Every `keep_every` steps a checkpoint is kept for good; of the others the last two are. 0 keeps none. With
     `accumulate` the gradient of a step is the mean over so many parts of the batch, one after another, which needs
-    less memory. `compile` makes the networks' blocks faster by torch.compile.
+    less memory. So does `gradient_checkpointing`: what the networks' blocks computed is computed again for the
+    gradient. `compile` makes the blocks faster by torch.compile.
     """
 
     batch_size: int = 64
@@ -77,6 +78,7 @@ class Run:
     keep_every: int = 0
     accumulate: int = 1
     compile: bool = False
+    gradient_checkpointing: bool = False
     precision: str = "float32"
     workers: int = 2
     seed: int = 0
@@ -86,6 +88,10 @@ class Run:
             check_range(name, getattr(self, name), 1)
         for name, most in (("keep_every", 2**53), ("workers", 1024), ("seed", 2**63 - 1)):
             check_range(name, getattr(self, name), 0, most)
+        if self.compile and self.gradient_checkpointing:
+            raise ArgumentError(
+                "run.compile and run.gradient_checkpointing cannot both be true; leave one of them away."
+            )
         if self.precision not in PRECISIONS:
             raise ArgumentError(f"run.precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}.")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,17 +15,15 @@ from torch import Tensor, nn
 from ..errors import MeasurementError
 from ..streams import Stream
 from .callbacks import Watch
-from .checkpoint import checkpoints_of
-from .engine import LogLine, peak_memory_gib
+from .colours import ColourDraws, recolour
 from .method import Batch, Method, Progress
 from .optimizers import drop_gradients, hold_statistics, schedule
+from .outcome import Outcome, outcome_of
 from .recipe import Recipe
 from .settings import Optimizer
-from .teacher import mean_over_processes
-from .telemetry import EVERY, effective_rank
-from .views import to_unit
+from .views import View
 
-__all__ = ["Running", "advance", "log_line"]
+__all__ = ["Running", "advance"]
 
 BROKEN_SHARE = 0.01
 FEWEST_SEEN = 1000
@@ -46,38 +43,24 @@ class Running:
     first: int
     count: int
     broken: set[int] = field(default_factory=set)
-    # What is written of the last step beside its losses.
-    counted: dict[str, float] = field(default_factory=dict)
 
 
-def advance(
-    running: Running, sample: dict[str, Any], where: Progress, done: int, *, asked: bool
-) -> tuple[dict[str, float], bool]:
-    """Make a step of what was read; return the losses, and whether a process was asked to stop."""
+def advance(running: Running, sample: dict[str, Any], where: Progress, done: int, *, asked: bool) -> Outcome:
+    """Make a step of what was read; return what is to be known of it, for which nothing waits here."""
     running.broken.update(sample["broken"])
     _check_broken(running.broken, (where.step - done + 1) * running.count)
-    losses, counted, stop = _step(running, _parts(sample, running, where.step), where, asked=asked)
-    _check_finite(losses, where.step, running.out)
-    running.counted.clear()
-    running.counted.update(counted)
-    return losses, stop
-
-
-def log_line(running: Running, where: Progress, losses: Mapping[str, float]) -> LogLine:
-    """Return what the log says of a step."""
-    memory = peak_memory_gib(running.engine.device)
-    counted = {"broken": len(running.broken), "epoch": where.epoch, "memory_gib": memory}
-    return {"step": where.step, **losses, **running.counted, **counted}
+    return _step(running, _parts(sample, running, where.step), where, asked=asked)
 
 
 def _parts(sample: dict[str, Any], running: Running, step: int) -> list[Batch]:
     """Return the batch of this process, as so many parts as the recipe accumulates gradients over."""
-    recipe, device = running.recipe, running.engine.device
-    crops = to_unit(sample["crops"], device)
-    recoloured = to_unit(sample["recoloured"], device) if recipe.decoupled else crops
-    boxes = tuple(whole.to(device) for whole in sample["boxes"])
-    local = to_unit(sample["local"], device)
-    cuts = {names: keep.to(device, non_blocking=True) for names, keep in sample["cuts"].items()}
+    recipe, boxes, cuts = running.recipe, sample["boxes"], sample["cuts"]
+    crops = _shown(sample["crops"], recipe.views, sample.get("colours"))
+    recoloured = crops
+    if recipe.decoupled:
+        again = sample.get("colours again")
+        recoloured = _shown(sample["crops" if again else "recoloured"], recipe.views, again)
+    local = _shown(sample["local"], recipe.augmentation.local, sample.get("local colours"))
     stream, size = Stream(recipe.run.seed).child("step", step), len(crops[0]) // recipe.run.accumulate
 
     def batch(begin: int) -> Batch:
@@ -97,13 +80,16 @@ def _parts(sample: dict[str, Any], running: Running, step: int) -> list[Batch]:
     return [batch(begin) for begin in range(0, size * recipe.run.accumulate, size)]
 
 
-def _step(
-    running: Running, parts: Sequence[Batch], where: Progress, *, asked: bool
-) -> tuple[dict[str, float], dict[str, float], bool]:
-    """Make one step; return the losses, what else is written, and whether any process was asked to stop.
+def _shown(crops: Sequence[Tensor], views: Sequence[View], colours: Sequence[ColourDraws] | None) -> tuple[Tensor, ...]:
+    """Return crops as float32 in [0, 1], with their colours changed where that is still to be done."""
+    if colours is None:
+        return tuple(crop.to(torch.float32) / 255 for crop in crops)
+    of_each = zip(crops, views, colours, strict=True)
+    return tuple(recolour(crop, draws, kernel=view.kernel) for crop, view, draws in of_each)
 
-    Losses are means over all processes; the rest is of this one, but for the gradient's norm, which is that of all.
-    """
+
+def _step(running: Running, parts: Sequence[Batch], where: Progress, *, asked: bool) -> Outcome:
+    """Make one step; losses are means over all processes, the rest is of this one, but for the gradient's norm."""
     engine, model, method, settings = running.engine, running.model, running.method, running.recipe.optimizer
     lr, decay = schedule(running.optimizer, where, settings, head_steps=running.recipe.start.head_steps)
     method.before_step(where)
@@ -127,20 +113,8 @@ def _step(
     norm = clip_gradients(model, settings)
     running.optimizer.step()
     method.after_step(where)
-    # All processes hear of a stop at the same step, or one would wait for the others for ever.
-    said = torch.tensor(float(asked), device=engine.device)
-    *means, stop = mean_over_processes(torch.stack([*sums.values(), said])).tolist()
-    counted = {"lr": lr, "weight_decay": decay, "grad_norm": float(norm), **_observed(method, where)}
-    return dict(zip(sums, means, strict=True)), counted, stop > 0
-
-
-def _observed(method: Method, where: Progress) -> dict[str, float]:
-    """Return what a method says of itself, and the rank of its features every few steps."""
-    observed = dict(method.observed())
-    features = observed.pop("features", None)
-    if features is not None and where.step % EVERY == 0:
-        observed["feature_rank"] = effective_rank(features)
-    return {name: float(value) for name, value in observed.items()}
+    observed = {"grad_norm": norm, **method.observed()}
+    return outcome_of(where, sums, observed, {"lr": lr, "weight_decay": decay}, asked=asked)
 
 
 @torch.no_grad()
@@ -155,15 +129,6 @@ def clip_gradients(model: nn.Module, settings: Optimizer) -> Tensor:
         factors = (settings.clip / ((norms if settings.clip_each else every) + 1e-6)).clamp(max=1.0)
         torch._foreach_mul_(gradients, list(factors.unbind()) if settings.clip_each else [factors] * len(gradients))
     return every
-
-
-def _check_finite(losses: dict[str, float], step: int, out: Path) -> None:
-    if all(math.isfinite(value) for value in losses.values()):
-        return
-    found = checkpoints_of(out)
-    parts = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-    last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
-    raise MeasurementError(f"step {step} lost a number that is not finite ({parts}); {last}.")
 
 
 def _check_broken(broken: set[int], seen: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,34 +12,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 from torchvision.transforms import v2
-from torchvision.transforms.v2.functional import gaussian_blur
 from torchvision.tv_tensors import BoundingBoxes, Image
 
 from ..errors import ArgumentError, DataError, check_range
 from ..streams import Stream
 from .box_cells import cells_of_boxes
+from .colours import ColourDraws, SeparableBlur, draw_colours, stacked
 from .corpus import Corpus
 from .cutout import grid_boxes
 from .method import Cutout, in_place
 from .proposals import Proposals
 
-__all__ = ["Augmentation", "Collation", "CropDataset", "StepSampler", "View", "collate", "to_unit"]
+__all__ = ["Augmentation", "Collation", "CropDataset", "StepSampler", "View", "collate"]
 
 BROKEN_TRIES = 20
 SMALL_KERNEL = 9
+# What a sample says of colours that are still to be changed.
+DRAWN = ("colours", "colours again", "local colours")
 # On which RCC's boxes are drawn when they are proposals.
 FINE = (64, 64)
-
-
-class SeparableBlur(v2.GaussianBlur):  # type: ignore[misc]
-    """torchvision's blur, one axis after the other: the same draws, the same pixels but for rounding, in less time."""
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Blur an image of bytes."""
-        shown = inpt.to(torch.float32)
-        for kernel in ([self.kernel_size[0], 1], [1, self.kernel_size[1]]):
-            shown = gaussian_blur(shown, kernel, params["sigma"])
-        return shown.round_().to(inpt.dtype)
 
 
 @dataclass(frozen=True)
@@ -80,18 +72,28 @@ class View:
 
     def colours(self) -> v2.Transform:
         """Return the transform of the colours."""
-        # The authors' kernel at 224 px; in proportion at other sizes, and odd.
-        kernel = max(3, self.size // 10 // 2 * 2 + 1)
-        # From 11 x 11 on, two passes are quicker than one.
-        blur = SeparableBlur if kernel > SMALL_KERNEL else v2.GaussianBlur
         return v2.Compose(
             [
                 v2.RandomApply([v2.ColorJitter(*self.strength)], p=self.jitter),
                 v2.RandomGrayscale(self.gray),
-                v2.RandomApply([blur(kernel, (0.1, 2.0))], p=self.blur),
+                v2.RandomApply([self._blur()], p=self.blur),
                 v2.RandomSolarize(128, self.solarize),
             ]
         )
+
+    @property
+    def kernel(self) -> int:
+        """Side of the blur's kernel, px: the authors' at 224 px, in proportion at other sizes, and odd."""
+        return max(3, self.size // 10 // 2 * 2 + 1)
+
+    def _blur(self) -> v2.GaussianBlur:
+        # From 11 x 11 on, two passes are quicker than one.
+        return (SeparableBlur if self.kernel > SMALL_KERNEL else v2.GaussianBlur)(self.kernel, (0.1, 2.0))
+
+    def draws(self) -> Callable[[], ColourDraws]:
+        """Return what draws the colours of an image as `colours` would, to be shown later (see `recolour`)."""
+        shares = {name: getattr(self, name) for name in ("jitter", "gray", "blur", "solarize")}
+        return partial(draw_colours, v2.ColorJitter(*self.strength), self._blur(), shares)
 
 
 @dataclass(frozen=True)
@@ -122,31 +124,45 @@ class CropDataset(Dataset[dict[str, Any]]):
         augmentation: what is made of each.
         seed: of the draws.
         proposals: of the corpus, for augmentations with boxes; RCC's boxes over the whole image without any.
+        coloured: whether crops come with their colours changed; else with what is to be done to them.
     """
 
-    def __init__(self, corpus: Corpus, augmentation: Augmentation, *, seed: int, proposals: Proposals | None = None):
+    def __init__(
+        self,
+        corpus: Corpus,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        proposals: Proposals | None = None,
+        coloured: bool = True,
+    ):
         self.corpus = corpus
         self.proposals = proposals
         self.augmentation = augmentation
         self.stream = Stream(seed).child("views")
-        self.transforms = [(view.geometry(), view.colours()) for view in (*augmentation.views, *augmentation.local)]
+        self.coloured = coloured
+        self.transforms = [
+            (view.geometry(), view.colours(), view.draws()) for view in (*augmentation.views, *augmentation.local)
+        ]
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         """Return what a step needs of an image.
 
         `crops` and `recoloured`: uint8 (3, H, W) per view; `local`: per local view. `boxes`: float32 (K, 4) per view,
         px left, top, right and bottom, empty where the crop has nothing of them. `broken`: numbers that cannot be read.
+        `colours`, `colours again` and `local colours`: of crops, recoloured and local ones, where they are still to be
+        changed; then `recoloured` is empty, for these are the same crops.
         """
         epoch, number, step = (*key, 0)[:3]
         pixels, place_read, broken = self._read(number)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         whole = self._boxes(epoch, number, place_read, (pixels.shape[0], pixels.shape[1]))
-        crops, recoloured, boxes = [], [], []
+        crops, changed, again, boxes = [], [], [], []
         wanted = len(self.augmentation.views)
         # torchvision draws from torch's global generator; it is put back when the image is done.
         # `torch.manual_seed` would look for accelerators each time, which takes as long as the crop.
         with torch.random.fork_rng(devices=[]):
-            for index, (geometry, colours) in enumerate(self.transforms):
+            for index, (geometry, colours, draws) in enumerate(self.transforms):
                 stream = self.stream.child(epoch, number, index)
                 torch.default_generator.manual_seed(stream.child("geometry").torch_seed())
                 crop, within = geometry(image), whole
@@ -155,16 +171,18 @@ class CropDataset(Dataset[dict[str, Any]]):
                     torch.default_generator.manual_seed(stream.child("geometry").torch_seed())
                     _, within = geometry(Image(image), whole)
                     boxes.append(within.as_subclass(torch.Tensor))
+                crops.append(crop)
                 torch.default_generator.manual_seed(stream.child("colours").torch_seed())
-                crops.append(colours(crop))
+                changed.append(colours(crop) if self.coloured else draws())
                 if self.augmentation.recolour and index < wanted:
                     torch.default_generator.manual_seed(stream.child("colours again").torch_seed())
-                    recoloured.append(colours(crop))
-        own, local = crops[:wanted], crops[wanted:]
-        return {
-            **{"crops": own, "recoloured": recoloured or own, "local": local, "boxes": boxes},
-            **{"broken": broken, "step": step},
-        }
+                    again.append(colours(crop) if self.coloured else draws())
+        sample = {"boxes": boxes, "broken": broken, "step": step}
+        if self.coloured:
+            own = changed[:wanted]
+            return {**sample, "crops": own, "recoloured": again or own, "local": changed[wanted:]}
+        drawn = {"colours": changed[:wanted], "colours again": again, "local colours": changed[wanted:]}
+        return {**sample, **drawn, "crops": crops[:wanted], "recoloured": [], "local": crops[wanted:]}
 
     def _boxes(self, epoch: int, number: int, place: int, size: tuple[int, int]) -> BoundingBoxes | None:
         """Return the boxes of an image that are used this time, in its px."""
@@ -199,11 +217,12 @@ class CropDataset(Dataset[dict[str, Any]]):
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one batch: a uint8 tensor (B, 3, H, W) per view, and all broken numbers."""
-    stacked: dict[str, Any] = {
-        name: [torch.stack(view) for view in zip(*(sample[name] for sample in samples), strict=True)]
-        for name in ("crops", "recoloured", "local", "boxes")
+    batch: dict[str, Any] = {
+        name: [(stacked if name in DRAWN else torch.stack)(view) for view in zip(*of_all, strict=True)]
+        for name in ("crops", "recoloured", "local", "boxes", *DRAWN)
+        if (of_all := [sample[name] for sample in samples if name in sample])
     }
-    return {**stacked, "broken": [number for sample in samples for number in sample["broken"]]}
+    return {**batch, "broken": [number for sample in samples for number in sample["broken"]]}
 
 
 @dataclass(frozen=True)
@@ -270,8 +289,3 @@ class StepSampler(Sampler[list[Key]]):
                 held, order = epoch, self.stream.child(epoch).generator().permutation(self.length)
             begin = place * self.batch + self.first
             yield [(epoch, int(number), step) for number in order[begin : begin + self.count]]
-
-
-def to_unit(crops: list[Tensor], device: torch.device) -> tuple[Tensor, ...]:
-    """Return crops as float32 in [0, 1] on a device."""
-    return tuple(crop.to(device, non_blocking=True).to(torch.float32) / 255 for crop in crops)

@@ -1,7 +1,7 @@
 """Whether anything waits: measuring against the bare forward passes of the same images, and what a further model costs.
 
     python tests/benchmarks/pipeline.py [--model NAME] [--size PX] [--probes 500] [--design pairs|ring]
-        [--annotations instances.json --images images/] [--device cuda] [--batch-size 32] [--precision float32]
+        [--annotations instances.json --images images/] [--device cuda] [--batch-size 32] [--precision float32] [--compile]
 
 Everything is warm: objects are cut out and digests known. Printed, each as a ratio within this run:
 - loop: reading all probes, pooling their regions and making their rows, over the bare passes of as many images that
@@ -101,7 +101,9 @@ def drawing_ms(backbone, probes):
 def measured(options, files):
     """One line of the table, as a dictionary."""
     size = {"image_size": options.size} if options.size else {}
-    backbone = ck.load_layers(options.model, precision=options.precision, device=options.device, **size)
+    backbone = ck.load_layers(
+        options.model, precision=options.precision, device=options.device, compile=options.compile, **size
+    )
     probes = ck.ProbeSet.from_coco(*files, count=options.probes, spec=ck.ProbeSpec(design=options.design))
     probes.fingerprint()
     cold = time.perf_counter()
@@ -118,6 +120,8 @@ def measured(options, files):
         "device": torch.cuda.get_device_name(layer.device) if layer.device.type == "cuda" else layer.device.type,
         "precision": layer.precision,
         "design": options.design,
+        "batch": batch,
+        "compiled": bool(layer.facts.get("compiled")),
         "probes": len(probes),
         "images": images,
         "images_per_s": rate,
@@ -141,6 +145,7 @@ def main():
     parser.add_argument("--batch-size", default="32")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:

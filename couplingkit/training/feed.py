@@ -1,0 +1,57 @@
+"""Batches of readers in, the same ones on a device out: the next one crosses while the device works on one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["fed"]
+
+# What a step needs on the device; what is to be done to colours is drawn up on the CPU.
+LISTS, TABLES = ("crops", "recoloured", "local", "boxes"), ("cuts",)
+
+
+def fed(batches: Iterable[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
+    """Yield batches (see `collate`) with their images, boxes and cutouts on a device.
+
+    On CUDA the next one is uploaded, from pinned memory and beside the work, before one is handed out.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield _sent(batch, device)
+        return
+    beside: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    waiting: tuple[dict[str, Any], torch.cuda.Event] | None = None
+    for batch in batches:
+        with torch.cuda.stream(beside):
+            sent = _sent(batch, device), beside.record_event()
+        if waiting is not None:
+            yield _arrived(*waiting)
+        waiting = sent
+    if waiting is not None:
+        yield _arrived(*waiting)
+
+
+def _sent(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    def moved(values: Tensor) -> Tensor:
+        return values.to(device, non_blocking=True)
+
+    lists = {name: [moved(values) for values in batch.get(name, [])] for name in LISTS}
+    tables = {name: {key: moved(values) for key, values in batch.get(name, {}).items()} for name in TABLES}
+    return {**batch, **lists, **tables}
+
+
+def _arrived(batch: dict[str, Any], event: torch.cuda.Event) -> dict[str, Any]:
+    """Let the work behind wait, on the device, until a batch is there."""
+    work = torch.cuda.current_stream()
+    work.wait_event(event)
+    for values in (
+        *(one for name in LISTS for one in batch[name]),
+        *(v for name in TABLES for v in batch[name].values()),
+    ):
+        # Its memory is the other stream's, which must not give it out again while it is read here.
+        values.record_stream(work)
+    return batch
