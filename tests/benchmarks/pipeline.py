@@ -1,7 +1,8 @@
 """Whether anything waits: measuring against the bare forward passes of the same images, and what a further model costs.
 
     python tests/benchmarks/pipeline.py [--model NAME] [--size PX] [--probes 500] [--design pairs|ring]
-        [--annotations instances.json --images images/] [--device cuda] [--batch-size 32] [--precision float32] [--compile]
+        [--annotations instances.json --images images/] [--device cuda] [--batch-size 32]
+        [--precision float32] [--compile]
 
 Everything is warm: objects are cut out and digests known. Printed, each as a ratio within this run:
 - loop: reading all probes, pooling their regions and making their rows, over the bare passes of as many images that
