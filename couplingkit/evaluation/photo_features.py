@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..ahead import ahead
 from ..data.photos import resize_photo
 from ..errors import ArgumentError, MeasurementError
 from ..features.layered import LayeredBackbone
@@ -65,6 +66,20 @@ class PhotoFeatures:
         return [CellMap(of_point, self.frame, self.stride_px) for of_point in maps.numpy()]
 
 
+def _batches(
+    photos: Iterable[NDArray[np.uint8]], count: int, backbone: LayeredBackbone, fit: str
+) -> Iterator[tuple[list[Frame], Tensor]]:
+    """Yield where photos lie in the network's input, and the inputs: float32 (n, 3, H, W)."""
+    waiting = iter(photos)
+    while batch := list(islice(waiting, count)):
+        frames = [Frame.fitted((len(photo), photo.shape[1]), backbone.size_px, fit=fit) for photo in batch]
+        inputs = [
+            place_photo(torch.from_numpy(resize_photo(photo, (frame.height, frame.width))), frame, backbone.mean)
+            for photo, frame in zip(batch, frames, strict=True)
+        ]
+        yield frames, torch.stack(inputs)
+
+
 def read_photos(
     backbone: LayeredBackbone, photos: Iterable[NDArray[np.uint8]], *, fit: str = "stretch", batch_size: BatchSize = 32
 ) -> Iterator[tuple[PhotoFeatures, ...]]:
@@ -72,7 +87,7 @@ def read_photos(
 
     Args:
         backbone: the network and its layers.
-        photos: uint8 (H, W, 3) each, of any sizes; read as they are needed.
+        photos: uint8 (H, W, 3) each, of any sizes; asked for by a thread of their own, a batch before they are needed.
         fit: how a photo becomes an input of the backbone's size: `stretch` fills it, `pad` keeps the photo's aspect and
             leaves the colour around it that the backbone's normalisation sends to 0.
         batch_size: photos per forward pass; changes speed and memory only.
@@ -83,14 +98,10 @@ def read_photos(
     check_batch_size(batch_size)
     if fit not in get_args(Fit):
         raise ArgumentError(f"fit must be one of {', '.join(get_args(Fit))}, not {fit!r}.")
-    waiting, count = iter(photos), backbone.images_per_pass(batch_size)
-    while batch := list(islice(waiting, count)):
-        frames = [Frame.fitted((len(photo), photo.shape[1]), backbone.size_px, fit=fit) for photo in batch]
-        inputs = [
-            place_photo(torch.from_numpy(resize_photo(photo, (frame.height, frame.width))), frame, backbone.mean)
-            for photo, frame in zip(batch, frames, strict=True)
-        ]
-        maps = [features.cpu() for features in backbone(torch.stack(inputs).to(backbone.device))]
+    count = backbone.images_per_pass(batch_size)
+    # The next photos are decoded and resized while the network reads these.
+    for frames, inputs in ahead(_batches(photos, count, backbone, fit)):
+        maps = [features.cpu() for features in backbone(inputs.to(backbone.device))]
         for layer, features in zip(backbone.layers, maps, strict=True):
             if not features.isfinite().all():
                 raise MeasurementError(

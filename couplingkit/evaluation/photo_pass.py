@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,11 +52,20 @@ def _shown(
     use: Callable[[int, Photo, tuple[PhotoFeatures, ...]], None],
 ) -> NDArray[np.int64]:
     """Read photos, show them to a network and hand each over with its features; return a hash of each photo."""
-    read = [photos.read(photos.ids[place]) for place in places]
-    shown = read_photos(network, (rgb for rgb, _ in read), fit=settings.fit, batch_size=settings.batch_size)
-    for place, photo, features in zip(places, read, shown, strict=True):
-        use(place, photo, features)
-    hashes = [hashlib.blake2b(rgb.tobytes(), digest_size=8).digest() for rgb, _ in read]
+    read: deque[Photo] = deque()
+    hashes = []
+
+    def pixels() -> Iterator[NDArray[np.uint8]]:
+        for place in places:
+            # Of photos that are read ahead, only those that wait for their features are held.
+            photo = photos.read(photos.ids[place])
+            hashes.append(hashlib.blake2b(photo[0].tobytes(), digest_size=8).digest())
+            read.append(photo)
+            yield photo[0]
+
+    shown = read_photos(network, pixels(), fit=settings.fit, batch_size=settings.batch_size)
+    for place, features in zip(places, shown, strict=True):
+        use(place, read.popleft(), features)
     return np.frombuffer(b"".join(hashes), dtype=np.int64)
 
 
