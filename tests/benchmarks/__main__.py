@@ -91,6 +91,7 @@ def main():
         text += ["", *printed("processes.py")]
         for method in METHODS:
             text += ["", *printed("training_step.py", "--method", method)]
+            text += printed("training_feed.py", "--method", method, "--device", options.device)
     print("\n".join(text))
     if options.out:
         options.out.write_text("\n".join(text) + "\n", encoding="utf-8")

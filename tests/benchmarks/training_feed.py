@@ -17,7 +17,7 @@ import torch
 
 from couplingkit.streams import Stream
 from couplingkit.training.corpus import open_corpus
-from couplingkit.training.engine import open_engine
+from couplingkit.training.engine import float32_products, open_engine
 from couplingkit.training.loop import TrainSettings, train
 from couplingkit.training.method import Batch, Progress
 from couplingkit.training.optimizers import build_optimizer
@@ -48,7 +48,8 @@ def held(recipe, device, rounds):
     """Images/s of the bare step on a batch that is on the device already."""
     engine = open_engine(recipe, device)
     method = build_method(recipe).train()
-    model, optimizer = engine.prepare(method, build_optimizer(method, recipe.optimizer))
+    built = build_optimizer(method, recipe.optimizer, fused=engine.device.type == "cuda")
+    model, optimizer = engine.prepare(method, built)
     place = engine.device
     views = [torch.rand(recipe.run.batch_size, 3, view.size, view.size, device=place) for view in recipe.views]
     local = [torch.rand(recipe.run.batch_size, 3, v.size, v.size, device=place) for v in recipe.augmentation.local]
@@ -90,7 +91,8 @@ def main():
     name = asked.recipe or f"{asked.method.removesuffix('-d')}-tiny"
     recipe = read_recipe(asked.method, name, [*changes, "run.checkpoint_every=100000", *asked.set])
     found = looped(recipe, open_corpus(asked.data), asked.device)
-    found |= {"method": recipe.name, "held": held(recipe, asked.device, max(asked.steps // 2, 5))}
+    with float32_products(recipe.run.precision):
+        found |= {"method": recipe.name, "held": held(recipe, asked.device, max(asked.steps // 2, 5))}
     found["ratio"] = found["loop"] / found["held"]
     if asked.json:
         print(json.dumps(found))
