@@ -23,7 +23,8 @@ class Fetching:
             self._values = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._values.copy_(values, non_blocking=True)
             self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._event.record()
+            # Of the device that copies, which need not be the current one.
+            self._event.record(torch.cuda.current_stream(values.device))
 
     def result(self) -> Tensor:
         """Return the tensor on the CPU."""

@@ -275,12 +275,47 @@ def dinov2_training():
     return Made(content, {"teacher": teacher}, left_out=("dino_head", "ibot_head"))
 
 
+def swav():
+    """Heads and prototypes beside a flat trunk, all of it as distributed training names it."""
+    trunk = network("resnet18", 1)
+    beside = some("projection_head.0.weight", "projection_head.3.bias", "prototypes.weight")
+    weights = list(state(trunk).items())
+    content = under("module.", {**dict(weights[:10]), **beside, **dict(weights[10:])})
+    return Made(content, {"": trunk}, left_out=("projection_head", "prototypes"))
+
+
+def vissl():
+    trunk = network("resnet18", 1)
+    model = {"trunk": under("_feature_blocks.", state(trunk)), "heads": some("0.clf.0.weight")}
+    content = {"phase_idx": 1, "loss": 1.0, "classy_state_dict": {"base_model": {"model": model, "meters": {}}}}
+    return Made(content, {"": trunk}, suffix=".torch", left_out=("heads",))
+
+
+def dino_compiled():
+    """What torch.compile, FSDP and activation checkpointing write into names, at their start and in their middle."""
+    made = dino()
+    made.content["student"] = {
+        name.replace("module.", "module._orig_mod."): v for name, v in made.content["student"].items()
+    }
+    made.content["teacher"] = {
+        f"_orig_mod.{name}".replace("blocks.1.", "blocks.1._checkpoint_wrapped_module."): value
+        for name, value in made.content["teacher"].items()
+    }
+    return made
+
+
+def dino_backbone_compiled():
+    teacher = network(VIT, 1)
+    return Made(under("_orig_mod.", state(teacher)), {"teacher": teacher}, suffix=".safetensors")
+
+
 LAYOUTS = {
     made.__name__: made
     for made in (
         *(moco, moco_old, resim, resim_c4, plrc, detectron2, detectron2_by_torch, densecl_release, densecl_training),
         *(soco, ibot, ibot_swin, ibot_extracted, dino, dino_resnet, dino_backbone, dino_backbone_patch8),
         *(dino_backbone_resnet, maskalign, mae, mae_full, dinov2, dinov2_registers, dinov2_training),
+        *(swav, vissl, dino_compiled, dino_backbone_compiled),
     )
 }
 

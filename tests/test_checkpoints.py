@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import timm
 import torch
-from checkpoint_files import IMAGENET, LAYOUTS, VIT, Made, dino, ibot, maskalign, moco, network, own, state, under
+from checkpoint_files import IMAGENET, LAYOUTS, VIT, Made, dino, ibot, maskalign, moco, network, own, some, state, under
 
 import couplingkit as ck
 from couplingkit.errors import BackboneError, NormalisationError, OutputError
 from couplingkit.features.architectures import recognise
-from couplingkit.features.checkpoints import open_checkpoint
+from couplingkit.features.checkpoints import open_checkpoint, unwrapped
 from couplingkit.features.state_dict_matching import match_weights
 
 # Layouts that do not tell who saved them, or whose norm was never trained, come with a note.
@@ -28,6 +28,7 @@ CAUTIOUS = {
         "ibot_extracted",
         "mae",
         "mae_full",
+        "dino_backbone_compiled",
     ),
     "maskalign",
 }
@@ -108,7 +109,9 @@ def spoilt(content, how, place):
     )
     names = [name for name in tensors if name.endswith(".weight") and not any(word in name for word in skip)]
     names = [name for name in names if "plrc" not in name and "roi_head" not in name and "fpn" not in name]
-    names = [name for name in names if not any(part in name for part in ("projector", "predictor", "neck"))]
+    names = [
+        name for name in names if not any(part in name for part in ("projector", "predictor", "neck", "prototypes"))
+    ]
     name = names[place]
     value = tensors.pop(name)
     if how == "renamed":
@@ -118,7 +121,9 @@ def spoilt(content, how, place):
     return name
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name not in ("dinov2", "moco_old", "ibot_swin")])
+@pytest.mark.parametrize(
+    "layout", [name for name in LAYOUTS if name not in ("dinov2", "moco_old", "ibot_swin", "vissl")]
+)
 def test_one_spoilt_weight_is_named(tmp_path, layout):
     """The first, one in the middle and the last weight, each spoilt in another way from layout to layout."""
     ways = ("removed", "renamed", "misshaped")
@@ -205,6 +210,32 @@ def test_only_leading_prefixes_are_taken_off(tmp_path):
     made.content["teacher"]["backbone.blocks.0.backbone.extra.weight"] = torch.zeros(2)
     with pytest.raises(BackboneError, match=r"blocks\.0\.backbone\.extra\.weight"):
         ck.load_backbone(str(made.write(tmp_path)))
+
+
+def test_a_wrapped_name_that_would_take_anothers_place_stays_as_it_is():
+    tensors = {"a.weight": torch.zeros(1), "a._orig_mod.weight": torch.ones(1)}
+    assert unwrapped(tensors) == tensors
+    assert list(unwrapped({"a._orig_mod.weight": torch.ones(1)})) == ["a.weight"]
+
+
+def test_containers_that_hold_themselves_or_go_on_and_on_end(tmp_path):
+    source = network("resnet18", 1)
+    deep = {"state_dict": state(source)}
+    deep["again"] = deep
+    torch.save(deep, tmp_path / "itself.pth")
+    assert ck.load_backbone(str(tmp_path / "itself.pth"), **PLAIN).channels == 512
+    many = {}
+    for _ in range(15):
+        many = {"a": many, "b": many}
+    torch.save(many, tmp_path / "many.pth")
+    with pytest.raises(BackboneError, match=r"dictionaries in each other|no dictionary of tensors"):
+        ck.load_backbone(str(tmp_path / "many.pth"), **PLAIN)
+
+
+def test_a_stem_of_three_convolutions_is_no_head_beside_a_trunk(tmp_path):
+    torch.save({**state(network("resnet18", 1)), **some("conv2.weight", "bn3.weight")}, tmp_path / "deep.pth")
+    with pytest.raises(BackboneError, match=r"conv2\.weight"):
+        ck.load_backbone(str(tmp_path / "deep.pth"), **PLAIN)
 
 
 def test_an_unknown_layout_is_read_where_key_says(tmp_path):

@@ -1,6 +1,7 @@
 """What a device is fed in training is what workers would have made of the images, and nothing is lost on the way."""
 
 import json
+import time
 from copy import deepcopy
 
 import pytest
@@ -12,6 +13,7 @@ from couplingkit.errors import ArgumentError, MeasurementError
 from couplingkit.features.sources.timm_convnets import convnet_to_train
 from couplingkit.training import loop, outcome
 from couplingkit.training.batch import Progress
+from couplingkit.training.callbacks import Watch
 from couplingkit.training.colours import ColourDraws, recolour, stacked
 from couplingkit.training.corpus import open_corpus
 from couplingkit.training.engine import float32_products
@@ -200,6 +202,55 @@ def test_products_are_as_the_recipe_says_and_put_back():
         assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == ("highest", False)
         raise ValueError("x")
     assert before == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)
+
+
+def test_what_else_goes_wrong_hides_no_lost_number_and_loses_no_line(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "steps_ahead", lambda device: 1)
+    recipe = read_recipe("ibot", "ibot-tiny", [*SMALL, "run.checkpoint_every=6"])
+    made, advance = outcome.outcome_of, loop.advance
+
+    def fails(running, sample, where, *rest, **named):
+        if where.step == 4:
+            raise RuntimeError("the device is gone")
+        return advance(running, sample, where, *rest, **named)
+
+    monkeypatch.setattr(loop, "advance", fails)
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        train(recipe, corpus, tmp_path / "whole", CPU)
+    assert [line["step"] for line in losses_of(tmp_path / "whole")] == [0, 1, 2, 3]
+
+    def lost(where, losses, *rest, **named):
+        broken = {key: value * float("nan") for key, value in losses.items()} if where.step == 3 else losses
+        return made(where, broken, *rest, **named)
+
+    monkeypatch.setattr("couplingkit.training.step.outcome_of", lost)
+    with pytest.raises(MeasurementError, match="step 3 lost"):
+        train(recipe, corpus, tmp_path / "lost", CPU)
+
+
+def test_a_line_says_what_was_so_at_its_own_step_and_times_add_up(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "steps_ahead", lambda device: 1)
+    recipe = read_recipe("ibot", "ibot-tiny", SMALL)
+    advance = loop.advance
+
+    def broken_at_two(running, sample, where, *rest, **named):
+        return advance(running, {**sample, "broken": [7] if where.step == 2 else []}, where, *rest, **named)
+
+    monkeypatch.setattr(loop, "advance", broken_at_two)
+    begin = time.perf_counter()
+    train(recipe, corpus, tmp_path / "run", CPU)
+    lines, whole = losses_of(tmp_path / "run"), time.perf_counter() - begin
+    assert [line["broken"] for line in lines] == [0, 0, 1, 1, 1, 1]
+    # No time is counted twice.
+    assert sum(line["seconds"] for line in lines) < whole
+
+
+def test_a_look_sees_products_of_float32(corpus, tmp_path):
+    seen = []
+    watch = Watch(look=lambda step, weights: seen.append(torch.get_float32_matmul_precision()), every=2)
+    words = [*SMALL, "run.steps=4", 'run.precision="bfloat16"']
+    train(read_recipe("ibot", "ibot-tiny", words), corpus, tmp_path / "run", CPU, watch=watch)
+    assert seen == ["highest"] * 3
 
 
 # ---- less memory ---------------------------------------------------------------------------------

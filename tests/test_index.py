@@ -290,3 +290,45 @@ def test_a_damaged_member_is_named(scenes, archives):
     (archives / "photos.zip").write_bytes(raw)
     with pytest.raises(DataError, match=r"image .*photos.zip/.* cannot be read"):
         ck.ProbeSet.from_coco(scenes[0], archives / "photos.zip", count=6).fingerprint()
+
+
+def test_names_of_photos_are_found_as_other_systems_write_them(tmp_path):
+    names = {"train\\a.jpg": "train/a.jpg", "caf\u00e9.jpg": "cafe\u0301.jpg", "cafe\u0301b.jpg": "caf\u00e9b.jpg"}
+    folder = tmp_path / "photos"
+    for number, there in enumerate(names.values()):
+        (folder / there).parent.mkdir(parents=True, exist_ok=True)
+        (folder / there).write_bytes(bytes([number]))
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for number, there in enumerate(names.values()):
+            archive.writestr(f"top/{there}", bytes([number]))
+    for place in (folder, tmp_path / "photos.zip"):
+        files = photo_files(place)
+        files.check(names)
+        for number, asked in enumerate(names):
+            with files.open(asked) as stream:
+                assert stream.read() == bytes([number])
+            assert files.stamp(asked)[0] > 0
+
+
+def test_an_archive_with_the_paths_of_windows_is_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        info = zipfile.ZipInfo("x")
+        info.filename = "val\\a.jpg"
+        archive.writestr(info, b"7")
+    files = photo_files(tmp_path / "photos.zip")
+    for asked in ("val/a.jpg", "val\\a.jpg", "a.jpg"):
+        with files.open(asked) as stream:
+            assert stream.read() == b"7"
+
+
+@pytest.mark.parametrize("archive", [False, True])
+def test_other_capitals_are_hinted_at_and_not_guessed(tmp_path, archive):
+    place = tmp_path / "photos"
+    place.mkdir()
+    (place / "Photo.JPG").write_bytes(b"1")
+    if archive:
+        with zipfile.ZipFile(tmp_path / "photos.zip", "w") as packed:
+            packed.write(place / "Photo.JPG", "Photo.JPG")
+        place = tmp_path / "photos.zip"
+    with pytest.raises(DataError, match=r"there is Photo\.JPG, whose capitals are other ones"):
+        photo_files(place).check(["photo.jpg"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import unicodedata
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -53,25 +54,76 @@ class PhotoFiles(ABC):
         wanted = list(dict.fromkeys(names))
         missing = [name for name in wanted if not self.holds(name)]
         if missing:
+            nearest = self.nearest(missing[0])
+            advice = (
+                f"there is {nearest}, whose capitals are other ones: rename it, or mend file_name"
+                if nearest
+                else "is `images` the folder that file_name starts from?"
+            )
             raise DataError(
                 f"images missing in {self.path}: {len(missing)} of {len(wanted)} needed ({listed(missing, most=3)}); "
-                "is `images` the folder that file_name starts from?"
+                f"{advice}{'' if advice.endswith('?') else '.'}"
             )
+
+    def nearest(self, name: str) -> str | None:
+        """Return the name of a file that differs from a photo's in capitals only; None where there is none."""
+        return None
+
+
+def spellings(name: str) -> Iterator[str]:
+    """Yield a file's name as it is written, then as other systems write the same one.
+
+    Windows has `\\` between folders; macOS takes letters with accents apart, and other systems do not.
+
+    >>> list(spellings("train\\\\a.jpg"))
+    ['train\\\\a.jpg', 'train/a.jpg']
+    """
+    seen = set()
+    for path in (name, name.replace("\\", "/")):
+        for form in (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
+            if form not in seen:
+                seen.add(form)
+                yield form
 
 
 class _Folder(PhotoFiles):
     def holds(self, name: str) -> bool:
-        try:
-            return (self.path / name).is_file()
-        except (OSError, ValueError):
-            # A name that no file can have.
-            return False
+        return self._known(name) is not None
+
+    def _known(self, name: str) -> Path | None:
+        for spelling in spellings(name):
+            try:
+                if (self.path / spelling).is_file():
+                    return self.path / spelling
+            except (OSError, ValueError):
+                # A name that no file can have.
+                continue
+        return None
 
     def open(self, name: str) -> BinaryIO:
-        return (self.path / name).open("rb")
+        return self.holder(name).open("rb")
 
     def holder(self, name: str) -> Path:
-        return self.path / name
+        return self._known(name) or self.path / name
+
+    def nearest(self, name: str) -> str | None:
+        plain = PurePosixPath(name.replace("\\", "/"))
+        try:
+            others = [one.name for one in (self.path / plain.parent).iterdir()]
+        except (OSError, ValueError):
+            return None
+        return next((str(plain.parent / one) for one in others if _alike(one, plain.name)), None)
+
+
+def _alike(one: str, other: str) -> bool:
+    """Return whether two names differ in capitals only."""
+    first, second = (unicodedata.normalize("NFC", name).casefold() for name in (one, other))
+    return first == second
+
+
+def _last(name: str) -> str:
+    """Return the last part of a path of any system."""
+    return PurePosixPath(name.replace("\\", "/")).name
 
 
 class _Archive(PhotoFiles):
@@ -81,20 +133,29 @@ class _Archive(PhotoFiles):
         super().__init__(path)
         self._named: dict[str, list[str]] = {}
         for member in self._members():
-            self._named.setdefault(PurePosixPath(member).name, []).append(member)
+            self._named.setdefault(_last(member), []).append(member)
 
     @abstractmethod
     def _members(self) -> list[str]:
         """Return the names of all files in the archive."""
 
     def _member(self, name: str) -> str | None:
-        named = self._named.get(PurePosixPath(name).name, [])
-        if name in named:
-            return name
-        ending = [member for member in named if member.endswith(f"/{name}")]
-        if len(ending) > 1:
-            raise DataError(f"images {self.path} hold {name} more than once ({listed(ending, most=3)}).")
-        return ending[0] if ending else None
+        for spelling in spellings(name):
+            named = self._named.get(_last(spelling), [])
+            if spelling in named:
+                return spelling
+            # Some programs write archives with the paths of Windows.
+            plain = spelling.replace("\\", "/")
+            ending = [member for member in named if f"/{member}".replace("\\", "/").endswith(f"/{plain}")]
+            if len(ending) > 1:
+                raise DataError(f"images {self.path} hold {name} more than once ({listed(ending, most=3)}).")
+            if ending:
+                return ending[0]
+        return None
+
+    def nearest(self, name: str) -> str | None:
+        last = _last(name)
+        return next((members[0] for key, members in self._named.items() if _alike(key, last)), None)
 
     def holds(self, name: str) -> bool:
         return self._member(name) is not None

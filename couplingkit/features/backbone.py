@@ -146,9 +146,9 @@ class NetworkBackbone:
             features = self(torch.full((1, 3, height, width), 0.5, device=self.device))
         except RUN_ERRORS as error:
             if self.facts.get("compiled"):
+                lacking = ", or install a C++ compiler" if "compiler" in str(error).lower() else ""
                 raise BackboneError(
-                    f"{name} cannot be compiled here ({first_line(error)}); leave `compile` away, or install a C++ "
-                    "compiler."
+                    f"{name} cannot be read compiled ({first_line(error)}); leave `compile` away{lacking}."
                 ) from error
             raise BackboneError(f"{name} cannot read an image of {height} x {width} px: {error}") from error
         self.channels = features.shape[1]

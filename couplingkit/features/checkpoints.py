@@ -19,8 +19,12 @@ from torch import Tensor, nn
 
 from ..errors import BackboneError, first_line, listed
 
-__all__ = ["Checkpoint", "open_checkpoint", "tensors_sha256"]
+__all__ = ["Checkpoint", "open_checkpoint", "tensors_sha256", "unwrapped", "without_wrappers"]
 
+# Parts of names that torch.compile, FSDP and activation checkpointing add; they say nothing of the network.
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# Containers in containers: as deep, and as many, as any release has them.
+DEEPEST, MOST_CONTAINERS = 12, 20_000
 # Where the pickles of NumPy's versions say that an array's parts come from.
 _NUMPY = ("numpy", "numpy._core.multiarray", "numpy.core.multiarray", "numpy._core.numeric", "numpy.core.numeric")
 
@@ -75,12 +79,27 @@ def open_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
     content = _unpickle(path, trust)
     if isinstance(content, nn.Module):
         content = content.state_dict()
-    groups = dict(_groups(content, ""))
+    groups = {group: unwrapped(tensors) for group, tensors in _groups(content, "", path=path)}
     if not groups:
         has = f"keys {listed(content)}" if isinstance(content, Mapping) else f"a {type(content).__name__}"
         raise BackboneError(f"weights file {path} holds {has}, but no dictionary of tensors, so it is no checkpoint.")
     other = [str(key) for key in content if not any(_is_below(group, str(key)) for group in groups)]
     return Checkpoint(path, groups, tuple(key for key in other if key not in groups.get("", {})))
+
+
+def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors without the `WRAPPERS` in their names; as they are where two would have the same name then."""
+    plain = {without_wrappers(name): value for name, value in tensors.items()}
+    return plain if len(plain) == len(tensors) else tensors
+
+
+def without_wrappers(name: str) -> str:
+    """Return a name with dots without the parts that say nothing of the network.
+
+    >>> without_wrappers("student._orig_mod.blocks.0._checkpoint_wrapped_module.norm1.weight")
+    'student.blocks.0.norm1.weight'
+    """
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def _is_below(group: str, key: str) -> bool:
@@ -91,7 +110,7 @@ def _open_safetensors(path: Path) -> Checkpoint:
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
-            return Checkpoint(path, {"": tensors}, metadata=dict(file.metadata() or {}))
+            return Checkpoint(path, {"": unwrapped(tensors)}, metadata=dict(file.metadata() or {}))
     except (SafetensorError, OSError) as error:
         raise BackboneError(f"weights file {path} is no whole safetensors file ({error}).") from error
 
@@ -262,19 +281,39 @@ def _unpickle_arrays(path: Path) -> Any:
         raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({why}).") from error
 
 
-def _groups(content: Any, place: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield every dictionary with names for keys and tensors among its values, down to two keys deep."""
+def _groups(
+    content: Any, place: str, *, path: Path, above: tuple[int, ...] = (), met: list[int] | None = None
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Yield every dictionary with names for keys and tensors among its values.
+
+    Args:
+        content: of the file, or of what is held in it.
+        place: where it is held, keys with dots.
+        path: of the file.
+        above: what it is held by, which it may hold again.
+        met: as many entries as dictionaries were looked at.
+
+    Raises:
+        BackboneError: it goes on and on.
+    """
+    met = [] if met is None else met
     if isinstance(content, nn.Module):
         content = content.state_dict()
-    if not isinstance(content, Mapping) or place.count(".") > 1:
+    if not isinstance(content, Mapping) or len(above) > DEEPEST or id(content) in above:
         return
+    met.append(id(content))
+    if len(met) > MOST_CONTAINERS:
+        raise BackboneError(
+            f"weights file {path} holds over {MOST_CONTAINERS:,} dictionaries in each other; save its state_dict alone."
+        )
     named = {str(key): value for key, value in content.items() if isinstance(key, str)}
     tensors = {name: tensor for name, value in named.items() if (tensor := _as_tensor(value)) is not None}
     if tensors:
         yield place, tensors
     for name, value in named.items():
         if not name.startswith("optim"):
-            yield from _groups(value, f"{place}.{name}" if place else name)
+            below = f"{place}.{name}" if place else name
+            yield from _groups(value, below, path=path, above=(*above, id(content)), met=met)
 
 
 def _as_tensor(value: Any) -> Tensor | None:

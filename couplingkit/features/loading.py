@@ -89,7 +89,9 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
         "chosen": {name: value for name in CHOSEN if (value := getattr(chosen, name)) is not None},
     }
     network = opened.network.eval().requires_grad_(False).to(resolve_device(chosen.device))
-    if resolve_precision(chosen.precision, resolve_device(chosen.device)) == "bfloat16":
+    # What other people's code does with a weight beside multiplying by it, nobody here knows.
+    known = resolved.source in ("timm", "torchvision")
+    if known and resolve_precision(chosen.precision, resolve_device(chosen.device)) == "bfloat16":
         round_weights(network)
     if chosen.compile:
         facts["compiled"] = compile_blocks(network) > 0

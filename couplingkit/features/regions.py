@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..errors import ArgumentError
 from ..pixels import Frame
+from .hardware import whole_float32
 
 __all__ = ["cell_shares", "covered_shares", "masked_mean", "region_weights"]
 
@@ -91,5 +92,7 @@ def masked_mean(features: Tensor, weights: Tensor) -> Tensor:
             f"{tuple(features.shape[-2:])}; they must come from one stride."
         )
     total = weights.sum(dim=(-2, -1))
-    summed = torch.einsum("bdhw,bhw->bd", features, weights)
+    # Also where a script lets products round to TF32, or a training run that is looked at.
+    with whole_float32():
+        summed = torch.einsum("bdhw,bhw->bd", features, weights)
     return summed / total[:, None]

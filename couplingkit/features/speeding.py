@@ -20,15 +20,17 @@ MOST_SHAPES = 4
 def round_weights(network: nn.Module) -> None:
     """Round to bfloat16, in place, the weights that autocast would round anew in every forward pass.
 
-    Features stay the same bit for bit; weights of norms, positions and scales stay float32.
+    Features stay the same bit for bit; weights of norms, positions and scales stay float32, and so does what is worked
+    out anew for each pass (weight normalisation).
     """
     for module in network.modules():
-        if type(module) in ROUNDED:
+        plain = set(module._parameters) <= {"weight", "bias"} and not module._forward_pre_hooks
+        if type(module) in ROUNDED and plain:
             module.to(torch.bfloat16)
 
 
 def repeated_blocks(network: nn.Module) -> list[nn.Module]:
-    """Return the outermost modules of which a network has several of one class in a row: its blocks.
+    """Return the innermost modules of which a network has several of one class in a row: its blocks.
 
     >>> chain = nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.Sequential(*(nn.TransformerEncoderLayer(8, 2) for _ in "123")))
     >>> len(repeated_blocks(chain))
@@ -40,10 +42,12 @@ def repeated_blocks(network: nn.Module) -> list[nn.Module]:
 def _blocks_of(module: nn.Module) -> Iterator[nn.Module]:
     of_class = Counter(type(child) for child in module.children() if _is_composed(child))
     for child in module.children():
-        if isinstance(module, nn.Sequential | nn.ModuleList) and of_class[type(child)] > 1 and not _is_row(child):
+        # A stage has blocks of its own.
+        inner = list(_blocks_of(child))
+        if inner:
+            yield from inner
+        elif isinstance(module, nn.Sequential | nn.ModuleList) and of_class[type(child)] > 1 and not _is_row(child):
             yield child
-        else:
-            yield from _blocks_of(child)
 
 
 def _is_composed(module: nn.Module) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import BackboneError, listed
-from .checkpoints import Checkpoint
+from .checkpoints import Checkpoint, without_wrappers
 from .layouts import HEADS, HEADS_ASSUMED, LAYOUTS, TOPS, Layout, Place
 from .names import IMAGENET_MEAN, IMAGENET_STD, RGB
 from .parameter_names import FAMILY_MARKERS, plain_names
@@ -145,8 +145,9 @@ def _read(
     raw = _below(checkpoint.groups[trunk.group], trunk.prefix)
     kept = {name: value for name, value in raw.items() if not name.startswith(leave_out)}
     tensors, strange = plain_names(kept, trunk.family)
+    beside: set[str] = set()
     if layout.spare:
-        beside = {name for name in strange if not name.startswith(("layer", "conv1", "bn1", "res", "stem"))}
+        beside = {name for name in strange if not name.startswith(("layer", "conv", "bn", "res", "stem", "norm"))}
         tensors = {name: value for name, value in tensors.items() if name not in beside}
         strange = [name for name in strange if name not in beside]
     # A network that only resembles the family keeps its head: whether that is one is for its architecture to say.
@@ -170,7 +171,7 @@ def _read(
         strange=tuple(strange),
         norm_trained=layout.norm_trained or chosen != next(iter(layout.branches)),
         normalisation=known if layout.imagenet and not strange else None,
-        left_out=_left_out(checkpoint, trunk.group, trunk.prefix, leave_out),
+        left_out=_left_out(checkpoint, trunk.group, trunk.prefix, (*leave_out, *sorted(beside))),
     )
 
 
@@ -185,6 +186,7 @@ def _check_for_copies(checkpoint: Checkpoint, trunk: _Trunk) -> None:
 
 
 def _at_key(checkpoint: Checkpoint, key: str) -> MatchedWeights:
+    asked, key = key, without_wrappers(key)
     groups = sorted(checkpoint.groups, key=len, reverse=True)
     for group in groups:
         if group and not (key == group or key.startswith(f"{group}.")):
@@ -210,7 +212,8 @@ def _at_key(checkpoint: Checkpoint, key: str) -> MatchedWeights:
                 left_out=_left_out(checkpoint, group, prefix, HEADS if family else ()),
             )
     raise BackboneError(
-        f"weights file {checkpoint.path} has no weights at key {key!r}; it has {listed(_outline(checkpoint), most=12)}."
+        f"weights file {checkpoint.path} has no weights at key {asked!r}; it has "
+        f"{listed(_outline(checkpoint), most=12)}."
     )
 
 

@@ -19,8 +19,9 @@ from .rows import Parts
 from .settings import MeasureSettings
 from .summarizing import summarize_layer
 
-# Probes whose rows are made at once, where none are kept; on a device, whose images come faster, up to so many.
-CHUNK, DEVICE_CHUNK = 64, 512
+# Probes whose rows are made (and kept) at once: so many at least, and on a device, whose images come faster, a part of
+# the set up to so many.
+CHUNK, DEVICE_CHUNK, DEVICE_CHUNKS = 64, 512, 16
 
 __all__ = ["measure", "measure_layers", "measure_variants", "share_digests", "variant_rows"]
 
@@ -122,8 +123,8 @@ def variant_rows(
         share_digests(variant, processes, progress=progress)
     size = parts.size if parts else CHUNK
     if backbone.device.type != "cpu":
-        # Enough chunks for all processes, and not much lost by a stop.
-        size = max(size, min(len(variants[0]) // (4 * processes.count), DEVICE_CHUNK))
+        # The same for any number of processes, so that what is kept serves another number; little is lost by a stop.
+        size = max(size, min(len(variants[0]) // DEVICE_CHUNKS, DEVICE_CHUNK))
     work = ProbeReader(backbone, variants, settings, size)
     processes.each(lambda: work.prepare(progress=progress and processes.first))
     if settings.center and processes.count > 1:

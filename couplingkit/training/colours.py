@@ -11,6 +11,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from ..features.hardware import whole_float32
+
 __all__ = ["ColourDraws", "SeparableBlur", "draw_colours", "recolour", "stacked"]
 
 # torchvision's order of the factors of a jitter, which `order` numbers.
@@ -189,5 +191,7 @@ def blur_matrices(taps: Tensor, side: int) -> Tensor:
 
 def _blurred(images: Tensor, down: Tensor, across: Tensor) -> Tensor:
     """Return images (n, 3, H, W) blurred by matrices (n, H, H) and (n, W, W)."""
-    lines = images @ across.transpose(1, 2)[:, None]
-    return (down[:, None] @ lines).round_()
+    # Whatever a run allows its network: a tap that is rounded to TF32 moves pixels.
+    with whole_float32():
+        lines = images @ across.transpose(1, 2)[:, None]
+        return (down[:, None] @ lines).round_()

@@ -20,19 +20,32 @@ def fed(batches: Iterable[dict[str, Any]], device: torch.device) -> Iterator[dic
     On CUDA the next one is uploaded, from pinned memory and beside the work, before one is handed out.
     """
     if device.type != "cuda":
-        for batch in batches:
-            yield _sent(batch, device)
+        yield from (_sent(batch, device) for batch in batches)
         return
     beside: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     waiting: tuple[dict[str, Any], torch.cuda.Event] | None = None
-    for batch in batches:
-        with torch.cuda.stream(beside):
-            sent = _sent(batch, device), beside.record_event()
+    source = iter(batches)
+    while True:
+        batch: dict[str, Any] | None = None
+        sent: tuple[dict[str, Any], torch.cuda.Event] | None = None
+        lost: Exception | None = None
+        try:
+            batch = next(source)
+        except StopIteration:
+            pass
+        except Exception as error:
+            # What was read before it comes first.
+            lost = error
+        if batch is not None:
+            with torch.cuda.stream(beside):
+                sent = _sent(batch, device), beside.record_event()
         if waiting is not None:
-            yield _arrived(*waiting)
+            yield _arrived(*waiting, device)
+        if lost is not None:
+            raise lost
+        if sent is None:
+            return
         waiting = sent
-    if waiting is not None:
-        yield _arrived(*waiting)
 
 
 def _sent(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -44,9 +57,9 @@ def _sent(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return {**batch, **lists, **tables}
 
 
-def _arrived(batch: dict[str, Any], event: torch.cuda.Event) -> dict[str, Any]:
+def _arrived(batch: dict[str, Any], event: torch.cuda.Event, device: torch.device) -> dict[str, Any]:
     """Let the work behind wait, on the device, until a batch is there."""
-    work = torch.cuda.current_stream()
+    work = torch.cuda.current_stream(device)
     work.wait_event(event)
     for values in (
         *(one for name in LISTS for one in batch[name]),

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ..errors import ArgumentError, OutputError, first_line
+from ..features.speeding import repeated_blocks
 from ..files import write_text
 from ..typed_files import as_record, read_text
 from .callbacks import Watch
@@ -114,8 +116,8 @@ def train(
         stop_requests() as asked,
         run_log(out, done, engine.is_main_process) as write,
         tqdm(total=steps, initial=done, desc=recipe.name, unit="step", disable=not shown) as bar,
+        StepLog(running, write, bar) as log,
     ):
-        log = StepLog(running, write, bar)
         for step, sample in enumerate(fed(_loader(running, corpus, sampler, proposals), engine.device), done):
             log.images_read()
             log.add(advance(running, sample, Progress(step, steps, sampler.per_epoch), done, asked=bool(asked)))
@@ -157,13 +159,22 @@ def _opened(
     elif checkpoints_of(out):
         raise ArgumentError(f"out {out} holds checkpoints of another run; choose another, or resume that one.")
     if recipe.run.gradient_checkpointing:
-        recompute_blocks(method.blocks())
+        recompute_blocks(_blocks_to_recompute(method))
     if recipe.run.compile:
         # The repeated blocks, in place: the names of the weights stay as they are.
         for block in method.blocks():
             block.compile()
     model, prepared = engine.prepare(method, optimizer)
     return Running(engine, recipe, out, method, model, prepared, watch, first, count), done
+
+
+def _blocks_to_recompute(method: Method) -> list[nn.Module]:
+    blocks = [block for network in method.branches().values() for block in repeated_blocks(network)]
+    if not blocks:
+        raise ArgumentError(
+            "run.gradient_checkpointing needs a network of blocks that repeat, and there are none here."
+        )
+    return blocks
 
 
 def _is_lengthened(running: Running) -> bool:
@@ -242,7 +253,8 @@ def _look(running: Running, done: int) -> None:
     if not running.watch.due(done, running.recipe.run.steps):
         return
     if running.engine.is_main_process:
-        with tempfile.TemporaryDirectory(prefix=".look.", dir=running.out) as folder:
+        # What looks at it measures in float32, whatever the recipe's products may be.
+        with float32_products("float32"), tempfile.TemporaryDirectory(prefix=".look.", dir=running.out) as folder:
             write_branches(Path(folder), running.recipe, running.method)
             running.watch.look(done, Path(folder) / f"{running.method.evaluated}.safetensors")
     running.engine.wait_for_everyone()

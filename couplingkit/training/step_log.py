@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from ..errors import MeasurementError
 from .engine import LogLine, peak_memory_gib
 from .outcome import Outcome
 from .step import Running
@@ -27,14 +29,28 @@ class StepLog:
     def __init__(self, running: Running, write: Callable[[LogLine], None], bar: Any):
         self._running, self._write, self._bar = running, write, bar
         self._under_way: list[Outcome] = []
-        self._times: dict[int, tuple[float, float]] = {}
+        # By step: what was so when it was made.
+        self._noted: dict[int, dict[str, float]] = {}
         self._pace: float | None = None
         self._waited = 0.0
-        self.begin()
+        self._lost = False
+        self._mark = self._since = time.perf_counter()
+
+    def __enter__(self) -> StepLog:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """Write what is still under way when something else goes wrong; a loss that is not finite goes before it."""
+        if error is not None and not self._lost:
+            with suppress(RuntimeError):
+                self.settle()
 
     def begin(self) -> None:
         """Begin a step."""
         self._since = time.perf_counter()
+        if not self._under_way:
+            # What was done between the steps is none of the next one's time.
+            self._mark = self._since
 
     def images_read(self) -> None:
         """Note that the images of the step are there."""
@@ -43,6 +59,12 @@ class StepLog:
     def add(self, outcome: Outcome) -> None:
         """Take a step that was made, whatever became of it."""
         self._under_way.append(outcome)
+        self._noted[outcome.where.step] = {
+            "broken": len(self._running.broken),
+            "epoch": outcome.where.epoch,
+            "memory_gib": peak_memory_gib(self._running.engine.device),
+            "waited": self._waited,
+        }
 
     def settle(self, behind: int = 0) -> bool:
         """Wait for all steps but the last `behind`, and write them; return whether a process was asked to stop.
@@ -53,30 +75,25 @@ class StepLog:
         stop = False
         while len(self._under_way) > behind:
             outcome = self._under_way.pop(0)
-            losses, others, asked = outcome.settled(self._running.out)
-            if not self._under_way:
-                self._clock(outcome)
+            try:
+                losses, others, asked = outcome.settled(self._running.out)
+            except MeasurementError:
+                self._lost = True
+                raise
             self._add_line(outcome, losses, others)
             stop = stop or asked
-        if self._under_way:
-            self._clock(self._under_way[-1])
         return stop
 
-    def _clock(self, outcome: Outcome) -> None:
-        """Note how long the newest step took: until it or, where a device is ahead, the one before it was there."""
-        seconds = time.perf_counter() - self._since
-        self._pace = seconds if self._pace is None else 0.95 * self._pace + 0.05 * seconds
-        self._times[outcome.where.step] = (seconds, self._waited)
-
     def _add_line(self, outcome: Outcome, losses: Mapping[str, float], others: Mapping[str, float]) -> None:
+        """Write a step, which took as long as has passed since the one before it was there."""
         running, where = self._running, outcome.where
-        seconds, waited = self._times.pop(where.step)
+        now = time.perf_counter()
+        seconds, self._mark = max(now - self._mark, 1e-9), now
+        self._pace = seconds if self._pace is None else 0.95 * self._pace + 0.05 * seconds
         line = {
-            **{"step": where.step, **losses, **others},
-            **{"broken": len(running.broken), "epoch": where.epoch},
-            "memory_gib": peak_memory_gib(running.engine.device),
-            **{"seconds": seconds, "waited": waited, "images_per_s": running.recipe.run.batch_size / seconds},
-            "left_s": (self._pace or seconds) * (where.steps - where.step - 1),
+            **{"step": where.step, **losses, **others, **self._noted.pop(where.step)},
+            **{"seconds": seconds, "images_per_s": running.recipe.run.batch_size / seconds},
+            "left_s": self._pace * (where.steps - where.step - 1),
         }
         self._write(line)
         if running.engine.is_main_process:
