@@ -218,6 +218,26 @@ def test_a_wrapped_name_that_would_take_anothers_place_stays_as_it_is():
     assert list(unwrapped({"a._orig_mod.weight": torch.ones(1)})) == ["a.weight"]
 
 
+def test_archives_of_other_kinds_are_named_and_what_is_said_works(tmp_path):
+    source = network("resnet18", 1)
+    script, arrays = tmp_path / "exported.pt", tmp_path / "google.npz"
+    torch.jit.trace(source, torch.zeros(1, 3, 64, 64)).save(script)
+    np.savez(arrays, cls=np.zeros((1, 1, 8)))
+    with pytest.raises(BackboneError, match=r"is a TorchScript archive.*`trust_checkpoint`"):
+        ck.load_backbone(str(script), **PLAIN)
+    found = ck.load_backbone(str(script), trust_checkpoint=True, **PLAIN)
+    images = images_for(found)
+    assert torch.allclose(found(images), features_of_resnet(source, images), atol=1e-5)
+    with pytest.raises(BackboneError, match=r"is an \.npz archive .* load_pretrained"):
+        ck.load_backbone(f"{VIT}@{arrays}", **PLAIN)
+
+
+def features_of_resnet(made, images):
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
+    with torch.inference_mode():
+        return made.forward_features((images - mean) / std)
+
+
 def test_containers_that_hold_themselves_or_go_on_and_on_end(tmp_path):
     source = network("resnet18", 1)
     deep = {"state_dict": state(source)}

@@ -332,3 +332,25 @@ def test_other_capitals_are_hinted_at_and_not_guessed(tmp_path, archive):
         place = tmp_path / "photos.zip"
     with pytest.raises(DataError, match=r"there is Photo\.JPG, whose capitals are other ones"):
         photo_files(place).check(["photo.jpg"])
+
+
+def test_names_from_lvis_and_a_mark_in_front_change_nothing(scenes, tmp_path):
+    content = json.loads(scenes[0].read_text(encoding="utf-8"))
+    right = read_instances(scenes[0])
+    for image in content["images"]:
+        image["coco_url"] = "http://images.cocodataset.org/train2017/" + image.pop("file_name")
+    for annotation in content["annotations"]:
+        del annotation["iscrowd"]
+    (tmp_path / "lvis.json").write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "mark.json").write_bytes(b"\xef\xbb\xbf" + scenes[0].read_bytes())
+    for name in ("lvis.json", "mark.json"):
+        found = read_instances(tmp_path / name)
+        assert [one.annotation_id for one in found.objects] == [one.annotation_id for one in right.objects]
+        assert [found.images[one.image_id] for one in found.objects] == [
+            right.images[one.image_id] for one in right.objects
+        ]
+        assert [one.rle for one in found.objects] == [one.rle for one in right.objects]
+    del content["images"][2]["coco_url"]
+    (tmp_path / "none.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(DataError, match=r"image 3 has no file_name"):
+        read_instances(tmp_path / "none.json")

@@ -4,6 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from couplingkit.data import image_files
+from couplingkit.data.cutouts import read_photo
+from couplingkit.data.objects import ImageRecord
+from couplingkit.data.photo_files import photo_files
 from couplingkit.data.photos import open_photo, resize_photo
 from couplingkit.errors import DataError
 
@@ -95,3 +99,20 @@ def test_resizing_is_antialiased():
     small = resize_photo(fine.astype(np.uint8)[..., None].repeat(3, 2), (8, 12))
     assert small.shape == (8, 12, 3)
     assert np.abs(small.astype(int) - 128).max() < 10
+
+
+def test_a_large_photo_is_read_and_a_limit_is_called_one(tmp_path, monkeypatch):
+    """Pillow's limit is for images from the internet; a person's own slides are larger."""
+    path = tmp_path / "slide.png"
+    Image.new("RGB", (120, 100), (10, 20, 30)).save(path)
+    record = ImageRecord(1, "slide.png", 120, 100)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(path)
+    assert open_photo(path).shape == (100, 120, 3)
+    assert read_photo(photo_files(tmp_path), record).shape == (100, 120, 3)
+    assert Image.MAX_IMAGE_PIXELS == 1000, "what a script chose is put back"
+    monkeypatch.setattr(image_files, "MOST_PIXELS", 5000)
+    for read in (lambda: open_photo(path), lambda: read_photo(photo_files(tmp_path), record)):
+        with pytest.raises(DataError, match=r"slide\.png has 120 x 100 px, and no more than .* are read"):
+            read()

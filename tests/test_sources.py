@@ -1,8 +1,10 @@
 """Networks from every source are read as maps: hub folders, clones, transformers, torchvision, any module."""
 
 import json
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import timm
@@ -225,6 +227,39 @@ def test_layers_and_sizes_of_transformers(tmp_path):
         ).hidden_states
     assert torch.allclose(first, states[1][:, 1:].transpose(1, 2).reshape(1, 32, 6, 4), atol=1e-5)
     assert torch.allclose(last, states[3][:, 1:].transpose(1, 2).reshape(1, 32, 6, 4), atol=1e-5)
+
+
+def test_a_folder_with_torch_files_is_read_and_never_unpickled_without_limits(tmp_path):
+    """Older repositories of the hub have pytorch_model.bin alone."""
+    processor = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    model = saved(tmp_path / "model", TRANSFORMERS["vit"][0](), **processor)
+    right = ck.load_backbone(str(tmp_path / "model"), **PLAIN)
+    (tmp_path / "model" / "model.safetensors").unlink()
+    torch.save(model.state_dict(), tmp_path / "model" / "pytorch_model.bin")
+    found = ck.load_backbone(str(tmp_path / "model"), **PLAIN)
+    images = torch.rand(1, 3, 64, 64)
+    assert torch.equal(found(images), right(images))
+    (tmp_path / "model" / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": Evil()}))
+    with pytest.raises(BackboneError, match="could run any code"):
+        ck.load_backbone(str(tmp_path / "model"), **PLAIN)
+    assert not Path(__file__).with_name("ran").exists()
+
+
+class Evil:
+    """What a pickle may do."""
+
+    def __reduce__(self):
+        return Path.touch, (Path(__file__).with_name("ran"),)
+
+
+def test_a_file_out_of_a_folder_of_transformers_leads_to_the_folder(tmp_path):
+    saved(tmp_path / "model", TRANSFORMERS["vit"][0]())
+    with pytest.raises(BackboneError, match=r"names of transformers: give its folder, .*model\."):
+        ck.load_backbone(str(tmp_path / "model" / "model.safetensors"), **PLAIN)
+    index = tmp_path / "model" / "model.safetensors.index.json"
+    index.write_text("{}", encoding="utf-8")
+    with pytest.raises(BackboneError, match=r"is a JSON text .* give the folder"):
+        ck.load_backbone(str(index), **PLAIN)
 
 
 def test_what_transformers_cannot_give(tmp_path):

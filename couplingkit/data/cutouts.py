@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zipfile
 import zlib
 from collections import OrderedDict
@@ -17,12 +16,12 @@ from PIL import Image
 from ..errors import DataError, first_line
 from ..files import file_stamp
 from .coco import CocoIndex
+from .image_files import PLAIN_MODES, READ_ERRORS, opened_image
 from .objects import ImageRecord, ObjectRecord
 from .photo_files import PhotoFiles, photo_files
 from .segmentation import rle_mask
 
 __all__ = [
-    "READ_ERRORS",
     "CutoutStore",
     "ObjectCutout",
     "cut_object",
@@ -32,15 +31,6 @@ __all__ = [
 ]
 
 CACHE_BYTES = 128 * 2**20
-
-# What Pillow's decoders raise on files that they cannot read.
-READ_ERRORS = (
-    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, ArithmeticError),
-    *(struct.error, Image.DecompressionBombError),
-)
-
-# Modes whose conversion to 8-bit sRGB loses nothing that a person would see.
-PLAIN_MODES = ("RGB", "L", "P", "RGBA", "LA", "PA", "CMYK", "YCbCr", "1")
 
 
 @dataclass(frozen=True)
@@ -69,7 +59,7 @@ def read_photo(photos: PhotoFiles, record: ImageRecord) -> NDArray[np.uint8]:
     """
     place = photos.place(record.file_name)
     try:
-        with photos.open(record.file_name) as stream, Image.open(stream) as image:
+        with photos.open(record.file_name) as stream, opened_image(stream, place) as image:
             if image.size != (record.width, record.height):
                 raise DataError(
                     f"image {place} is {image.width} x {image.height} px, but the annotations say "
@@ -77,7 +67,8 @@ def read_photo(photos: PhotoFiles, record: ImageRecord) -> NDArray[np.uint8]:
                 )
             if image.mode not in PLAIN_MODES:
                 raise DataError(f"image {place} has mode {image.mode}; images of 8 bits a channel can be read.")
-            return np.array(image.convert("RGB"))
+            # Not converted where it is RGB: that would copy a photo of 100 million px once more.
+            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
     except FileNotFoundError as error:
         raise DataError(f"image {place} is missing; is `images` the folder that file_name starts from?") from error
     except (*READ_ERRORS, zipfile.BadZipFile, zlib.error) as error:

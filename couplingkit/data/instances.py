@@ -7,6 +7,7 @@ read once, without its polygons becoming numbers, and what is kept of an annotat
 from __future__ import annotations
 
 import mmap
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,9 +33,18 @@ Side = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 
 class _Image(msgspec.Struct, gc=False):
     id: Id
-    file_name: Annotated[str, msgspec.Meta(min_length=1)]
     width: Side
     height: Side
+    file_name: str = ""
+    # LVIS has no other name of a photo.
+    coco_url: str = ""
+
+    def name(self, path: Path) -> str:
+        """Return the file's name, or raise `DataError` where nothing says it."""
+        found = self.file_name or self.coco_url.rpartition("/")[2]
+        if not found:
+            raise DataError(f"annotations {path}: image {self.id} has no file_name (and no coco_url, as LVIS has).")
+        return found
 
 
 class _Category(msgspec.Struct, gc=False):
@@ -149,7 +159,7 @@ def read_supercategories(path: Path) -> dict[str, str]:
         DataError: a category has none.
     """
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=_Categories).categories
+        found = msgspec.json.decode(path.read_bytes().removeprefix(BOM_UTF8), type=_Categories).categories
     except (msgspec.DecodeError, OSError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"annotations {path} cannot be read ({first_line(error)}).") from error
     bare = [one.name or one.id for one in found if not one.supercategory]
@@ -166,7 +176,9 @@ def parse_instances(path: Path) -> InstanceTable:
         except (ValueError, OSError):
             raise DataError(f"annotations {path} is empty, or no file; an instances JSON was expected.") from None
         # The pages are the file's own: nothing of it is copied, and the system may drop them again.
-        return _columns(_decoded(mapped, path), mapped, path)
+        text = memoryview(mapped)
+        # Windows' editors write a mark in front of UTF-8.
+        return _columns(_decoded(text[len(BOM_UTF8) :] if text[:3] == BOM_UTF8 else text, path), mapped, path)
 
 
 def _decoded(raw: Any, path: Path) -> _Content:
@@ -192,7 +204,7 @@ def _columns(content: _Content, raw: Any, path: Path) -> InstanceTable:
     if doubles:
         # Pairing goes by name; two ids of one name would pass for two categories.
         raise DataError(f"{path}: categories of the same name: {listed(doubles)}; names must be unique.")
-    file_names, name_ends = _texts([image.file_name for image in images])
+    file_names, name_ends = _texts([image.name(path) for image in images])
     category_names, category_ends = _texts(list(categories.values()))
     annotations = sorted(content.annotations, key=lambda annotation: annotation.id)
     ids = _unique([annotation.id for annotation in annotations], "annotation", path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..errors import DataError, listed
-from .cutouts import READ_ERRORS
+from .image_files import READ_ERRORS, opened_image
 from .photo_files import PhotoFiles, photo_files
 from .semantic import IGNORED, LabelledObject, LabelledPhotos, Labels, Pixels
 
@@ -207,7 +207,7 @@ def _opened_map(files: PhotoFiles, name: str) -> NDArray[np.int64]:
 
 def _decoded(files: PhotoFiles, name: str, what: str, read: Callable[[Image.Image], Any]) -> Any:
     try:
-        with files.open(name) as stream, Image.open(stream) as image:
+        with files.open(name) as stream, opened_image(stream, files.place(name)) as image:
             return read(image)
     except FileNotFoundError as error:
         raise DataError(f"{what} {files.place(name)} is missing.") from error

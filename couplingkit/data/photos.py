@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from ..errors import DataError
-from .cutouts import PLAIN_MODES, READ_ERRORS
+from .image_files import PLAIN_MODES, READ_ERRORS, opened_image
 
 __all__ = ["open_photo", "resize_photo"]
 
@@ -30,7 +30,7 @@ def open_photo(path: Path) -> NDArray[np.uint8]:
         DataError: the file is missing, no image, cut short, or of a kind whose range is not known (float, 32 bits).
     """
     try:
-        with Image.open(path) as image:
+        with opened_image(path, path) as image:
             turned = ImageOps.exif_transpose(image)
             return np.array(_as_rgb(turned, image.format, path))
     except FileNotFoundError as error:

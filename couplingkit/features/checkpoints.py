@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-import re
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import BackboneError, first_line, listed
+from .pickles import ArrayUnpickler, StoredArray, stand_ins
 
 __all__ = ["Checkpoint", "open_checkpoint", "tensors_sha256", "unwrapped", "without_wrappers"]
 
@@ -25,8 +25,6 @@ __all__ = ["Checkpoint", "open_checkpoint", "tensors_sha256", "unwrapped", "with
 WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 # Containers in containers: as deep, and as many, as any release has them.
 DEEPEST, MOST_CONTAINERS = 12, 20_000
-# Where the pickles of NumPy's versions say that an array's parts come from.
-_NUMPY = ("numpy", "numpy._core.multiarray", "numpy.core.multiarray", "numpy._core.numeric", "numpy.core.numeric")
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,11 @@ def open_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
         raise BackboneError(f"weights file {path} is empty; copy or download it again.")
     if path.suffix == ".safetensors":
         return _open_safetensors(path)
+    if path.suffix == ".json":
+        raise BackboneError(
+            f"weights file {path} is a JSON text and holds no weights; of a model that is saved in several files, give "
+            "the folder."
+        )
     content = _unpickle(path, trust)
     if isinstance(content, nn.Module):
         content = content.state_dict()
@@ -149,10 +152,28 @@ def _unpickle_safely(path: Path, mapped: bool) -> Any:
             content = _unpickle_arrays(path)
             if not isinstance(content, int):  # torch's older format begins with a magic number
                 return content
+        if mapped:
+            _name_other_archives(path)
         if isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error) and _begins_like_one(path):
             raise _refusal(path) from error
         why = first_line(error) if _begins_like_one(path) else "it begins like no PyTorch file"
         raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({why}).") from error
+
+
+def _name_other_archives(path: Path) -> None:
+    """Raise `BackboneError` for a whole archive of another kind, by its name and with what reads it."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("/constants.pkl") for name in names):
+        raise BackboneError(
+            f"weights file {path} is a TorchScript archive, a program with weights, and opening it could run code, "
+            "so it was not opened; set `trust_checkpoint` if you trust who made it, or save its state_dict alone."
+        )
+    if names and all(name.endswith(".npy") for name in names):
+        raise BackboneError(
+            f"weights file {path} is an .npz archive of NumPy arrays, as Google's ViTs are; timm reads those: build "
+            "the network with timm.create_model, give the file to its load_pretrained, and torch.save its state_dict."
+        )
 
 
 def _begins_like_one(path: Path) -> bool:
@@ -168,112 +189,15 @@ def _refusal(path: Path) -> BackboneError:
     )
 
 
-class StoredArray:
-    """What a pickle says of a NumPy array, its bytes untouched: NumPy never follows what a file says."""
-
-    def __init__(self, *_arguments: Any):
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def tensor(self) -> Tensor | None:
-        """Return the array as a tensor, or None if it is none of plain numbers."""
-        try:
-            _, shape, kind, fortran, content = self.state
-            numbers = np.frombuffer(content, dtype=np.dtype(kind.plain()))
-            return torch.from_numpy(numbers.reshape(shape, order="F" if fortran else "C").copy())
-        except (TypeError, ValueError, AttributeError, RuntimeError):
-            return None
-
-
-class StoredType:
-    """What a pickle says of a NumPy type: its letter and size, and the order of its bytes."""
-
-    def __init__(self, *arguments: Any):
-        self.letters = arguments[0] if arguments else ""
-        self.order = "<"
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
-
-    def plain(self) -> str:
-        """Return the type of plain numbers, like `<f4`, or raise `ValueError`."""
-        if not re.fullmatch(r"[fiub][1248]", str(self.letters)) or self.order not in ("<", ">", "|", "="):
-            raise ValueError(f"{self.letters!r} is no type of plain numbers")
-        return f"{self.order}{self.letters}"
-
-
-def stand_ins() -> dict[tuple[str, str], Any]:
-    """Return what the classes and functions that a file may name are replaced by, made anew for every file.
-
-    Besides tensors and plain containers these are the arguments that training scripts store, and NumPy's arrays and
-    numbers, which detectron2's files and many metrics are made of. A file can neither call nor change the real ones.
-    """
-
-    class Namespace:
-        def __setstate__(self, state: Any) -> None:
-            pass
-
-    class Array(StoredArray):
-        pass
-
-    class Type(StoredType):
-        pass
-
-    def reconstruct(*_arguments: Any) -> StoredArray:
-        return Array()
-
-    def scalar(*_arguments: Any) -> None:
-        return None
-
-    def from_buffer(content: Any = b"", kind: Any = None, shape: Any = (), order: str = "C") -> StoredArray:
-        made = Array()
-        made.state = (1, shape, kind, order == "F", content)
-        return made
-
-    of_numpy = {
-        "ndarray": Array,
-        "dtype": Type,
-        "_reconstruct": reconstruct,
-        "scalar": scalar,
-        "_frombuffer": from_buffer,
-    }
-    return {
-        ("argparse", "Namespace"): Namespace,
-        **{(home, name): kind for home in _NUMPY for name, kind in of_numpy.items()},
-    }
-
-
 def _is_pickle(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(1) == b"\x80"
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Reads dictionaries of NumPy arrays and refuses every other class or function before it is called."""
-
-    def __init__(self, file: Any):
-        super().__init__(file)
-        self.allowed = {**stand_ins(), ("collections", "OrderedDict"): dict, ("_codecs", "encode"): _encode_latin1}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(f"{module}.{name} is refused")
-        return self.allowed[module, name]
-
-
-def _encode_latin1(text: str, encoding: str = "") -> bytes:
-    # How pickles of protocol 2 write the bytes of an array.
-    if encoding != "latin1" or not isinstance(text, str):
-        raise pickle.UnpicklingError(f"encoding {encoding} is refused")
-    return text.encode("latin1")
-
-
 def _unpickle_arrays(path: Path) -> Any:
     try:
         with path.open("rb") as file:
-            return _ArrayUnpickler(file).load()
+            return ArrayUnpickler(file).load()
     except Exception as error:
         if isinstance(error, pickle.UnpicklingError) and "refused" in str(error):
             raise _refusal(path) from error

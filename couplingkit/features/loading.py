@@ -163,7 +163,7 @@ def _resolved(model: ModelName, matched: MatchedWeights | None) -> ModelName:
     if matched.family is None:
         raise BackboneError(
             f"weights file {model.text} holds {listed(matched.tensors, most=4)}, which is no ResNet, ViT or Swin by "
-            f"its names; name the architecture, as ARCH@{model.text}."
+            f"its names; {_way_to_read(model, matched)}."
         )
     if matched.strange:
         raise BackboneError(
@@ -174,6 +174,17 @@ def _resolved(model: ModelName, matched: MatchedWeights | None) -> ModelName:
     return replace(
         model, source="timm", architecture=architecture.name, options={**architecture.options, **matched.settings}
     )
+
+
+def _way_to_read(model: ModelName, matched: MatchedWeights) -> str:
+    """Return what can be done with a file whose names say no family."""
+    if not any("embeddings." in name or name.startswith("encoder.") for name in matched.tensors):
+        return f"name the architecture, as ARCH@{model.text}"
+    assert model.weights is not None
+    folder = model.weights.parent
+    if (folder / "config.json").is_file():
+        return f"these are names of transformers: give its folder, {folder}"
+    return f"these may be names of transformers: give a folder that holds it with its config.json, or ARCH@{model.text}"
 
 
 def _normalisation(

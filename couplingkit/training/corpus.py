@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.coco import read_instances
-from ..data.cutouts import PLAIN_MODES, READ_ERRORS
+from ..data.image_files import PLAIN_MODES, READ_ERRORS
 from ..data.scene_cache import SceneCache
 from ..errors import ArgumentError, DataError
 from ..words import as_path, whole_number

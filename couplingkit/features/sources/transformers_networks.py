@@ -14,6 +14,7 @@ from ...streams import Stream
 from ...typed_files import Record, read_json
 from ...words import existing_path
 from ..backbone import RUN_ERRORS
+from ..checkpoints import open_checkpoint
 from ..names import RGB, BackboneOptions, ModelName, as_rgb, split_layers
 from ..state_dict_matching import MatchedWeights
 from .base import OpenedNetwork, ReadLayer, build_errors, layer_index, seeded, wanted_norm
@@ -84,6 +85,20 @@ def _version() -> str:
     return str(transformers.__version__)
 
 
+def _checked_pickles(folder: Path) -> bool:
+    """Return whether a folder's weights are torch files, as older ones have them; each was opened safely then.
+
+    Raises:
+        BackboneError: one of them is damaged, or holds other objects than tensors.
+    """
+    pickles = sorted(folder.glob("pytorch_model*.bin"))
+    if not pickles or any(folder.glob("*.safetensors")):
+        return False
+    for path in pickles:
+        open_checkpoint(path)
+    return True
+
+
 def _load(model: ModelName, options: BackboneOptions) -> tuple[Any, dict[str, Any]]:
     try:
         import transformers
@@ -108,9 +123,10 @@ def _load(model: ModelName, options: BackboneOptions) -> tuple[Any, dict[str, An
             config = transformers.AutoConfig.from_pretrained(place, **own)
             build: Any = transformers.AutoModel.from_config
             return build(config, **own).eval(), _processor(transformers, place)
-        # torch's pickle is never opened here: what other people publish may be safetensors or stay outside.
+        # Of the hub, safetensors alone: a pickle that comes over the network stays outside.
+        pickled = _checked_pickles(folder) if folder is not None and local else False
         network, report = transformers.AutoModel.from_pretrained(
-            place, output_loading_info=True, use_safetensors=True, local_files_only=local, **own
+            place, output_loading_info=True, use_safetensors=not pickled, local_files_only=local, **own
         )
     lacking = [name for name in report["missing_keys"] if not name.startswith(("pooler.", "head."))]
     lacking += [str(entry) for entry in report.get("mismatched_keys", ())]
