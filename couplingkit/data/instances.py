@@ -178,7 +178,7 @@ def parse_instances(path: Path) -> InstanceTable:
         # The pages are the file's own: nothing of it is copied, and the system may drop them again.
         text = memoryview(mapped)
         # Windows' editors write a mark in front of UTF-8.
-        return _columns(_decoded(text[len(BOM_UTF8) :] if text[:3] == BOM_UTF8 else text, path), mapped, path)
+        return _columns(_decoded(text[len(BOM_UTF8) :] if bytes(text[:3]) == BOM_UTF8 else text, path), mapped, path)
 
 
 def _decoded(raw: Any, path: Path) -> _Content:
