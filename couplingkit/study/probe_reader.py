@@ -20,7 +20,7 @@ from ..probes.triplet import Probe
 from .alignment import OBJECTS, check_maps
 from .controls import NOTHING_READ, ControlRecord, FirstBatch, alone_again, check_again, check_company
 from .position import read_position
-from .region_features import Fetched, HeldMaps, RegionFeatures, check_finite, joined_regions, read_batch, read_shared
+from .region_features import Fetched, HeldMaps, RegionFeatures, check_finite, read_batch, read_shared
 from .rows import mean_feature, probe_table, rows_of, seen_table
 from .settings import MeasureSettings
 
@@ -135,8 +135,8 @@ class ProbeReader:
         tables = []
         for variant in range(len(self.variants)):
             for layer in range(len(self.backbone.layers)):
-                regions = joined_regions([of_variants[variant][layer] for _, of_variants in concluded])
-                tables.append(self._described(variant, layer, numbers, regions, shift=None))
+                parts = [of_variants[variant][layer] for _, of_variants in concluded]
+                tables.append(self._described(variant, layer, numbers, parts, shift=None))
         return pd.concat(tables, ignore_index=True)
 
     def centered(self, *, progress: bool) -> pd.DataFrame:
@@ -151,7 +151,7 @@ class ProbeReader:
             for layer in range(len(self.backbone.layers)):
                 parts = [of_variants[variant][layer] for _, of_variants in batches]
                 shift = mean_feature(parts, self.settings.min_cells)
-                tables.append(self._described(variant, layer, numbers, joined_regions(parts), shift=shift))
+                tables.append(self._described(variant, layer, numbers, parts, shift=shift))
         return pd.concat(tables, ignore_index=True)
 
     def closed(self) -> ControlRecord | None:
@@ -177,9 +177,15 @@ class ProbeReader:
         return NOTHING_READ
 
     def _described(
-        self, variant: int, layer: int, numbers: Sequence[int], regions: RegionFeatures, *, shift: Tensor | None
+        self,
+        variant: int,
+        layer: int,
+        numbers: Sequence[int],
+        parts: Sequence[RegionFeatures],
+        *,
+        shift: Tensor | None,
     ) -> pd.DataFrame:
-        seen = seen_table(regions, shift=shift, min_cells=self.settings.min_cells)
+        seen = seen_table(parts, shift=shift, min_cells=self.settings.min_cells)
         made_of = self.made_of[variant].iloc[list(numbers)]
         return rows_of(self.backbone.layers[layer].name, made_of, seen).assign(variant=variant, layer=layer)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,6 @@ __all__ = [
     "RegionFeatures",
     "check_finite",
     "grid_of",
-    "joined_regions",
     "outlier_share",
     "probe_weights",
     "read_batch",
@@ -77,17 +76,6 @@ class RegionFeatures:
         yield from (("A alone", self.alone), ("A beside B", self.together), ("B alone", self.partner))
         if self.control is not None:
             yield "A beside C", self.control
-
-
-def joined_regions(parts: Sequence[RegionFeatures]) -> RegionFeatures:
-    """Return several batches of a network and look as one."""
-    if len(parts) == 1:
-        return parts[0]
-    held: dict[str, Any] = {
-        field.name: [getattr(part, field.name) for part in parts] for field in fields(RegionFeatures)
-    }
-    whole: dict[str, Any] = {name: None if own[0] is None else torch.cat(own) for name, own in held.items()}
-    return RegionFeatures(**whole)
 
 
 class HeldMaps:

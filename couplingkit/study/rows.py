@@ -81,15 +81,22 @@ def mean_feature(batches: Sequence[RegionFeatures], min_cells: float) -> Tensor:
     return torch.cat(kept).to(torch.float64).mean(dim=0)
 
 
-def seen_table(regions: RegionFeatures, *, shift: Tensor | None, min_cells: float) -> pd.DataFrame:
-    """Return what was seen of a batch as a table, columns `SEEN` and sizes; rows that cannot be read are NaN.
+def seen_table(batches: Sequence[RegionFeatures], *, shift: Tensor | None, min_cells: float) -> pd.DataFrame:
+    """Return what was seen of some batches as a table, columns `SEEN` and sizes; rows that cannot be read are NaN.
+
+    Batch by batch, for the last digit of a sum depends on how many rows there are; but as one table, for each costs
+    pandas milliseconds.
 
     Args:
-        regions: of the batch.
+        batches: in the order of their probes.
         shift: float64 (D,) that is subtracted from every feature first.
         min_cells: as in `MeasureSettings`.
     """
+    of_batches = [_seen(regions, shift, min_cells) for regions in batches]
+    return pd.DataFrame({name: np.concatenate([seen[name] for seen in of_batches]) for name in of_batches[0]})
 
+
+def _seen(regions: RegionFeatures, shift: Tensor | None, min_cells: float) -> dict[str, NDArray[Any]]:
     def ready(vectors: Tensor) -> Tensor:
         centered = vectors if shift is None else vectors.to(torch.float64) - shift
         return torch.where(readable[:, None], centered, torch.nan)
@@ -105,8 +112,7 @@ def seen_table(regions: RegionFeatures, *, shift: Tensor | None, min_cells: floa
     numbers = {name: np.where(measured, values, np.nan) for name, values in {**seen, "position": position}.items()}
     sizes = {"cells_a": regions.cells_a, "cells_b": regions.cells_b, "outliers_a": regions.outliers}
     sizes["distance_px"] = regions.distance_px
-    # One table at once: a column set by itself costs pandas a millisecond.
-    return pd.DataFrame({**numbers, **{name: values.numpy() for name, values in sizes.items()}, "measured": measured})
+    return {**numbers, **{name: values.numpy() for name, values in sizes.items()}, "measured": measured}
 
 
 def probe_table(probes: ProbeSet) -> pd.DataFrame:
