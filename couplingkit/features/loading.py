@@ -6,7 +6,7 @@ import importlib
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import ArgumentError, BackboneError, NormalisationError, listed
 from .architectures import recognise
@@ -89,13 +89,10 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
         "chosen": {name: value for name in CHOSEN if (value := getattr(chosen, name)) is not None},
     }
     network = opened.network.eval().requires_grad_(False).to(resolve_device(chosen.device))
-    # What other people's code does with a weight beside multiplying by it, nobody here knows.
-    known = resolved.source in ("timm", "torchvision")
-    if known and resolve_precision(chosen.precision, resolve_device(chosen.device)) == "bfloat16":
-        round_weights(network)
-    if chosen.compile:
-        facts["compiled"] = compile_blocks(network) > 0
-        notes = (*notes, *(() if facts["compiled"] else (NOT_COMPILED,)))
+    compiled = _made_faster(network, chosen, resolved.source)
+    if compiled is not None:
+        facts["compiled"] = compiled
+        notes = (*notes, *(() if compiled else (NOT_COMPILED,)))
     backbones = [
         NetworkBackbone(
             network,
@@ -118,6 +115,15 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
         for index, layer in enumerate(opened.layers)
     ]
     return LayeredBackbone(backbones, lambda network, images: opened.read(network, images, range(len(layers))))
+
+
+def _made_faster(network: nn.Module, options: BackboneOptions, source: str) -> bool | None:
+    """Round and compile a network as far as that was asked for; return whether it is compiled, None if nobody asked."""
+    # What other people's code does with a weight beside multiplying by it, nobody here knows.
+    known = source in ("timm", "torchvision")
+    if known and resolve_precision(options.precision, resolve_device(options.device)) == "bfloat16":
+        round_weights(network)
+    return compile_blocks(network) > 0 if options.compile else None
 
 
 def _of_the_file(matched: MatchedWeights | None, norm: str) -> list[str]:
