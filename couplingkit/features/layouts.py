@@ -65,7 +65,6 @@ _SSL = (
     "a ViT without a classifier is taken for a self-supervised one (ImageNet's mean and std, as many heads as timm's "
     "ViT of the size has): supervised ones may need 0.5, and some projects' small ViTs have other heads"
 )
-_VISSL = "model.trunk"
 _ENCODERS = _pair("query", ("state_dict", "encoder_q."), "key", ("state_dict", "encoder_k."))
 LAYOUTS = (
     Layout(
@@ -149,7 +148,7 @@ LAYOUTS = (
     Layout("DenseCL, release", {"query": TOPS[1:2]}, ("resnet",), marks=("author",), headed=False),
     Layout(
         "VISSL",
-        {"": (("classy_state_dict.base_model.model.trunk", "_feature_blocks."), (_VISSL, "_feature_blocks."))},
+        {"": (("classy_state_dict.base_model.model.trunk", "_feature_blocks."),)},
         ("resnet",),
     ),
     # SwAV and its like: heads and prototypes lie beside the trunk.

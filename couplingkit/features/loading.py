@@ -89,10 +89,9 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
         "chosen": {name: value for name in CHOSEN if (value := getattr(chosen, name)) is not None},
     }
     network = opened.network.eval().requires_grad_(False).to(resolve_device(chosen.device))
-    compiled = _made_faster(network, chosen, resolved.source)
-    if compiled is not None:
+    if (compiled := _made_faster(network, chosen, resolved.source)) is not None:
         facts["compiled"] = compiled
-        notes = (*notes, *(() if compiled else (NOT_COMPILED,)))
+        notes = notes if compiled else (*notes, NOT_COMPILED)
     backbones = [
         NetworkBackbone(
             network,
