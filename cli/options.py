@@ -167,11 +167,12 @@ pair_options = together(
     ),
     click.option(
         "--design",
-        type=click.Choice(["pairs", "ring"]),
-        default="pairs",
+        type=click.Choice(["auto", "ring", "pairs"]),
+        default="auto",
         show_default=True,
-        help="pairs: four images a probe. ring: probes share images, one a probe; the same standard error takes a "
-        "half to a third of the forward passes (docs/coupling.md).",
+        help="ring: probes share images, one a probe; the same standard error takes a half to a fifth of the forward "
+        "passes. pairs: four images a probe. auto: a ring, but for --visible below 1, --pairing same, --no-control "
+        "and data that gives none (docs/coupling.md).",
     ),
 )
 probe_options = together(

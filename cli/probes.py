@@ -62,7 +62,8 @@ def make(count: int, widest_gap: int | None, name: str | None, device: str, over
     how: dict[str, Any] = {"count": count, "seed": options["seed"], "eligibility": eligibility(options)}
     how["spec"] = replace(spec, gap=max(spec.gap, widest_gap or 0))
     if options["images"] is None:
-        manifest = replace(draw_manifest(options["annotations"], name=title, **how), spec=spec)
+        manifest = draw_manifest(options["annotations"], name=title, **how)
+        manifest = replace(manifest, spec=replace(spec, design=manifest.spec.design))
     else:
         drawn = ProbeSet.from_coco(options["annotations"], options["images"], **how).vary(**asdict(spec))
         drawn.name = title

@@ -4,9 +4,9 @@
 
 Takes 9 s on 2 CPU cores. Prints the rate and the leak of each network on 100 probes of the built-in scenes:
 control:cell cr 1.0000, leak 0.0000
-control:leak:0.2 cr 1.0106, leak 0.0086
-control:leak:0.5 cr 1.0368, leak 0.0324
-control:leak:0.8 cr 1.0959, leak 0.1038
+control:leak:0.2 cr 1.0119, leak 0.0114
+control:leak:0.5 cr 1.0410, leak 0.0425
+control:leak:0.8 cr 1.1046, leak 0.1325
 """
 
 import sys
@@ -21,7 +21,8 @@ import couplingkit as ck
 from couplingkit.figures.plots import PAGE_IN, STYLE, draw_coupling, save_figure
 
 MODELS = ("control:cell", "control:leak:0.2", "control:leak:0.5", "control:leak:0.8")
-SHOWN = 3
+# A probe whose rate is about the mean one of the strongest leak.
+SHOWN = 73
 
 
 def draw_angles(axes, measurement, number):

@@ -6,13 +6,13 @@ Takes a minute on 2 CPU cores. Prints what says coupling of both and of the untr
 with their intervals (over scenes: of these two networks, not of the method), and how well each tells objects apart: the
 share whose nearest neighbour in another scene is of their kind, and the share that a linear model of other scenes'
 objects names rightly:
-bundled:ibot cr 0.989, specificity 0.030, leak 0.022, displacement 0.137
-bundled:ibot-d cr 0.955, specificity 0.003, leak 0.002, displacement 0.086
-untrained cr 0.994, specificity 0.000, leak 0.001, displacement 0.053
-difference of cr -0.034 [-0.042, -0.027] over 300 probes
-difference of specificity -0.027 [-0.035, -0.022] over 300 probes
-difference of leak -0.020 [-0.025, -0.016] over 300 probes
-difference of displacement -0.051 [-0.055, -0.045] over 300 probes
+bundled:ibot cr 0.988, specificity 0.030, leak 0.020, displacement 0.128
+bundled:ibot-d cr 0.952, specificity 0.002, leak 0.001, displacement 0.083
+untrained cr 0.995, specificity 0.000, leak 0.001, displacement 0.052
+difference of cr -0.037 [-0.045, -0.030] over 300 probes
+difference of specificity -0.028 [-0.035, -0.023] over 300 probes
+difference of leak -0.019 [-0.023, -0.016] over 300 probes
+difference of displacement -0.045 [-0.048, -0.042] over 300 probes
 bundled:ibot 1-NN accuracy 0.64, linear accuracy 0.64 of 330 objects
 bundled:ibot-d 1-NN accuracy 0.64, linear accuracy 0.65 of 330 objects
 untrained 1-NN accuracy 0.55, linear accuracy 0.53 of 330 objects

@@ -49,8 +49,8 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def probes(scenes):
-    """24 probes with the default look."""
-    return ck.ProbeSet.from_coco(*scenes, count=24)
+    """24 probes in pairs, with the usual look."""
+    return ck.ProbeSet.from_coco(*scenes, count=24, spec=ck.ProbeSpec(design="pairs"))
 
 
 def _folder(variable):

@@ -88,10 +88,15 @@ def measure(scenes):
     found = {"apart": {}, "waits": {}}
     for name in NETWORKS:
         backbone = small_network(name)
-        looks = ({}, {"canvas": "noise", "visible": 0.7}, {"canvas": "image", "control": False}, {"design": "ring"})
+        looks = (
+            {"design": "pairs"},
+            {"canvas": "noise", "visible": 0.7},
+            {"canvas": "image", "control": False},
+            {"design": "ring"},
+        )
         for look in looks:
             probes = probes_of(scenes, 20, **look)
-            settings = ck.MeasureSettings(batch_size=16, position=not look)
+            settings = ck.MeasureSettings(batch_size=16, position=look == looks[0])
             right = ck.measure(backbone, probes, settings).rows
             with there():
                 rows = ck.measure(moved(backbone), probes, settings).rows
@@ -100,7 +105,7 @@ def measure(scenes):
     backbone = ck.NetworkBackbone(torch.nn.Conv2d(3, 8, 16, 16), lambda net, x: net(x), name="cells", size_px=112)
     for count, batch in ((64, 16), (128, 16), (256, 16), (256, 64)):
         with there() as device:
-            ck.measure(moved(backbone), probes_of(scenes, count), ck.MeasureSettings(batch_size=batch))
+            ck.measure(moved(backbone), probes_of(scenes, count, design="pairs"), ck.MeasureSettings(batch_size=batch))
         found["waits"][f"{count} {batch}"] = waits_of_loop(device)
     for count in (64, 128, 256):
         with there() as device:

@@ -89,7 +89,7 @@ def test_standard_output_is_the_table_alone_in_each_format(data, tmp_path, form)
         "control:leak:0.2",
         *data,
         "--probes",
-        12,
+        32,
         "--format",
         form,
         "--out",
@@ -144,7 +144,7 @@ def test_standard_output_is_the_table_alone_in_each_format(data, tmp_path, form)
 )
 def test_every_option_reaches_the_measurement(data, tmp_path, words, key, value):
     """Recorded, and the numbers are others than without it."""
-    base = ["measure", "random:test_vit", *data, "--probes", 10]
+    base = ["measure", "random:test_vit", *data, "--probes", 10, "--design", "pairs"]
     for name, more in (("with", words), ("without", [])):
         done = run(*base, *more, "--out", tmp_path / name)
         assert done.exit_code == 0, done.output
@@ -184,7 +184,8 @@ def test_a_model_that_fails_does_not_stop_the_others(data, tmp_path):
 def test_results_survive_a_control_row_that_cannot_be_measured(data, tmp_path):
     """Objects of 12 px: too small for control:cell's stride of 16, large enough for a stride of 4."""
     out = tmp_path / "run"
-    words = ["measure", "random:test_resnet", *data, "--probes", 6, "--object-size", 12, "--layer", 1, "--out", out]
+    words = ["measure", "random:test_resnet", *data, "--probes", 6, "--design", "pairs", "--object-size", 12]
+    words += ["--layer", 1, "--out", out]
     done = run(*words)
     assert done.exit_code == 2
     assert "control:cell: none of the 6 probes" in done.stderr

@@ -346,7 +346,7 @@ def test_what_is_below_the_resolution_is_called_that(measured):
 
 def test_few_photos_give_no_p_value(scenes):
     """From 10 photos on there is an interval, from 30 on a p-value."""
-    probes = ck.ProbeSet.from_coco(*scenes, count=12)
+    probes = ck.ProbeSet.from_coco(*scenes, count=12, spec=ck.ProbeSpec(design="pairs"))
     few, more = (ck.measure(ck.load_backbone(f"control:leak:{leak}"), probes) for leak in (0.1, 0.4))
     assert 10 <= few.summary.source_images < 30
     (gap,) = compare_models({"few": few, "more": more}).overall()

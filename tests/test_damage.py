@@ -124,7 +124,7 @@ def test_extremes(whole, tmp_path, how):
 
 
 def test_manifests(scenes, tmp_path):
-    drawn = ck.ProbeSet.from_coco(*scenes, count=6)
+    drawn = ck.ProbeSet.from_coco(*scenes, count=6, spec=ck.ProbeSpec(design="pairs"))
     drawn.fingerprint()
     count = 0
     for name, content in damaged_json(drawn.manifest().text()):

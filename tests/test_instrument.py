@@ -269,7 +269,7 @@ def test_position_is_of_features_as_they_are():
 
 
 def test_directions_are_balanced_and_c_is_matched(scenes):
-    probes = ck.ProbeSet.from_coco(*scenes, count=200)
+    probes = ck.ProbeSet.from_coco(*scenes, count=200, spec=ck.ProbeSpec(design="pairs"))
     directions = [pair.direction for pair in probes.pairs]
     for block in range(0, 200, 4):
         assert len(set(directions[block : block + 4])) == 4

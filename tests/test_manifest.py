@@ -54,7 +54,7 @@ def test_it_gives_the_same_probes_from_a_file_in_another_order(scenes, probes, w
 
 
 def test_without_photos_the_same_pairs_and_no_fingerprint(scenes, probes):
-    bare = draw_manifest(scenes[0], name="drawn", count=24)
+    bare = draw_manifest(scenes[0], name="drawn", count=24, spec=ck.ProbeSpec(design="pairs"))
     assert bare.fingerprint is None
     assert (bare.pairs, bare.objects) == (probes.manifest().pairs, probes.manifest().objects)
     assert bare.identity() == probes.manifest().identity()
@@ -227,7 +227,7 @@ def test_the_set_that_is_shipped_is_what_the_built_in_scenes_give(tmp_path):
 
 
 def test_the_same_pairs_look_otherwise(scenes, probes):
-    wide = ck.ProbeSet.from_coco(*scenes, count=6, spec=ck.ProbeSpec(gap=64))
+    wide = ck.ProbeSet.from_coco(*scenes, count=6, spec=ck.ProbeSpec(gap=64, design="pairs"))
     near = wide.vary(gap=0, room=64)
     for number in range(6):
         one, other = wide[number], near[number]
@@ -246,17 +246,17 @@ def test_the_same_pairs_look_otherwise(scenes, probes):
 
 
 def test_a_control_that_has_no_room_is_refused(scenes):
-    close = ck.ProbeSet.from_coco(*scenes, count=40, spec=ck.ProbeSpec(gap=0)).vary(gap=64)
+    close = ck.ProbeSet.from_coco(*scenes, count=40, spec=ck.ProbeSpec(gap=0, design="pairs")).vary(gap=64)
     with pytest.raises(ArgumentError, match="drawn for smaller ones"):
         close.fingerprint()
 
 
-@pytest.mark.parametrize(("name", "count"), [("scenes_500", 500), ("scenes_2k", 2000)])
-def test_shipped_sets_are_whole_and_balanced(name, count):
+@pytest.mark.parametrize(("name", "count", "design"), [("scenes_500", 500, "pairs"), ("scenes_2k", 2048, "ring")])
+def test_shipped_sets_are_whole_and_balanced(name, count, design):
     """B stands in each direction in a quarter of the probes, and the set serves gaps up to 64."""
     manifest = read_manifest(shipped_sets()[name])
     directions = [pair.direction for pair in manifest.pairs]
     assert [directions.count(direction) for direction in DIRECTIONS] == [count // 4] * 4
     assert manifest.drawn_gap == 64
-    assert manifest.spec == ck.ProbeSpec()
+    assert manifest.spec == ck.ProbeSpec(design=design)
     assert manifest.fingerprint

@@ -106,7 +106,7 @@ def test_probe_17_is_probe_17(scenes):
 
 
 def test_leaving_the_control_out_changes_neither_a_nor_b(scenes):
-    with_c = ck.ProbeSet.from_coco(*scenes, count=20)
+    with_c = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(design="pairs"))
     without = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(control=False))
     for one, other in zip(with_c.pairs, without.pairs, strict=True):
         assert (one.annotation_a, one.annotation_b, one.direction) == (
@@ -120,8 +120,11 @@ def test_leaving_the_control_out_changes_neither_a_nor_b(scenes):
 def test_fingerprint_is_the_golden_one(scenes, probes):
     """Section 7, point 6; `golden/regenerate.py` writes the values anew."""
     assert probes.fingerprint() == GOLDEN["fingerprint"]
-    assert ck.ProbeSet.from_coco(*scenes, count=24, seed=1).fingerprint() == GOLDEN["fingerprint_of_seed_1"]
-    noisy = ck.ProbeSet.from_coco(*scenes, count=24, spec=ck.ProbeSpec(canvas="noise"))
+    assert (
+        ck.ProbeSet.from_coco(*scenes, count=24, seed=1, spec=ck.ProbeSpec(design="pairs")).fingerprint()
+        == GOLDEN["fingerprint_of_seed_1"]
+    )
+    noisy = ck.ProbeSet.from_coco(*scenes, count=24, spec=ck.ProbeSpec(canvas="noise", design="pairs"))
     assert noisy.fingerprint() == GOLDEN["fingerprint"]
     hidden = ck.ProbeSet.from_coco(*scenes, count=24, spec=ck.ProbeSpec(visible=0.6))
     assert hidden.fingerprint() != GOLDEN["fingerprint"]
@@ -143,7 +146,10 @@ def test_fingerprint_is_of_the_pictures(scenes):
 
 
 def test_fingerprint_of_real_photos(real_coco):
-    assert ck.ProbeSet.from_coco(*real_coco, count=50).fingerprint() == GOLDEN["fingerprint_of_real_photos"]
+    assert (
+        ck.ProbeSet.from_coco(*real_coco, count=50, spec=ck.ProbeSpec(design="pairs")).fingerprint()
+        == GOLDEN["fingerprint_of_real_photos"]
+    )
 
 
 def test_manifest_names_every_pair(probes):
@@ -202,8 +208,10 @@ def test_b_is_centred_with_a():
 
 @pytest.mark.parametrize("visible", [1.0, 0.8, 0.6, 0.4, 0.2])
 def test_about_the_asked_share_of_a_stays_visible(scenes, visible):
-    whole = ck.ProbeSet.from_coco(*scenes, count=20).render(range(20))
-    partly = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(visible=visible)).render(range(20))
+    whole = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(design="pairs")).render(range(20))
+    partly = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(visible=visible, design="pairs")).render(
+        range(20)
+    )
     left = partly.mask_a.sum(dim=(1, 2)) / whole.mask_a.sum(dim=(1, 2))
     assert (left - visible).abs().max() < 0.05 if visible < 1 else (left == 1).all()
     hidden = whole.mask_a & ~partly.mask_a

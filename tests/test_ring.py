@@ -165,11 +165,26 @@ def test_a_manifest_says_its_design_and_older_ones_are_pairs(scenes, rings, tmp_
     assert again.spec == RING
     assert again.pairs == rings.pairs
     assert again.fingerprint() == rings.fingerprint()
-    pairs = ck.ProbeSet.from_coco(*scenes, count=4)
+    pairs = ck.ProbeSet.from_coco(*scenes, count=4, spec=ck.ProbeSpec(design="pairs"))
     (tmp_path / "pairs.json").write_text(pairs.manifest().text())
     assert '"design"' not in (tmp_path / "pairs.json").read_text()
-    assert read_manifest(tmp_path / "pairs.json").spec == ck.ProbeSpec()
-    assert asdict(ck.ProbeSpec())["design"] == "pairs"
+    assert read_manifest(tmp_path / "pairs.json").spec == ck.ProbeSpec(design="pairs")
+    (tmp_path / "auto.json").write_text(rings.manifest().text().replace('"ring"', '"auto"'))
+    with pytest.raises(DataError, match="neither pairs nor ring"):
+        read_manifest(tmp_path / "auto.json")
+
+
+def test_a_ring_is_the_usual_design_where_look_and_data_have_one(scenes, tmp_path, caplog):
+    """And never by how many probes are asked for: the first 10 of 100 are those of 10."""
+    assert ck.ProbeSet.from_coco(*scenes, count=10).spec == RING
+    assert ck.ProbeSet.from_coco(*scenes, count=100).pairs[:10] == ck.ProbeSet.from_coco(*scenes, count=10).pairs
+    for look in ({"visible": 0.5}, {"pairing": "same"}, {"control": False}):
+        assert ck.ProbeSet.from_coco(*scenes, count=4, spec=ck.ProbeSpec(**look)).spec.design == "pairs"
+    assert not caplog.records
+    files = ck.write_scenes(tmp_path / "few", count=9)
+    assert ck.ProbeSet.from_coco(*files, count=4).spec.design == "pairs"
+    assert "no ring of 16 objects of as many photos" in caplog.text
+    assert asdict(ck.ProbeSet.from_coco(*scenes, count=40).vary(gap=8).spec)["design"] == "ring"
 
 
 def test_commands_take_rings(scenes, tmp_path):
@@ -183,7 +198,7 @@ def test_commands_take_rings(scenes, tmp_path):
     drawn = run(*words, "--probes", 40, "--design", "ring", *data, "--out", tmp_path / "drawn")
     assert drawn.exit_code == 0, drawn.stderr
     assert (tmp_path / "drawn" / "rows.csv").read_bytes() == (tmp_path / "ring" / "rows.csv").read_bytes()
-    pairs = run(*words, "--probes", 40, *data, "--out", tmp_path / "pairs")
+    pairs = run(*words, "--probes", 40, "--design", "pairs", *data, "--out", tmp_path / "pairs")
     assert pairs.exit_code == 0, pairs.stderr
     assert run("compare", tmp_path / "ring", "--out", tmp_path / "compared").exit_code == 0
     page = run("report", tmp_path / "ring", tmp_path / "pairs", "--out", tmp_path / "page.html")

@@ -28,7 +28,7 @@ import couplingkit as ck
 from couplingkit.study.rows import Parts
 torch.set_num_threads(1)
 annotations, images, folder, kills = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-probes = ck.ProbeSet.from_coco(annotations, images, count=88)
+probes = ck.ProbeSet.from_coco(annotations, images, count=88, spec=ck.ProbeSpec(design="pairs"))
 probes.fingerprint()
 backbone = ck.load_layers("control:leak:0.3", device="cpu")
 parts = Parts(__import__("pathlib").Path(folder), size=4)
@@ -51,7 +51,7 @@ for kill in range(kills + 1):
 
 
 def test_ten_kills_in_a_row_end_with_the_same_rows(scenes, tmp_path):
-    probes = ck.ProbeSet.from_coco(*scenes, count=88)
+    probes = ck.ProbeSet.from_coco(*scenes, count=88, spec=ck.ProbeSpec(design="pairs"))
     whole = ck.measure(ck.load_backbone("control:leak:0.3", device="cpu"), probes, ck.MeasureSettings(batch_size=4))
     whole.rows.to_csv(tmp_path / "whole.csv", index=False)
     words = [scenes[0], scenes[1], tmp_path / "parts", 10]
@@ -99,7 +99,8 @@ def kept(folder):
 
 
 def words_of(scenes, out, *more):
-    return ["measure", "control:leak:0.2", "--annotations", scenes[0], "--images", scenes[1], "--out", out, *more]
+    data = ["--annotations", scenes[0], "--images", scenes[1], "--design", "pairs"]
+    return ["measure", "control:leak:0.2", *data, "--out", out, *more]
 
 
 def test_a_finished_run_does_nothing_and_says_so(scenes, tmp_path, counted):
@@ -215,7 +216,17 @@ def test_other_pairs_of_the_same_look_are_another_run(scenes, tmp_path):
     """Manifests without a fingerprint, whose third objects alone differ."""
     data = ["--annotations", scenes[0], "--images", scenes[1]]
     for name, more in (("one", []), ("two", ["--widest-gap", 64])):
-        words = ["--annotations", scenes[0], "--probes", 20, *more, "--out", tmp_path / f"{name}.json"]
+        words = [
+            "--annotations",
+            scenes[0],
+            "--design",
+            "pairs",
+            "--probes",
+            20,
+            *more,
+            "--out",
+            tmp_path / f"{name}.json",
+        ]
         assert run("probes", "make", *words).exit_code == 0
     words = ["measure", "control:cell", *data, "--out", tmp_path / "run"]
     assert run(*words, "--probes", tmp_path / "one.json").exit_code == 0

@@ -31,11 +31,11 @@ from couplingkit.study.region_features import probe_weights
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZES = [(224, 224), (518, 518), (224, 320), (97, 64)]
 LOOKS = [
-    ck.ProbeSpec(),
-    ck.ProbeSpec(canvas="gray", control=False),
-    ck.ProbeSpec(canvas="noise", visible=0.6),
-    ck.ProbeSpec(canvas="image", gap=0),
-    ck.ProbeSpec(object_size=60, gap=8, room=40, visible=0.8),
+    ck.ProbeSpec(design="pairs"),
+    ck.ProbeSpec(canvas="gray", control=False, design="pairs"),
+    ck.ProbeSpec(canvas="noise", visible=0.6, design="pairs"),
+    ck.ProbeSpec(canvas="image", gap=0, design="pairs"),
+    ck.ProbeSpec(object_size=60, gap=8, room=40, visible=0.8, design="pairs"),
 ]
 
 
@@ -156,7 +156,7 @@ def packs(cache):
 
 def test_each_photo_is_decoded_once_whatever_is_measured_after(scenes, own_cache):
     """By the pack; a second model, the control row and another process decode none."""
-    first = ck.ProbeSet.from_coco(*scenes, count=60)
+    first = ck.ProbeSet.from_coco(*scenes, count=60, spec=ck.ProbeSpec(design="pairs"))
     backbone = ck.load_backbone("control:cell", device="cpu")
     before = ck.measure(backbone, first).rows
     photos = {first.index.image_of(key) for pair in first.pairs for key in pair.members()}
@@ -172,7 +172,7 @@ def test_each_photo_is_decoded_once_whatever_is_measured_after(scenes, own_cache
 
 
 def test_looks_that_show_the_same_sprites_share_a_pack(scenes, own_cache):
-    probes = ck.ProbeSet.from_coco(*scenes, count=8, spec=ck.ProbeSpec(gap=40, object_size=60))
+    probes = ck.ProbeSet.from_coco(*scenes, count=8, spec=ck.ProbeSpec(gap=40, object_size=60, design="pairs"))
     for look in ({}, {"gap": 8, "room": 40}, {"canvas": "noise"}, {"canvas": "gray"}):
         assert probes.vary(**look).prepare()
     assert len(packs(own_cache)) == 1

@@ -22,7 +22,7 @@ GOLDEN = json.loads((Path(__file__).parent / "golden" / "values.json").read_text
 
 @pytest.mark.parametrize(("control", "passes"), [(True, 4), (False, 3)])
 def test_each_image_runs_once_and_the_zero_control_once_more(scenes, control, passes):
-    probes = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(control=control))
+    probes = ck.ProbeSet.from_coco(*scenes, count=20, spec=ck.ProbeSpec(control=control, design="pairs"))
     backbone = Counting()
     measurement = ck.measure(backbone, probes, ck.MeasureSettings(batch_size=8))
     assert len(backbone.shown) == passes * 20 + control_images(8)
@@ -58,7 +58,7 @@ def test_one_bad_cell_anywhere_stops_the_measurement(probes, value):
 
 
 def test_rows_have_the_published_columns_and_empty_values_where_unmeasured(scenes, tmp_path):
-    probes = ck.ProbeSet.from_coco(*scenes, count=30, spec=ck.ProbeSpec(object_size=44))
+    probes = ck.ProbeSet.from_coco(*scenes, count=30, spec=ck.ProbeSpec(object_size=44, design="pairs"))
     measurement = ck.measure(ck.load_backbone("random:test_resnet", image_size=224), probes)
     rows = measurement.rows
     assert tuple(rows.columns) == tuple(ROW_COLUMNS)
@@ -91,7 +91,7 @@ def test_every_published_number_derives_from_the_rows(probes):
 
 
 def test_nothing_measurable_is_an_error_and_no_number(scenes):
-    probes = ck.ProbeSet.from_coco(*scenes, count=5, spec=ck.ProbeSpec(object_size=16))
+    probes = ck.ProbeSet.from_coco(*scenes, count=5, spec=ck.ProbeSpec(object_size=16, design="pairs"))
     with pytest.raises(MeasurementError, match="none of the 5 probes"):
         ck.measure(ck.load_backbone("random:test_resnet", image_size=160), probes)
 
@@ -123,7 +123,7 @@ def test_centering_changes_the_rates_and_warns_of_clipped_denominators(probes):
 
 
 def test_models_on_other_probes_cannot_be_paired(scenes, probes):
-    other = ck.ProbeSet.from_coco(*scenes, count=24, seed=9)
+    other = ck.ProbeSet.from_coco(*scenes, count=24, seed=9, spec=ck.ProbeSpec(design="pairs"))
     first, second = (ck.measure(ck.load_backbone("control:leak:0.2"), found) for found in (probes, other))
     with pytest.raises(MeasurementError, match="different probes"):
         ck.compare(first, second)

@@ -20,7 +20,7 @@ from couplingkit.study.measuring import measure_variants
 from couplingkit.study.sweeping import drawing_spec, sweep, sweep_variants
 
 GAPS = (0, 16, 32, 64)
-BASE = ck.ProbeSpec()
+BASE = ck.ProbeSpec(design="pairs")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_layers_are_those_of_measure(wide):
 
 
 def test_a_value_that_cannot_be_measured_is_named_and_the_others_stay(scenes):
-    probes = ck.ProbeSet.from_coco(*scenes, count=6)
+    probes = ck.ProbeSet.from_coco(*scenes, count=6, spec=BASE)
     backbone = ck.load_layers("control:cell", device="cpu")
     variants = sweep_variants(probes, BASE, "object_size", (8, 80))
     points, failures = sweep(backbone, variants, "object_size", (8, 80))
@@ -123,7 +123,7 @@ def test_a_value_that_cannot_be_measured_is_named_and_the_others_stay(scenes):
 
 
 def test_variants_are_of_the_same_pairs(scenes, probes):
-    other = ck.ProbeSet.from_coco(*scenes, count=24, seed=4)
+    other = ck.ProbeSet.from_coco(*scenes, count=24, seed=4, spec=BASE)
     with pytest.raises(ArgumentError, match="same pairs"):
         measure_variants(ck.load_layers("control:cell"), [probes, other])
     with pytest.raises(ArgumentError, match="one of either per value"):
@@ -248,11 +248,8 @@ def test_other_photos_than_promised_are_noticed_before_any_forward_pass(scenes, 
     shutil.copytree(scenes[1], tmp_path / "images")
     for path in (tmp_path / "images").iterdir():
         Image.fromarray(np.asarray(Image.open(path).convert("RGB")) ^ 1).save(path)
-    data = ["--annotations", scenes[0]]
-    assert (
-        run("probes", "make", *data, "--images", scenes[1], "--probes", 8, "--out", tmp_path / "set.json").exit_code
-        == 0
-    )
+    data, pairs = ["--annotations", scenes[0]], ["--probes", 8, "--design", "pairs"]
+    assert run("probes", "make", *data, "--images", scenes[1], *pairs, "--out", tmp_path / "set.json").exit_code == 0
     words = ["sweep", "control:leak:0.2", "--probes", tmp_path / "set.json", *data, "--visible", "1,.8"]
     wrong = run(*words, "--images", tmp_path / "images", "--out", tmp_path / "run")
     assert wrong.exit_code == 2
@@ -295,7 +292,7 @@ def test_a_curve_over_other_probes_says_so(scenes, tmp_path):
 
 def test_what_is_held_is_the_set_s_and_stated(scenes, tmp_path):
     words = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 6, "--gap", 24, "--widest-gap", 48]
-    assert run("probes", "make", *words, "--out", tmp_path / "set.json").exit_code == 0
+    assert run("probes", "make", *words, "--design", "pairs", "--out", tmp_path / "set.json").exit_code == 0
     assert read_manifest(tmp_path / "set.json").drawn_gap == 48
     again = ["--probes", tmp_path / "set.json", *words[:4]]
     axes = ["--gap", "0,48", "--visible", "1,.6"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
@@ -12,6 +14,8 @@ from .ring import draw_rings
 from .spec import ObjectPair, ProbeSpec
 
 __all__ = ["bare_manifest", "draw", "draw_manifest"]
+
+log = logging.getLogger(__name__)
 
 
 def draw_manifest(
@@ -24,7 +28,7 @@ def draw_manifest(
     eligibility: Eligibility = Eligibility(),  # noqa: B008 - frozen
 ) -> Manifest:
     """Return the manifest of the probes that `ProbeSet.from_coco` draws, without photos, so without a fingerprint."""
-    index, pairs = draw(annotations, eligibility, spec, seed=seed, count=count)
+    index, spec, pairs = draw(annotations, eligibility, spec, seed=seed, count=count)
     keys = sorted({key for pair in pairs for key in pair.members()})
     checks = {key: object_check(index.record(key)) for key in keys}
     return bare_manifest(name, index, pairs, checks, spec, seed=seed, drawn_gap=spec.reach)
@@ -32,8 +36,8 @@ def draw_manifest(
 
 def draw(
     annotations: str | Path, eligibility: Eligibility, spec: ProbeSpec, *, seed: int, count: int
-) -> tuple[CocoIndex, tuple[ObjectPair, ...]]:
-    """Return the index of an instances JSON and the pairs that a seed draws from it.
+) -> tuple[CocoIndex, ProbeSpec, tuple[ObjectPair, ...]]:
+    """Return the index of an instances JSON, the spec with its design settled, and the pairs that a seed draws.
 
     Raises:
         DataError: the file cannot be used, or fewer than two objects are eligible.
@@ -44,8 +48,23 @@ def draw(
             f"annotations {index.path} hold {len(index.objects)} eligible objects, and a probe needs 2; "
             f"{index.what_was_dropped()}."
         )
+    spec = _settled(spec, index, seed)
     drawn = draw_rings if spec.design == "ring" else draw_pairs
-    return index, drawn(index.objects, list(index.images), spec, seed=seed, count=count)
+    return index, spec, drawn(index.objects, list(index.images), spec, seed=seed, count=count)
+
+
+def _settled(spec: ProbeSpec, index: CocoIndex, seed: int) -> ProbeSpec:
+    """Return the spec with `auto` settled by its look and by whether the objects give a ring, never by the count."""
+    if spec.design != "auto":
+        return spec
+    if not spec.both_ways:
+        return replace(spec, design="pairs")
+    try:
+        draw_rings(index.objects, list(index.images), spec, seed=seed, count=1)
+    except DataError as error:
+        log.warning("Note: probes are pairs and no rings (`design=pairs` says so, too): %s", error)
+        return replace(spec, design="pairs")
+    return replace(spec, design="ring")
 
 
 def bare_manifest(

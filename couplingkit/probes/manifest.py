@@ -174,7 +174,10 @@ def _checked(content: _Content, what: str) -> Manifest:
 
     if content.columns != COLUMNS:
         raise not_whole(f"its columns are {listed(content.columns)}, not {listed(COLUMNS)}")
-    spec = _settings(content.spec, ProbeSpec, f"{what}: its spec")
+    # Sets that are older than rings say no design.
+    spec = _settings({"design": "pairs", **content.spec}, ProbeSpec, f"{what}: its spec")
+    if spec.design == "auto":
+        raise not_whole("its design is neither pairs nor ring")
     rules = _settings(content.eligibility, Eligibility, f"{what}: its eligibility")
     pairs = tuple(ObjectPair(*line) for line in content.pairs)
     if not pairs or [pair.number for pair in pairs] != list(range(len(pairs))):

@@ -103,8 +103,8 @@ class ProbeSet:
         Raises:
             DataError: the file or a photo cannot be used, or fewer than two objects are eligible.
         """
-        index, pairs = draw(annotations, eligibility, spec, seed=seed, count=count)
-        return cls(spec, pairs, index, images, seed=seed, cache_bytes=cache_bytes, pack_bytes=pack_bytes)
+        index, settled, pairs = draw(annotations, eligibility, spec, seed=seed, count=count)
+        return cls(settled, pairs, index, images, seed=seed, cache_bytes=cache_bytes, pack_bytes=pack_bytes)
 
     @classmethod
     def from_manifest(cls, manifest: str | Path | Manifest, annotations: str | Path, images: str | Path) -> ProbeSet:
@@ -127,6 +127,8 @@ class ProbeSet:
             ArgumentError: the look cannot be had (see `ProbeSpec`), or needs other pairs.
         """
         spec = replace(self.spec, **changes)
+        if spec.design == "auto":
+            spec = replace(spec, design=self.spec.design)
         if spec.design != self.spec.design:
             raise ArgumentError(f"design of these pairs is {self.spec.design}; draw others for a {spec.design} design.")
         if spec.control and not self.spec.control:

@@ -14,7 +14,7 @@ DIRECTIONS = ("right", "left", "below", "above")
 
 Canvas = Literal["mean", "gray", "noise", "image"]
 Pairing = Literal["different", "any", "same"]
-Design = Literal["pairs", "ring"]
+Design = Literal["auto", "pairs", "ring"]
 # Rows of one ring: 8 objects in either slot, each beside two of the other slot, and each pair read both ways.
 RING_ROWS = 32
 
@@ -33,7 +33,8 @@ class ProbeSpec:
         room: gap that the pair is centred for, where it is more than `gap`: in a sweep over gaps the largest one, so
             that A stays where it is and B moves. None stands for `gap`.
         design: `pairs` shows each pair in four images of its own; in a `ring`, rows share images: each object is shown
-            alone once and beside two others, each such image is read both ways, and the other neighbour is C.
+            alone once and beside two others, each such image is read both ways, and the other neighbour is C. `auto`
+            stands for a ring where look and data have one; a `ProbeSet` says which of the two it became.
     """
 
     object_size: int = 80
@@ -43,7 +44,7 @@ class ProbeSpec:
     visible: float = 1.0
     control: bool = True
     room: int | None = None
-    design: Design = "pairs"
+    design: Design = "auto"
 
     def __post_init__(self) -> None:
         check_range("object_size", self.object_size, 1, UNITS)
@@ -60,12 +61,17 @@ class ProbeSpec:
                 f"{needed} units, and the canvas has {UNITS}; make object_size or gap smaller."
             )
 
-        if self.design == "ring" and (self.visible < 1 or self.pairing == "same" or not self.control):
+        if self.design == "ring" and not self.both_ways:
             raise ArgumentError(
                 "design ring reads each image both ways and has no pairs with `visible` below 1 (both objects would be "
                 "hidden), of pairing same (the third object must be of another category) or without control; use "
                 "`design=pairs`."
             )
+
+    @property
+    def both_ways(self) -> bool:
+        """Whether an image of two objects can be read from either of them."""
+        return self.visible == 1 and self.pairing != "same" and self.control
 
     def stored(self) -> dict[str, Any]:
         """Return the fields as JSON values; the design only where it is another than `pairs`, which older sets had."""

@@ -45,7 +45,7 @@ CURVE = "coupling.csv"
 KNN = "knn"
 LOOK_OBJECTS = 400
 ROWS = "coupling"
-NEEDED = ("step", "fingerprint", "cr", "similarity_true_low")
+NEEDED = ("step", "fingerprint", "cr", "similarity_true")
 SCENES = 300
 # Other pictures than those of any run: their seed is the training's, which nobody sets this high.
 SCENES_SEED = 20_240_507

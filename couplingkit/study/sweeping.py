@@ -47,6 +47,8 @@ def drawing_spec(base: ProbeSpec, axes: dict[Axis, Sequence[Any]]) -> ProbeSpec:
     gaps = [base.gap, *axes.get("gap", ())]
     sizes = [base.object_size, *axes.get("object_size", ())]
     canvases = [base.canvas, *axes.get("canvas", ())]
+    # What hides a part of A cannot be read both ways.
+    hidden = min(axes.get("visible", ()), default=1.0) < 1 and base.design == "auto"
     return ProbeSpec(
         object_size=max(sizes),
         gap=max(gaps),
@@ -54,7 +56,7 @@ def drawing_spec(base: ProbeSpec, axes: dict[Axis, Sequence[Any]]) -> ProbeSpec:
         pairing=base.pairing,
         visible=base.visible,
         control=base.control,
-        design=base.design,
+        design="pairs" if hidden else base.design,
     )
 
 

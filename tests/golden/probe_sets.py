@@ -10,15 +10,15 @@ from pathlib import Path
 import couplingkit as ck
 from couplingkit.probes.manifest import Source
 
-# Name -> scenes, their seed, probes.
-SETS = {"scenes_500": (200, 7, 500), "scenes_2k": (600, 8, 2000)}
+# Name -> scenes, their seed, probes, design.
+SETS = {"scenes_500": (200, 7, 500, "pairs"), "scenes_2k": (600, 8, 2048, "ring")}
 
 
-def write(name, scenes, seed, count):
+def write(name, scenes, seed, count, design):
     with tempfile.TemporaryDirectory() as scratch:
         files = ck.write_scenes(Path(scratch) / "scenes", count=scenes, seed=seed)
         # Third objects that fit beside A at the widest gap, so that the set serves sweeps.
-        probes = ck.ProbeSet.from_coco(*files, count=count, spec=ck.ProbeSpec(gap=64)).vary(gap=16)
+        probes = ck.ProbeSet.from_coco(*files, count=count, spec=ck.ProbeSpec(gap=64, design=design)).vary(gap=16)
         probes.name = name
         manifest = probes.manifest()
     source = Source(file="built-in scenes", sha256=manifest.annotations.sha256, scenes=scenes, scenes_seed=seed)
