@@ -46,7 +46,8 @@ def as_options(text: str) -> str:
             return (option.opts if match[2] == "True" else option.secondary_opts or option.opts)[-1]
         return max(option.opts, key=len) + (f" {match[2]}" if match[2] else "")
 
-    return re.sub(r"`(\w+)(?:=([^`]*))?`", spelled, text)
+    # What the library itself says of the command line stands in brackets behind.
+    return re.sub(r"`(\w+)(?:=([^`]*))?`(?: \(--[\w-]+\))?", spelled, text)
 
 
 def given_names() -> frozenset[str]:

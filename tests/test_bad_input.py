@@ -71,7 +71,7 @@ def first_used(content):
 
 
 def set_segmentation(segmentation):
-    """Of every object: masks are read of those that are used."""
+    """Of every object."""
     return lambda content: [annotation.update(segmentation=segmentation) for annotation in content["annotations"]]
 
 
@@ -83,37 +83,34 @@ def change_rle(**fields):
     return lambda content: [annotation["segmentation"].update(**fields) for annotation in content["annotations"]]
 
 
-def double(kind):
-    return lambda content: content[kind].append(dict(content[kind][0]))
+def double(kind, **changes):
+    return lambda content: content[kind].append({**content[kind][0], **changes})
 
 
 @pytest.mark.parametrize(
     ("spoil", "word"),
     [
-        (set_polygon([10, 10, 90, 10, 90, 90, 10]), "7 coordinates"),
-        (set_polygon([10, 10, 900, 10, 900, 90, 10, 90]), "outside its photo"),
-        (set_polygon([-40, 10, 90, 10, 90, 90, -40, 90]), "outside its photo"),
-        (set_polygon([10, 10, float("nan"), 10, 90, 90, 10, 90]), "not valid JSON"),
+        (set_polygon([10, 10, 90, 10, 90, 90, 10]), "111 broken (annotation 1: a polygon has 7 coordinates"),
+        (set_polygon([10, 10, 9e8, 10, 900, 90, 10, 90]), "far outside its photo"),
+        (set_polygon([500, 10, 590, 10, 590, 90, 500, 90]), "111 no mask"),
+        (set_polygon([10, 10, float("nan"), 10, 90, 90, 10, 90]), "111 broken (annotation 1: "),
         (set_polygon([10, 10, "x", 10, 90, 90, 10, 90]), "list of numbers"),
-        (set_segmentation([1, 2, 3, 4, 5, 6]), "list of numbers"),
-        (set_segmentation([[30, 30, 36, 30, 36, 36, 30, 36]]), "contradicts itself"),
-        (set_segmentation([[30, 30, 36, 30]]), "its mask holds none"),
+        (set_segmentation([[30, 30, 36, 30, 36, 36, 30, 36]]), "111 small"),
+        (set_segmentation([[30, 30, 36, 30]]), "111 no mask"),
         (change_rle(size=[320, 383]), "RLE has size"),
-        (change_rle(counts="12"), "damaged"),
-        (change_rle(counts=[5, 7]), "damaged"),
-        (change_rle(counts=[-5, 320 * 384 + 5]), "damaged"),
-        (lambda content: first_used(content).update(image_id=999), "no such image"),
-        (lambda content: first_used(content).update(category_id=999), "no such category"),
-        (lambda content: first_used(content).pop("id"), "required field `id`"),
-        (lambda content: content["images"][0].pop("width"), "required field `width`"),
-        (lambda content: content["images"][0].update(width=0), "images[0].width"),
-        (double("annotations"), "twice"),
-        (double("images"), "twice"),
-        (double("categories"), "twice"),
-        (lambda content: content["categories"][0].update(name=content["categories"][1]["name"]), "same name"),
+        (change_rle(counts="12"), "does not cover"),
+        (change_rle(counts=[5, 7]), "does not cover"),
+        (change_rle(counts=[-5, 320 * 384 + 5]), "does not cover"),
+        (lambda content: [one.update(image_id=999) for one in content["annotations"]], "its image is not listed"),
+        (lambda content: [one.update(category_id=999) for one in content["annotations"]], "its category is not listed"),
+        (lambda content: [one.pop("width") for one in content["images"]], "its image has no width and height"),
+        (lambda content: content["images"][0].update(width=0), "width and height of image 1 must be"),
+        (lambda content: content["images"][0].update(height=2**70), "width and height of image 1 must be"),
+        (double("images", file_name="other.png"), "image 1 stands there twice"),
+        (double("categories", name="other"), "category 1 is there twice"),
     ],
 )
-def test_contradictions_in_the_annotations(tmp_path, copy, spoil, word):
+def test_annotations_of_which_none_can_be_used(tmp_path, copy, spoil, word):
     annotations, images, content = copy
     spoil(content)
     annotations.write_text(json.dumps(content))

@@ -262,10 +262,13 @@ def test_an_unknown_layout_is_read_where_key_says(tmp_path):
     source = network(VIT, 3)
     file = tmp_path / "odd.pth"
     torch.save({"nets": {"best": under("net.trunk.", state(source))}, "step": 3}, file)
+    for where in ({}, {"key": "nets.best.net.trunk"}):
+        with pytest.raises(NormalisationError, match="`mean`"):
+            ck.load_backbone(str(file), **where)
+    twice = tmp_path / "twice.pth"
+    torch.save({"nets": {kind: under("net.trunk.", state(source)) for kind in ("best", "last")}}, twice)
     with pytest.raises(BackboneError, match=r"`key=nets\.best\.net\.trunk`"):
-        ck.load_backbone(str(file))
-    with pytest.raises(NormalisationError, match="`mean`"):
-        ck.load_backbone(str(file), key="nets.best.net.trunk")
+        ck.load_backbone(str(twice))
     backbone = ck.load_backbone(str(file), key="nets.best.net.trunk", mean=IMAGENET[0], std=IMAGENET[1], **PLAIN)
     images = torch.rand(1, 3, 224, 224)
     assert torch.allclose(backbone(images), features_of(source, images), atol=1e-5)

@@ -79,7 +79,7 @@ def test_compressed_counts_are_added_up_as_pycocotools_wrote_them():
     generator = np.random.default_rng(0)
     for density in (0.02, 0.5, 0.98):
         mask = generator.random((61, 47)) < density
-        assert np.array_equal(rle_mask(segmentation_rle(encode_mask(mask), 47, 61, "here")), mask)
+        assert np.array_equal(rle_mask(segmentation_rle(encode_mask(mask), 47, 61)), mask)
 
 
 def test_every_rule_counts_what_it_dropped(tmp_path, disc):
@@ -95,7 +95,7 @@ def test_every_rule_counts_what_it_dropped(tmp_path, disc):
     ]
     path, _ = write_set(tmp_path, annotations)
     index = read_instances(path)
-    assert index.dropped == {"crowd": 1, "no mask": 2, "small": 1, "border": 2}
+    assert index.dropped == {"crowd": 1, "no mask": 2, "small": 1, "border": 2, "broken": 0}
     assert [record.annotation_id for record in index.objects] == [7, 8]
     assert "`min_area`" in index.what_was_dropped()
     assert "`allow_border`" in index.what_was_dropped()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, check_range
 from ..words import as_path
-from .instances import InstanceTable
+from .instances import BROKEN, FAULTS, InstanceTable, object_mask
 from .instances_cache import read_table
 from .objects import ImageRecord, ObjectRecord, Objects, Photos, described
 
@@ -43,13 +43,14 @@ class Eligibility:
 class CocoIndex:
     """What an instances JSON offers: its photos, its eligible objects by annotation id, and what was dropped.
 
-    Whether an object is eligible is told by the area and the box that the file states of it (and worked out from the
-    mask where it states none). When an object is used, its mask must agree with them.
+    Whether an object is eligible is told by area and box: the file's where its mask agrees with them, else the mask's.
 
     Attributes:
         sha256: of the annotation file's bytes.
         annotations: number of annotations in the file.
         dropped: rule -> number of annotations which it dropped, each counted at the first rule it failed.
+        faults: id -> why an annotation cannot be used, of those that were dropped as `broken`.
+        remarks: what else a reader must know of the file, in sentences.
     """
 
     path: Path
@@ -59,6 +60,8 @@ class CocoIndex:
     annotations: int
     dropped: dict[str, int]
     eligibility: Eligibility
+    faults: Mapping[int, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def record(self, annotation_id: int) -> ObjectRecord:
         """Return an eligible object with its mask.
@@ -85,13 +88,17 @@ class CocoIndex:
     def what_was_dropped(self) -> str:
         """Return the counts as the tail of a sentence, with the options that loosen the rules."""
         ways = {
+            "broken": next(
+                (f"annotation {one}: {why}; all in a run's dropped.csv" for one, why in self.faults.items()), ""
+            ),
             "crowd": "crowds are never used",
             "no mask": "boxes without masks cannot be cut out",
             "small": f"below {self.eligibility.min_area} px of mask: `min_area` loosens it",
             "border": "cut off by the photo's border: `allow_border` loosens it",
         }
         parts = [f"{count} {rule} ({ways[rule]})" for rule, count in self.dropped.items() if count]
-        return f"of {self.annotations} annotations dropped: {', '.join(parts) or 'none'}"
+        told = f"of {self.annotations} annotations dropped: {', '.join(parts) or 'none'}"
+        return "; ".join([told, *(remark.rstrip(".") for remark in self.remarks)])
 
 
 def read_instances(path: str | Path, eligibility: Eligibility = Eligibility()) -> CocoIndex:
@@ -104,14 +111,14 @@ def read_instances(path: str | Path, eligibility: Eligibility = Eligibility()) -
         eligibility: the rules; objects that fail one are counted under its name.
 
     Raises:
-        DataError: the file is missing, not JSON, not COCO, or contradicts itself (unknown or double ids; of objects
-            that are used: a polygon with an odd number of coordinates or outside its photo, an RLE of another size
-            than its photo).
+        DataError: the file is missing, not JSON, not COCO, or two photos have one id. (Annotations that cannot be used
+            are dropped and listed in `faults`: of unknown photos or categories, with broken masks.)
     """
     path = as_path(path)
     table, sha256 = read_table(path)
     rule = _first_failed(table, eligibility)
-    names = ("crowd", "no mask", "small", "border")
+    names = ("crowd", "no mask", "small", "border", "broken")
+    broken = np.flatnonzero(table.fault)
     return CocoIndex(
         path=path,
         sha256=sha256,
@@ -121,7 +128,30 @@ def read_instances(path: str | Path, eligibility: Eligibility = Eligibility()) -
         annotations=len(table.ids),
         dropped={name: int((rule == number).sum()) for number, name in enumerate(names, 1)},
         eligibility=eligibility,
+        faults={int(table.ids[row]): _why(table, row, path) for row in broken.tolist()},
+        remarks=_remarks(table),
     )
+
+
+def _why(table: InstanceTable, row: int, path: Path) -> str:
+    reason = FAULTS[table.fault[row]]
+    try:
+        if table.fault[row] == BROKEN:
+            object_mask(table, row, path)
+    except DataError as error:
+        return str(error.__cause__ or error)
+    return reason
+
+
+def _remarks(table: InstanceTable) -> tuple[str, ...]:
+    repeated, replaced, merged = (int(count) for count in table.counts)
+    told = (
+        (int(table.contradicts.sum()), "annotations state another area or box than their mask has: the mask decides"),
+        (repeated, "annotations have the id of another and got one of their own"),
+        (replaced, "ids are no whole numbers of 64 bits and stand as 63 bits of their SHA-256"),
+        (merged, "categories have the name of another and are one with it"),
+    )
+    return tuple(f"{count} {what}." for count, what in told if count)
 
 
 def _first_failed(table: InstanceTable, rules: Eligibility) -> NDArray[np.int64]:
@@ -132,12 +162,13 @@ def _first_failed(table: InstanceTable, rules: Eligibility) -> NDArray[np.int64]
     margin = np.minimum(near, sizes - far).min(axis=1, initial=np.inf)
     return np.select(
         [
+            table.fault > 0,
             table.crowd,
             (table.length == 0) | (table.area <= 0),
             table.area < rules.min_area,
             (margin <= BORDER_PX) & (not rules.allow_border),
         ],
-        [1, 2, 3, 4],
+        [5, 1, 2, 3, 4],
         0,
     )
 
@@ -174,7 +205,11 @@ class AnnotatedPhotos(Mapping[int, PhotoObjects]):
         table, place = self._table, self._places[image_id]
         of_photo = self._order[self._bounds[place] : self._bounds[place + 1]]
         # Not checked against what the file states: nothing is chosen by it here.
-        records = {int(row): described(table, int(row), self.path) for row in of_photo if table.length[row]}
+        records = {
+            int(row): described(table, int(row), self.path)
+            for row in of_photo
+            if table.length[row] and not table.fault[row]
+        }
         objects, crowds = (
             tuple(record for row, record in records.items() if record is not None and table.crowd[row] == crowd)
             for crowd in (False, True)

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, OutputError
 from ..files import cache_folder, file_sha256, file_stamp, new_file
-from .instances import InstanceTable, parse_instances
+from .instances import InstanceTable
+from .instances_parsing import parse_instances
 
 __all__ = ["read_table"]
 
 # Smaller files are read faster than it takes to look anything up.
 SMALLEST_BYTES = 2**20
 # Moves on when the columns change, so that an older couplingkit's cache is not read.
-FORMAT = 2
+FORMAT = 3
 # A file that was written so short a time before its stamp was taken may have been written again within the same tick.
 TICK_NS = 2 * 10**9
 

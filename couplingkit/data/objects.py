@@ -16,10 +16,6 @@ from .segmentation import tight_box
 
 __all__ = ["ImageRecord", "ObjectRecord", "Objects", "Photos", "described"]
 
-# What a file states of an object and what its mask says may differ by the rounding of polygons, and no more.
-STATED_AREA, STATED_SIDE = 2.0, 2.0
-STATED_PX, STATED_SHARE = 4.0, 0.05
-
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
@@ -73,8 +69,8 @@ class Objects(Sequence[ObjectRecord]):
         image_ids: int64 (N,).
         categories: int64 (N,), places in `category_names`.
         category_names: of the whole file.
-        extents: float64 (N, 2), width and height of the box in px, as the file states it.
-        areas: float64 (N,), px of the mask, as the file states it.
+        extents: float64 (N, 2), width and height of the box in px; see `InstanceTable`.
+        areas: float64 (N,), px of the mask, likewise.
     """
 
     def __init__(self, table: InstanceTable, rows: NDArray[np.int64], path: Path):
@@ -98,7 +94,10 @@ class Objects(Sequence[ObjectRecord]):
     def __getitem__(self, place: int | slice) -> ObjectRecord | list[ObjectRecord]:
         if isinstance(place, slice):
             return [self[one] for one in range(len(self))[place]]
-        return _checked(self._table, int(self._rows[place]), self._path)
+        found = described(self._table, int(self._rows[place]), self._path)
+        if found is None:
+            raise DataError(f"annotations {self._path} changed while they were read; start again.")
+        return found
 
     def place_of(self, annotation_id: int) -> int | None:
         """Return the place of an object; None if it is not eligible or not there."""
@@ -124,25 +123,3 @@ def described(table: InstanceTable, row: int, path: Path) -> ObjectRecord | None
     category = table.category_names()[table.category[row]]
     image_id = int(table.image_ids[table.image[row]])
     return ObjectRecord(int(table.ids[row]), image_id, category, area, left, top, width, height, rle)
-
-
-def _checked(table: InstanceTable, row: int, path: Path) -> ObjectRecord:
-    """Return an annotation whose mask agrees with what the file states of it."""
-    found = described(table, row, path)
-    stated_area, box = float(table.area[row]), table.box[row]
-    if found is None:
-        raise DataError(
-            f"{path}: annotation {table.ids[row]} has an area of {stated_area:g} px, but its mask holds none."
-        )
-    slack = STATED_PX + STATED_SHARE * box[2:]
-    corner, size = np.array([found.left, found.top]), np.array([found.width, found.height])
-    # Thin tips of a polygon hold no pixel, so that a mask may be smaller than its box, but not lie beside it.
-    inside = ((corner >= box[:2] - slack) & (corner + size <= box[:2] + box[2:] + slack)).all()
-    filled = (size + slack >= box[2:] / STATED_SIDE).all()
-    if not (stated_area / STATED_AREA <= found.area <= stated_area * STATED_AREA and inside and filled):
-        raise DataError(
-            f"{path}: annotation {found.annotation_id} states an area of {stated_area:g} px and a box of "
-            f"{', '.join(f'{side:g}' for side in box)}, but its mask has {found.area} px and the box {found.left}, "
-            f"{found.top}, {found.width}, {found.height}; the file contradicts itself."
-        )
-    return found

@@ -8,74 +8,66 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from ..errors import DataError
+__all__ = ["BrokenMask", "encode_mask", "rle_mask", "segmentation_rle", "tight_box"]
 
-__all__ = ["encode_mask", "polygon_extent", "rle_mask", "segmentation_rle", "tight_box"]
-
-# Annotation tools round; a corner this far outside the photo (px) is rounding, further out is another photo's.
-OUTSIDE_TOLERANCE_PX = 1.0
+# A corner so many times the longer side away is no corner.
+FARTHEST = 8
 
 
-def polygon_extent(polygons: list[Any], width: int, height: int, where: str) -> tuple[float, float] | None:
-    """Check an object's polygons and return their joint (width, height) in px; None if they enclose nothing.
-
-    Raises:
-        DataError: a polygon is no list of numbers, has an odd number of coordinates, or lies outside the photo.
-    """
-    corners = []
-    for polygon in polygons:
-        if not isinstance(polygon, list) or not all(isinstance(value, (int, float)) for value in polygon):
-            raise DataError(f"{where}: a polygon must be a list of numbers x, y, x, y, ..., but one is not.")
-        if len(polygon) % 2:
-            raise DataError(f"{where}: a polygon has {len(polygon)} coordinates; x, y, x, y, ... has an even number.")
-        if len(polygon) >= 6:
-            corners.append(np.array(polygon, dtype=np.float64).reshape(-1, 2))
-    if not corners:
-        return None
-    points = np.concatenate(corners)
-    low, high = points.min(axis=0), points.max(axis=0)
-    limit = np.array([width, height]) + OUTSIDE_TOLERANCE_PX
-    if not ((low >= -OUTSIDE_TOLERANCE_PX).all() and (high <= limit).all()):
-        raise DataError(
-            f"{where}: a polygon reaches from ({low[0]:g}, {low[1]:g}) to ({high[0]:g}, {high[1]:g}), outside its "
-            f"photo of {width} x {height} px; do the annotations belong to these images?"
-        )
-    return float(high[0] - low[0]), float(high[1] - low[1])
+class BrokenMask(ValueError):  # noqa: N818 - it says what is broken, and is dropped or told by who caught it
+    """An annotation's segmentation is not what COCO's format has; the message says why, without the annotation."""
 
 
-def segmentation_rle(segmentation: Any, width: int, height: int, where: str) -> dict[str, Any]:
-    """Return the compressed RLE of a segmentation, whichever of COCO's three forms it has.
+def segmentation_rle(segmentation: Any, width: int, height: int) -> dict[str, Any] | None:
+    """Return the compressed RLE of a segmentation, whichever of COCO's three forms it has; None of no polygon.
+
+    What reaches past the photo is cut off there, as pycocotools does.
 
     Args:
-        segmentation: list of polygons (checked by `polygon_extent` before), or {"size", "counts"} with counts
-            as a list or as a string.
+        segmentation: list of polygons, or {"size", "counts"} with counts as a list or as a string.
         width: of the photo, px.
         height: of the photo, px.
-        where: the annotation's place, for the error.
 
     Raises:
-        DataError: an RLE does not fill exactly the photo's size.
+        BrokenMask: a polygon is no list of numbers, has an odd number of coordinates or lies far from the photo; an RLE
+            does not fill exactly the photo's size.
     """
     if isinstance(segmentation, list):
-        whole = [polygon for polygon in segmentation if len(polygon) >= 6]
-        merged: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(whole, height, width))
-        return merged
+        return _of_polygons(segmentation, width, height)
     if not isinstance(segmentation, dict) or segmentation.get("size") != [height, width]:
         size = segmentation.get("size") if isinstance(segmentation, dict) else segmentation
-        raise DataError(f"{where}: its RLE has size {size}, but its photo is {[height, width]} (height, width).")
+        raise BrokenMask(f"its RLE has size {size}, but its photo is {[height, width]} (height, width)")
     counts = segmentation.get("counts")
     if isinstance(counts, str):
         counts = counts.encode()
     lengths = counts if isinstance(counts, list) else _run_lengths(counts) if isinstance(counts, bytes) else []
     valid = all(isinstance(length, int) and length >= 0 for length in lengths)
     if not valid or sum(lengths) != width * height:
-        raise DataError(
-            f"{where}: its RLE does not cover its photo's {width * height} px exactly; the file is damaged."
-        )
+        raise BrokenMask(f"its RLE does not cover its photo's {width * height} px exactly")
     if isinstance(counts, list):
         converted: dict[str, Any] = coco_mask.frPyObjects(segmentation, height, width)
         return converted
     return {"size": [height, width], "counts": counts}
+
+
+def _of_polygons(polygons: list[Any], width: int, height: int) -> dict[str, Any] | None:
+    # Some tools write one polygon without the list around it.
+    if polygons and all(isinstance(value, (int, float)) for value in polygons):
+        polygons = [polygons]
+    for polygon in polygons:
+        if not isinstance(polygon, list) or not all(isinstance(value, (int, float)) for value in polygon):
+            raise BrokenMask("a polygon must be a list of numbers x, y, x, y, ..., but one is not")
+        if len(polygon) % 2:
+            raise BrokenMask(f"a polygon has {len(polygon)} coordinates; x, y, x, y, ... has an even number")
+    whole = [polygon for polygon in polygons if len(polygon) >= 6]
+    if not whole:
+        return None
+    # Its outline is walked in fifths of a pixel, so that a corner at 1e9 would take all memory.
+    reach = max(max(map(abs, polygon)) for polygon in whole)
+    if reach > FARTHEST * max(width, height):
+        raise BrokenMask(f"a polygon reaches to {reach:g}, far outside its photo of {width} x {height} px")
+    merged: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(whole, height, width))
+    return merged
 
 
 def _run_lengths(counts: bytes) -> list[int]:

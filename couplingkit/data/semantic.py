@@ -17,10 +17,10 @@ from ..errors import ArgumentError
 from . import scenes
 from .coco import AnnotatedPhotos
 from .cutouts import read_photo
-from .instances import read_supercategories
 from .photo_files import photo_files
 from .scenes import SCENE_CATEGORIES, Scene, draw_scene
 from .segmentation import rle_mask
+from .supercategories import read_supercategories
 
 __all__ = ["BACKGROUND", "IGNORED", "Classes", "CocoPhotos", "LabelledObject", "LabelledPhotos", "ScenePhotos"]
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import BackboneError
@@ -30,6 +31,17 @@ VITS = {
     (1024, 24): ("large", 16),
     (1280, 32): ("huge", 14),
     (1536, 40): ("giant", 14),
+    (1408, 40): ("giant", 16),
+}
+# Widths, blocks and whether their MLPs are gated, of DINOv3's ViTs.
+DINOV3 = {
+    (192, 12, False): "tiny",
+    (384, 12, False): "small",
+    (384, 12, True): "small_plus",
+    (768, 12, False): "base",
+    (1024, 24, False): "large",
+    (1280, 32, True): "huge_plus",
+    (4096, 40, True): "7b",
 }
 SWINS: dict[tuple[int, tuple[int, ...]], str] = {
     (96, (2, 2, 6, 2)): "tiny",
@@ -48,18 +60,21 @@ class Architecture:
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def recognise(weights: Weights, family: str, *, source: str) -> Architecture:
+def recognise(weights: Weights, family: str, *, source: str, normed: bool = True) -> Architecture:
     """Return the architecture of a network's weights.
 
     Args:
         weights: plain name -> tensor.
-        family: resnet, vit or swin.
+        family: resnet, vit, dinov3 or swin.
         source: where they come from, for the error.
+        normed: whether a ViT must have a final norm; networks whose head has the norm have none on their map.
 
     Raises:
         BackboneError: a weight that decides is missing or of an odd shape, or no known network has such shapes.
     """
-    return {"resnet": _resnet, "vit": _vit, "swin": _swin}[family](weights, source)
+    if family == "vit":
+        return _vit(weights, source, normed)
+    return {"resnet": _resnet, "dinov3": _dinov3, "swin": _swin}[family](weights, source)
 
 
 def position_grid(weights: Weights) -> int | None:
@@ -108,23 +123,31 @@ def _resnet(weights: Weights, source: str) -> Architecture:
     return Architecture(name)
 
 
-def _vit(weights: Weights, source: str) -> Architecture:
+def _vit(weights: Weights, source: str, normed: bool) -> Architecture:
     width, channels, patch, across = _shape(weights, "patch_embed.proj.weight", 4, source)
     depth = _count(weights, r"blocks\.(\d+)\.")
     size, usual_patch = VITS.get((width, depth), ("", 0))
     if not size or channels != 3 or patch != across:
         shape = tuple(weights["patch_embed.proj.weight"].shape)
         raise _unknown(source, f"a ViT of {depth} blocks whose patch_embed.proj.weight is {shape}")
-    _shape(weights, "cls_token", 3, source)
     tokens = _shape(weights, "pos_embed", 3, source)[1]
     grid = position_grid(weights)
     if grid is None:
         raise _unknown(source, f"a ViT whose pos_embed has {tokens} tokens, which are no square grid and a class token")
+    has_class = "cls_token" in weights
+    if not has_class and tokens != grid * grid:
+        _shape(weights, "cls_token", 3, source)
     options: dict[str, Any] = {"img_size": grid * patch}
+    if not has_class:
+        options |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
+    if not normed and not {"norm.weight", "norm.bias"} & weights.keys():
+        options["final_norm"] = False
     scaled = "blocks.0.ls1.gamma" in weights
     registers = _shape(weights, "reg_token", 3, source)[1] if "reg_token" in weights else 0
     if scaled and patch == 14 and registers in (0, 4):
         return Architecture(f"vit_{size}_patch14_{'reg4_' if registers else ''}dinov2", options)
+    if (width, patch) == (1408, 16):
+        return Architecture("vit_giant_patch16_gap_224", {"num_classes": 0, **options})
     if size == "giant":
         raise _unknown(source, "a ViT of giant size that is no DINOv2")
     if patch != usual_patch:
@@ -133,11 +156,24 @@ def _vit(weights: Weights, source: str) -> Architecture:
         options["init_values"] = 1e-5
     if registers:
         options["reg_tokens"] = registers
-    if tokens == grid * grid:
+    if has_class and tokens == grid * grid:
         options["no_embed_class"] = True
     if "blocks.0.attn.qkv.bias" not in weights and "blocks.1.attn.qkv.bias" not in weights:
         options["qkv_bias"] = False
     return Architecture(f"vit_{size}_patch{usual_patch}_224", options)
+
+
+def _dinov3(weights: Weights, source: str) -> Architecture:
+    width, channels, patch, across = _shape(weights, "patch_embed.proj.weight", 4, source)
+    depth = _count(weights, r"blocks\.(\d+)\.")
+    gated = "blocks.0.mlp.w1.weight" in weights
+    size = DINOV3.get((width, depth, gated))
+    if size is None or (channels, patch, across) != (3, 16, 16):
+        raise _unknown(source, f"a DINOv3 of {depth} blocks of width {width}")
+    biases = [value for name, value in weights.items() if name.endswith("attn.qkv.bias")]
+    # The distilled models keep their biases at 0, and timm's network of the plain name has none.
+    biased = "_qkvb" if any(bool(torch.nan_to_num(bias).any()) for bias in biases) else ""
+    return Architecture(f"vit_{size}_patch16_dinov3{biased}")
 
 
 def _swin(weights: Weights, source: str) -> Architecture:

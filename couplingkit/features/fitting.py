@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError, listed
 
-__all__ = ["check_fit", "fit_weights"]
+__all__ = ["backbone_names", "check_fit", "fit_weights"]
+
+
+def backbone_names(own: Iterable[str], heads: tuple[str, ...]) -> set[str]:
+    """Return those names of a network's weights that features depend on."""
+    # The counter of batches steers training only; files older than torch 0.4.1 do not have it.
+    return {name for name in own if not _is_head(name, heads) and not name.endswith("num_batches_tracked")}
+
+
+def _is_head(name: str, heads: tuple[str, ...]) -> bool:
+    return any(name == head or name.startswith(f"{head}.") for head in heads)
 
 
 def check_fit(
@@ -33,14 +43,8 @@ def check_fit(
     Raises:
         BackboneError: a weight is missing, left over or of another shape; all are listed.
     """
-
-    def is_head(name: str) -> bool:
-        return any(name == head or name.startswith(f"{head}.") for head in heads)
-
-    # The counter of batches steers training only; files older than torch 0.4.1 do not have it.
-    needed = {name for name in own if not is_head(name) and not name.endswith("num_batches_tracked")}
-    needed = {name for name in needed if not (optional and name.startswith(optional))}
-    given = {name: value for name, value in weights.items() if not is_head(name)}
+    needed = {name for name in backbone_names(own, heads) if not (optional and name.startswith(optional))}
+    given = {name: value for name, value in weights.items() if not _is_head(name, heads)}
     missing = sorted(needed - given.keys())
     unexpected = sorted(given.keys() - own.keys())
     shapes = [

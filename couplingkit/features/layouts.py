@@ -65,6 +65,10 @@ _SSL = (
     "a ViT without a classifier is taken for a self-supervised one (ImageNet's mean and std, as many heads as timm's "
     "ViT of the size has): supervised ones may need 0.5, and some projects' small ViTs have other heads"
 )
+_SATELLITE = (
+    "normalised with ImageNet's mean and std, as DINOv3's web images were; its satellite images (sat493m) need "
+    "mean 0.430,0.411,0.296 and std 0.213,0.156,0.143"
+)
 _ENCODERS = _pair("query", ("state_dict", "encoder_q."), "key", ("state_dict", "encoder_k."))
 LAYOUTS = (
     Layout(
@@ -100,8 +104,18 @@ LAYOUTS = (
         ("resnet",),
         marks=("encoder_q.0.", "encoder_k.0."),
     ),
-    Layout("SoCo", _pair("online", ("model", "encoder."), "momentum", ("model", "encoder_k.")), ("resnet",)),
+    Layout("I-JEPA", _pair("target", ("target_encoder", ""), "context", ("encoder", "")), ("vit",)),
+    Layout("SimSiam", {"": (("state_dict", "encoder."),)}, ("resnet",), marks=("predictor.",), spare=True),
+    Layout("Barlow Twins and VICReg", {"": (("model", "backbone."),)}, ("resnet",), marks=("projector.",)),
+    Layout("SoCo and PixPro", _pair("online", ("model", "encoder."), "momentum", ("model", "encoder_k.")), ("resnet",)),
     Layout("DINOv2, training file", _DINO, ("vit",), marks=("dino_head.", "ibot_head.", "backbone.blocks.0.0.")),
+    Layout(
+        "DINOv3, training file",
+        {"teacher": (("teacher", "backbone."), ("model_ema", "backbone."))},
+        ("dinov3",),
+        caution=_SATELLITE,
+    ),
+    Layout("DINOv3", {"teacher": (("", ""),)}, ("dinov3",), caution=_SATELLITE),
     Layout("iBOT", _DINO, ("vit", "swin"), marks=("backbone.masked_embed",)),
     Layout("DINO", _DINO),
     Layout(

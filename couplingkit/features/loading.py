@@ -79,6 +79,7 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
     # timm takes seconds to import; who measures a control or asks for help does not wait for it.
     source = importlib.import_module(f".sources.{HOMES[resolved.source]}", __package__)
     opened: OpenedNetwork = source.open_network(resolved, chosen, matched)
+    matched = opened.matched or matched
     mean, std, origin, notes = _normalisation(model, chosen, matched, opened)
     facts = {
         "model": name,
@@ -175,7 +176,10 @@ def _resolved(model: ModelName, matched: MatchedWeights | None) -> ModelName:
             f"weights file {model.text} holds a {matched.family} with weights that are none of its own "
             f"({listed(matched.strange)}); name the architecture, as ARCH@{model.text}."
         )
-    architecture = recognise(matched.tensors, matched.family, source=f"weights file {model.text}")
+    # Self-supervised releases have their final norm; who averages cells before it, or leaves it to a head, has none.
+    normed = matched.normalisation is not None
+    source = f"weights file {model.text}"
+    architecture = recognise(matched.tensors, matched.family, source=source, normed=normed)
     return replace(
         model, source="timm", architecture=architecture.name, options={**architecture.options, **matched.settings}
     )
@@ -246,7 +250,7 @@ def _weights_record(
         "weights_sha256": files[model.weights.name],
         "sha256_of": "file",
         "files": files,
-        "format": matched.system,
+        "format": matched.system + (", names converted by timm" if matched.converted else ""),
         "branch": matched.branch or None,
         "branches": list(matched.branches),
         "key": matched.place,

@@ -1,17 +1,37 @@
-"""The parameter names of ResNets, ViTs and Swins as projects write them in, the plain names that timm has out."""
+"""The parameter names of ResNets, ViTs and Swins as projects write them in, the plain names that timm has out.
+
+Every project's way of naming is a *dialect* of one of the families; `DIALECTS` has them, with what each renames.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from torch import Tensor
 
-__all__ = ["FAMILY_MARKERS", "plain_names"]
+__all__ = ["DIALECTS", "FAMILY_MARKERS", "SPARE", "Dialect", "family_of", "plain_names"]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Other names for a family's weights.
+
+    Attributes:
+        family: resnet, vit, swin; or one that timm's own conversion reads, which is not renamed here.
+        renames: (pattern, replacement) of regular expressions, one after another on each name.
+    """
+
+    family: str
+    renames: tuple[tuple[str, str], ...] = ()
+
 
 # A name that ends so shows that a network of the family begins where it does; two each, so that a file that lacks one
 # is told which, and not that it holds no network.
 FAMILY_MARKERS = {
+    # Told by more than its blocks, and so it comes first.
+    "dinov3": ("storage_tokens",),
     "swin": ("layers.0.blocks.0.attn.qkv.weight", "layers.0.blocks.1.attn.qkv.weight"),
     "vit": (
         *("blocks.0.attn.qkv.weight", "blocks.1.attn.qkv.weight"),
@@ -19,7 +39,47 @@ FAMILY_MARKERS = {
     ),
     "resnet": ("layer1.0.conv1.weight", "layer2.0.conv1.weight"),
     "detectron2": ("res2.0.conv1.weight", "res3.0.conv1.weight"),
+    "sequential": ("4.0.conv1.weight", "5.0.conv1.weight"),
+    "mmpretrain": ("layers.0.attn.qkv.weight", "layers.1.attn.qkv.weight"),
 }
+DIALECTS = {
+    "detectron2": Dialect(
+        "resnet",
+        (
+            (r"^stem\.", ""),
+            *((rf"^res{stage + 1}\.", f"layer{stage}.") for stage in (1, 2, 3, 4)),
+            (r"shortcut\.norm\.", "downsample.1."),
+            (r"shortcut\.weight$", "downsample.0.weight"),
+            (r"conv(\d)\.norm\.", r"bn\1."),
+        ),
+    ),
+    # nn.Sequential(*resnet.children()), as lightly's examples and many others cut a ResNet's head off.
+    "sequential": Dialect(
+        "resnet",
+        ((r"^0\.", "conv1."), (r"^1\.", "bn1."), *((rf"^{stage + 3}\.", f"layer{stage}.") for stage in (1, 2, 3, 4))),
+    ),
+    # mmpretrain, and mmselfsup before it.
+    "mmpretrain": Dialect(
+        "vit",
+        (
+            (r"^patch_embed\.projection\.", "patch_embed.proj."),
+            (r"^layers\.(\d+)\.", r"blocks.\1."),
+            (r"^(ln1|norm1)\.", "norm."),
+            (r"\.ln([12])\.", r".norm\1."),
+            (r"\.ffn\.layers\.0\.0\.", ".mlp.fc1."),
+            (r"\.ffn\.layers\.1\.", ".mlp.fc2."),
+            (r"\.attn\.gamma1\.weight$", ".ls1.gamma"),
+            (r"\.ffn\.gamma2\.weight$", ".ls2.gamma"),
+        ),
+    ),
+    "dinov3": Dialect("dinov3"),
+}
+# The first words of what stands beside a trunk and gives no feature: heads, decoders, queues.
+_HEAD_WORDS = (
+    "head", "heads", "fc", "classifier", "projector", "projectors", "projection", "projections", "predictor",
+    "prediction", "prototype", "prototypes", "decoder", "neck", "queue", "logit_scale", "criterion", "loss",
+)  # fmt: skip
+SPARE = re.compile(rf"(\w+_)?({'|'.join(_HEAD_WORDS)})(_\w+|\d+)?(\..*)?|mask_token|masked_embed")
 _AFFINE = r"(weight|bias)"
 _BN = r"(weight|bias|running_mean|running_var|num_batches_tracked)"
 _GRAMMAR = {
@@ -50,11 +110,14 @@ def plain_names(tensors: Mapping[str, Tensor], family: str) -> tuple[dict[str, T
 
     Args:
         tensors: of one network, prefix gone.
-        family: resnet, detectron2 (a ResNet under other names), vit or swin.
+        family: resnet, vit, swin, or one of the `DIALECTS`.
     """
-    if family == "detectron2":
-        tensors, family = _from_detectron2(tensors), "resnet"
-    elif family == "vit":
+    if family in DIALECTS:
+        dialect = DIALECTS[family]
+        if dialect.family not in _GRAMMAR:
+            return dict(tensors), []
+        tensors, family = {_renamed(name, dialect): value for name, value in tensors.items()}, dialect.family
+    if family == "vit":
         tensors = _vit(tensors)
     elif family == "swin":
         tensors = _swin(tensors)
@@ -62,16 +125,19 @@ def plain_names(tensors: Mapping[str, Tensor], family: str) -> tuple[dict[str, T
     return dict(tensors), [name for name in tensors if not pattern.fullmatch(name)]
 
 
-def _from_detectron2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    renamed = {}
-    for name, value in tensors.items():
-        plain = re.sub(r"^stem\.", "", name)
-        plain = re.sub(r"^res(\d+)\.", lambda match: f"layer{int(match[1]) - 1}.", plain)
-        plain = re.sub(r"shortcut\.norm\.", "downsample.1.", plain)
-        plain = re.sub(r"shortcut\.weight$", "downsample.0.weight", plain)
-        plain = re.sub(r"conv(\d)\.norm\.", r"bn\1.", plain)
-        renamed[plain] = value
-    return renamed
+def family_of(dialect: str) -> str:
+    """Return the family that a dialect, or a family, stands for.
+
+    >>> family_of("detectron2"), family_of("vit")
+    ('resnet', 'vit')
+    """
+    return DIALECTS[dialect].family if dialect in DIALECTS else dialect
+
+
+def _renamed(name: str, dialect: Dialect) -> str:
+    for pattern, replacement in dialect.renames:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def _vit(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

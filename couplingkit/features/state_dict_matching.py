@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -12,7 +12,8 @@ from ..errors import BackboneError, listed
 from .checkpoints import Checkpoint, without_wrappers
 from .layouts import HEADS, HEADS_ASSUMED, LAYOUTS, TOPS, Layout, Place
 from .names import IMAGENET_MEAN, IMAGENET_STD, RGB
-from .parameter_names import FAMILY_MARKERS, plain_names
+from .outline import left_out, outline
+from .parameter_names import FAMILY_MARKERS, SPARE, family_of, plain_names
 
 __all__ = ["MatchedWeights", "match_weights"]
 
@@ -27,6 +28,8 @@ class MatchedWeights:
         system: the layout they were found by.
         branch: query, teacher, ...; '' where the file has one network only.
         branches: what else `branch` could choose, the one that was read among them.
+        converted: whether timm's own conversion gave them their names.
+        groups: of the whole file, for an architecture that knows its names better.
         place: where they were, for people.
         family: resnet, vit or swin; None where only a named architecture can tell.
         strange: names that the family does not have.
@@ -52,6 +55,8 @@ class MatchedWeights:
     settings: Mapping[str, Any] = field(default_factory=dict)
     caution: str = ""
     branches: tuple[str, ...] = ()
+    converted: bool = False
+    groups: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ def match_weights(checkpoint: Checkpoint, *, branch: str | None = None, key: str
     """
     if key is not None:
         return _at_key(checkpoint, key)
+    return replace(_by_layout(checkpoint, branch), groups=checkpoint.groups)
+
+
+def _by_layout(checkpoint: Checkpoint, branch: str | None) -> MatchedWeights:
     trunks = list(_trunks(checkpoint))
     for layout in LAYOUTS:
         found = {name: _match(checkpoint, layout, places, trunks) for name, places in layout.branches.items()}
@@ -107,7 +116,8 @@ def _trunks(checkpoint: Checkpoint) -> Iterator[_Trunk]:
 def _match(checkpoint: Checkpoint, layout: Layout, places: tuple[Place, ...], trunks: list[_Trunk]) -> _Trunk | None:
     for place in places:
         for trunk in trunks:
-            if trunk.place != place or (layout.families and trunk.family not in layout.families):
+            families = (trunk.family, family_of(trunk.family))
+            if trunk.place != place or not (set(families) & set(layout.families or families)):
                 continue
             names = _below(checkpoint.groups[trunk.group], trunk.prefix)
             headed = any(name.startswith(("fc.", "head.")) for name in names)
@@ -143,13 +153,7 @@ def _read(
         )
     leave_out = (*HEADS, *layout.leave_out)
     raw = _below(checkpoint.groups[trunk.group], trunk.prefix)
-    kept = {name: value for name, value in raw.items() if not name.startswith(leave_out)}
-    tensors, strange = plain_names(kept, trunk.family)
-    beside: set[str] = set()
-    if layout.spare:
-        beside = {name for name in strange if not name.startswith(("layer", "conv", "bn", "res", "stem", "norm"))}
-        tensors = {name: value for name, value in tensors.items() if name not in beside}
-        strange = [name for name in strange if name not in beside]
+    tensors, strange, beside = _trunk_of(raw, trunk.family, leave_out, spare=layout.spare)
     # A network that only resembles the family keeps its head: whether that is one is for its architecture to say.
     if strange and not layout.leave_out:
         tensors = raw
@@ -167,12 +171,28 @@ def _read(
         settings={"num_heads": heads} if heads else {},
         caution=layout.caution,
         place=str(trunk),
-        family="resnet" if trunk.family == "detectron2" else trunk.family,
+        family=family_of(trunk.family),
         strange=tuple(strange),
         norm_trained=layout.norm_trained or chosen != next(iter(layout.branches)),
         normalisation=known if layout.imagenet and not strange else None,
-        left_out=_left_out(checkpoint, trunk.group, trunk.prefix, (*leave_out, *sorted(beside))),
+        left_out=left_out(checkpoint, trunk.group, trunk.prefix, (*leave_out, *sorted(beside))),
     )
+
+
+def _trunk_of(
+    raw: Mapping[str, Tensor], family: str, leave_out: tuple[str, ...], *, spare: bool
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """Return a trunk under plain names, which of them its family does not have, and what stands beside it."""
+    kept = {name: value for name, value in raw.items() if not name.startswith(leave_out)}
+    tensors, strange = plain_names(kept, family)
+
+    def is_beside(name: str) -> bool:
+        own = name.startswith(("layer", "conv", "bn", "res", "stem", "norm"))
+        return bool(SPARE.fullmatch(name)) or (spare and not own)
+
+    beside = [name for name in strange if is_beside(name)]
+    tensors = {name: value for name, value in tensors.items() if name not in set(beside)}
+    return tensors, [name for name in strange if name not in set(beside)], beside
 
 
 def _check_for_copies(checkpoint: Checkpoint, trunk: _Trunk) -> None:
@@ -198,27 +218,30 @@ def _at_key(checkpoint: Checkpoint, key: str) -> MatchedWeights:
             (trunk.family for trunk in _trunks(checkpoint) if (trunk.group, trunk.prefix) == (group, prefix)), None
         )
         if raw:
-            kept = {name: value for name, value in raw.items() if not name.startswith(HEADS)}
-            tensors, strange = plain_names(kept, family) if family else (raw, [])
+            spare = family is not None and family_of(family) == "resnet"
+            tensors, strange, beside = _trunk_of(raw, family, HEADS, spare=spare) if family else (raw, [], [])
             return MatchedWeights(
                 tensors=tensors if not strange else raw,
                 raw=raw,
                 system="given by key",
                 branch="",
                 place=key,
-                family="resnet" if family == "detectron2" else family,
+                family=family_of(family) if family else None,
                 strange=tuple(strange),
                 caution=HEADS_ASSUMED if family == "vit" else "",
-                left_out=_left_out(checkpoint, group, prefix, HEADS if family else ()),
+                left_out=left_out(checkpoint, group, prefix, (*HEADS, *sorted(beside)) if family else ()),
+                groups={group: checkpoint.groups[group]},
             )
     raise BackboneError(
         f"weights file {checkpoint.path} has no weights at key {asked!r}; it has "
-        f"{listed(_outline(checkpoint), most=12)}."
+        f"{listed(outline(checkpoint), most=12)}."
     )
 
 
 def _unknown(checkpoint: Checkpoint, trunks: list[_Trunk], branch: str | None) -> MatchedWeights:
     """Return all weights of a file without a network of a known family, for a named architecture to take or refuse."""
+    if len(trunks) == 1 and branch is None:
+        return replace(_at_key(checkpoint, str(trunks[0])), system="a file with one network")
     if trunks:
         raise BackboneError(
             f"weights file {checkpoint.path} holds a network at {listed(trunks)}, in no layout that is known here; "
@@ -226,7 +249,9 @@ def _unknown(checkpoint: Checkpoint, trunks: list[_Trunk], branch: str | None) -
         )
     if branch is not None:
         raise BackboneError(f"weights file {checkpoint.path} has no branches that are known here; leave `branch` away.")
-    for group, _ in TOPS:
+    # Where one dictionary alone holds tensors, it is that one.
+    tops = dict.fromkeys((*(group for group, _ in TOPS), *(checkpoint.groups if len(checkpoint.groups) == 1 else ())))
+    for group in tops:
         tensors = checkpoint.groups.get(group)
         if tensors:
             bare = all(name.startswith("module.") for name in tensors)
@@ -239,39 +264,9 @@ def _unknown(checkpoint: Checkpoint, trunks: list[_Trunk], branch: str | None) -
                 "",
                 group or "the top",
                 None,
-                left_out=_left_out(checkpoint, group, prefix, ()),
+                left_out=left_out(checkpoint, group, prefix, ()),
             )
     raise BackboneError(
-        f"weights file {checkpoint.path} has {listed(_outline(checkpoint), most=12)}, in no layout that is known here; "
+        f"weights file {checkpoint.path} has {listed(outline(checkpoint), most=12)}, in no layout that is known here; "
         "say where the weights are with `key`."
     )
-
-
-def _outline(checkpoint: Checkpoint) -> list[str]:
-    return sorted({_heading(group, name) for group, tensors in checkpoint.groups.items() for name in tensors})
-
-
-def _heading(group: str, name: str) -> str:
-    parts = name.split(".")
-    depth = 2 if parts[0] == "module" else 1
-    return ".".join([*([group] if group else []), *parts[:depth]])
-
-
-def _left_out(checkpoint: Checkpoint, group: str, prefix: str, leave_out: tuple[str, ...]) -> tuple[str, ...]:
-    """Describe what is not read, by the first part of its name, with its size."""
-    counts: dict[str, list[int]] = {}
-    for place, tensors in checkpoint.groups.items():
-        for name, value in tensors.items():
-            inside = place == group and name.startswith(prefix)
-            rest = name.removeprefix(prefix)
-            if inside and not (leave_out and rest.startswith(leave_out)):
-                continue
-            label = _heading(f"{place}.{prefix}".strip("."), rest) if inside else _heading(place, name)
-            entry = counts.setdefault(label, [0, 0])
-            entry[0] += 1
-            entry[1] += value.numel() * value.element_size()
-    told = [
-        f"{label} ({number} tensor{'s' if number > 1 else ''}, {size / 2**20:.1f} MiB)"
-        for label, (number, size) in counts.items()
-    ]
-    return (*told, *checkpoint.other)

@@ -25,7 +25,7 @@ from ..typed_files import json_text
 from .models import ModelChoice, each_model
 from .pictures import Pictures, example_queries, photos_of, points_on
 from .records import EstimateEntry
-from .writing import Writer, command_line
+from .writing import Writer, command_line, dropped_files
 
 __all__ = [
     "AffinityRun",
@@ -58,6 +58,7 @@ class AffinityRun:
         probe: of each model, where a probe was mapped: the maps without and with B.
         findings: sentences on what the maps of a probe show.
         failures: what could not be done.
+        faults: annotations that cannot be used, and why.
     """
 
     photos: Sequence[NDArray]
@@ -71,6 +72,7 @@ class AffinityRun:
     probe: Sequence[ProbeMaps] = field(default_factory=list)
     findings: Sequence[str] = ()
     failures: Sequence[str] = ()
+    faults: Mapping[int, str] = field(default_factory=dict)
 
 
 def map_points(
@@ -145,7 +147,16 @@ def map_examples(
     captions = [query.target.category for query in chosen]
     outlines = [rle_mask(query.target.rle) for query in chosen]
     return AffinityRun(
-        pictures.rgb, queries, maps, document, captions, outlines, scores, differences, failures=failures
+        pictures.rgb,
+        queries,
+        maps,
+        document,
+        captions,
+        outlines,
+        scores,
+        differences,
+        failures=failures,
+        faults=index.faults,
     )
 
 
@@ -251,7 +262,7 @@ def _bounds(estimate: Estimate) -> dict[str, float | None]:
 def write_affinity(folder: Path, run: AffinityRun, *, files: Mapping[str, Writer], overwrite: bool = False) -> None:
     """Write a folder: raw maps, summary.json, the scores' rows and categories, and what `files` write."""
     with new_folder(folder, overwrite=overwrite) as draft:
-        for name, write in files.items():
+        for name, write in {**files, **dropped_files(run.faults)}.items():
             write(draft / name)
         arrays: dict[str, Any] = map_arrays(run.maps, run.queries)
         np.savez_compressed(draft / "maps.npz", **arrays)

@@ -26,7 +26,7 @@ from .reading import read_run, written_identity
 from .records import Run
 from .session import stoppable
 from .workspace import Workspace, open_workspace
-from .writing import Writer, write_run
+from .writing import Writer, dropped_files, write_run
 
 __all__ = ["RunPlace", "as_asked", "as_choices", "identity_of", "measure_models", "taken_place"]
 
@@ -104,7 +104,7 @@ def as_asked(run: Run, settings: MeasureSettings, probes: ProbeSet, place: RunPl
     log.info("The rows are there; only what is made of them is made anew.")
     again = concluded_again(run, **changed)
     if processes.first:
-        files = dict(place.draw(again))
+        files = {**place.draw(again), **dropped_files(probes.index.faults)}
         if (place.out / EXTREMES).exists():
             kept = refreshed(read_extremes(place.out / EXTREMES), run.measurements, again.measurements)
             files[EXTREMES] = partial(write_extremes, kept)
@@ -246,7 +246,7 @@ def _written(
     """Write a run in the first process. To disk before anything is said: a reader of standard output may hang up."""
     if processes.first:
         overwrite = place.overwrite or workspace.replaces
-        more = {**files, **place.draw(run)}
+        more = {**files, **place.draw(run), **dropped_files(probes.index.faults)}
         write_run(place.out, run, probes.manifest(), files=more, overwrite=overwrite)
         if not run.failures:
             workspace.close()

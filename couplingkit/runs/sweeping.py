@@ -20,7 +20,7 @@ from .measuring import RunPlace, as_asked, as_choices, described, identity_of, t
 from .models import ModelChoice, each_model
 from .records import Run
 from .workspace import Workspace
-from .writing import command_line, write_run
+from .writing import command_line, dropped_files, write_run
 
 __all__ = ["held_fixed", "points_of", "sweep_models"]
 
@@ -86,7 +86,8 @@ def sweep_models(
         run = replace(_concluded(work(made), made, held), identity=identity)
         if processes.first:
             overwrite = place.overwrite or taken.replaces
-            write_run(place.out, run, probes.manifest(), files=place.draw(run), overwrite=overwrite)
+            files = {**place.draw(run), **dropped_files(probes.index.faults)}
+            write_run(place.out, run, probes.manifest(), files=files, overwrite=overwrite)
             if not run.failures:
                 taken.close()
         return replace(run, folder=place.out)

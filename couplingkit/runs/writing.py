@@ -31,7 +31,7 @@ from .records import (
     SummaryFile,
 )
 
-__all__ = ["Writer", "command_line", "summary_file", "write_run"]
+__all__ = ["Writer", "command_line", "dropped_files", "summary_file", "write_run"]
 
 # Writes one file of a run to the path that it is given.
 Writer = Callable[[Path], None]
@@ -40,6 +40,16 @@ Writer = Callable[[Path], None]
 def command_line() -> str:
     """Return what was typed."""
     return shlex.join(["couplingkit", *sys.argv[1:]])
+
+
+def dropped_files(faults: Mapping[int, str]) -> dict[str, Writer]:
+    """Return what writes the list of the annotations that could not be used: `dropped.csv`; nothing of none.
+
+    Args:
+        faults: annotation id -> why; see `CocoIndex`.
+    """
+    table = pd.DataFrame({"annotation": list(faults), "reason": list(faults.values())})
+    return {"dropped.csv": lambda path: table.to_csv(path, index=False)} if faults else {}
 
 
 def write_run(

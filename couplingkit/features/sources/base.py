@@ -43,6 +43,7 @@ class OpenedNetwork:
         read: (network, normalised images, which of `layers`) -> one map (B, D, h, w) each, in one forward pass.
         size_px: height and width of its input.
         normalisation: mean and std that the source states; None where it states none.
+        matched: the weights of a file under the network's own names, where it has them from one.
         facts: for the record: source, architecture, options, input, interpolation.
     """
 
@@ -52,6 +53,7 @@ class OpenedNetwork:
     size_px: tuple[int, int]
     normalisation: tuple[RGB, RGB] | None
     facts: Mapping[str, Any]
+    matched: MatchedWeights | None = None
 
 
 def layer_index(layer: str, count: int, name: str) -> int:

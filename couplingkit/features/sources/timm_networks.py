@@ -19,6 +19,7 @@ from ..fitting import check_fit, fit_weights
 from ..names import BackboneOptions, ModelName, as_rgb, split_layers
 from ..state_dict_matching import MatchedWeights
 from .base import OpenedNetwork, ReadLayer, build_errors, layer_index, needs_output_stride, seeded, wanted_norm
+from .timm_conversion import named_as_in_timm
 from .timm_shapes import (
     OWN,
     VERSION,
@@ -48,6 +49,8 @@ def open_network(model: ModelName, options: BackboneOptions, matched: MatchedWei
     settings = needs_output_stride(options, model.options)
     settings |= _size_of_weights(model, settings, matched)
     blank = blank_network(model, settings)
+    if matched is not None:
+        matched = named_as_in_timm(model, matched, blank, _heads_of(blank))
     native = native_size(blank)
     size = options.size or native
     network, resampled, way, (count, own) = _at_size(model, options, matched, settings, blank)
@@ -78,6 +81,7 @@ def open_network(model: ModelName, options: BackboneOptions, matched: MatchedWei
             "input": way,
             "interpolation": resampled or _interpolation(blank, way),
         },
+        matched=matched,
     )
 
 
@@ -148,12 +152,17 @@ def _with_weights(
     return network.eval(), ""
 
 
+def _heads_of(network: nn.Module) -> tuple[str, ...]:
+    """Return the names of a network's classifiers."""
+    classifier = getattr(network, "default_cfg", {}).get("classifier") or ()
+    return (classifier,) if isinstance(classifier, str) else tuple(classifier)
+
+
 def _with_matched(
     model: ModelName, matched: MatchedWeights, settings: dict[str, Any], blank: nn.Module, *, norm: str
 ) -> tuple[nn.Module, str]:
     source = f"{model.weights}, read as {model.architecture}"
-    classifier = getattr(blank, "default_cfg", {}).get("classifier") or ()
-    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    heads = _heads_of(blank)
     # A norm that was never trained may be missing, but then it cannot be applied either.
     optional = () if matched.norm_trained or norm == "applied" else ("norm.",)
     given = check_fit(blank.state_dict(), matched.tensors, source=source, heads=heads, optional=optional)

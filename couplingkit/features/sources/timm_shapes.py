@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import importlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import timm
@@ -27,6 +28,7 @@ __all__ = [
     "known_architectures",
     "maps_of",
     "native_size",
+    "own_conversion",
     "ways_to",
 ]
 
@@ -44,6 +46,15 @@ def known_architectures() -> list[str]:
 def family(architecture: str) -> str:
     """Return the module of timm that registers an architecture."""
     return str(timm.models.model_entrypoint(architecture).__module__.rpartition(".")[2])
+
+
+def own_conversion(architecture: str) -> Callable[..., dict[str, Any]] | None:
+    """Return what timm itself turns the names of a family's releases into its own with; None where it has no such."""
+    if not timm.is_model(architecture):
+        return None
+    home = importlib.import_module(timm.models.model_entrypoint(architecture).__module__)
+    found: Callable[..., dict[str, Any]] | None = getattr(home, "checkpoint_filter_fn", None)
+    return found
 
 
 def build_at_random(model: ModelName) -> nn.Module:

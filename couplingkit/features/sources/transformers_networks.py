@@ -25,6 +25,8 @@ __all__ = ["open_network"]
 
 Size = tuple[int, int]
 # What the families call the norm behind their last block.
+# What models of images and text call their image tower.
+IMAGE_TOWERS = ("vision_model", "vision_tower", "vision_encoder", "visual", "image_encoder")
 NORMS = ("layernorm", "layer_norm", "norm", "post_layernorm", "encoder.layernorm")
 
 
@@ -43,6 +45,7 @@ def open_network(model: ModelName, options: BackboneOptions, matched: MatchedWei
             "with timm's architectures."
         )
     network, processor = _load(model, options)
+    network = _image_tower(network)
     native = _native_size(network, processor)
     size = options.size or native
     noise = torch.from_numpy(Stream(0).child("norm probe").generator().standard_normal((1, 3, *size))).float()
@@ -77,6 +80,16 @@ def open_network(model: ModelName, options: BackboneOptions, matched: MatchedWei
             "interpolation": "none" if size == native else "as the network's own code does",
         },
     )
+
+
+def _image_tower(network: Any) -> Any:
+    """Return the part of a network that sees images: the network itself, or one of its two towers."""
+    for name in IMAGE_TOWERS:
+        tower = getattr(network, name, None)
+        # An image network has no text beside it.
+        if isinstance(tower, nn.Module) and hasattr(network.config, "vision_config"):
+            return tower.eval()
+    return network
 
 
 def _version() -> str:
