@@ -79,7 +79,7 @@ def eligibility(options: dict[str, Any]) -> Eligibility:
     """Return the record of the rules that choose objects."""
     from ..data.coco import Eligibility
 
-    return Eligibility(options["min_area"], options["allow_border"])
+    return Eligibility(options["min_area"], options["allow_border"], options.get("exif", "auto"))
 
 
 def probe_spec(options: dict[str, Any]) -> ProbeSpec:

@@ -76,6 +76,14 @@ min_area_option = click.option(
 border_option = click.option(
     "--allow-border", is_flag=True, help="Use objects that the border of their photo cuts off, too."
 )
+exif_option = click.option(
+    "--exif",
+    type=click.Choice(["auto", "ignore", "apply"]),
+    default="auto",
+    show_default=True,
+    help="Photos with a rotation tag: whether masks are drawn on the pixels as stored, or as a viewer shows them; auto "
+    "takes what has the size that the JSON states.",
+)
 probes_option = together(
     click.option(
         "--probes",
@@ -147,7 +155,11 @@ def images_option(*, required: bool) -> Decorator:
 def data_options(*, required: bool) -> Decorator:
     """Return the options that name photos and their objects."""
     return together(
-        annotations_option(required=required), images_option(required=required), min_area_option, border_option
+        annotations_option(required=required),
+        images_option(required=required),
+        min_area_option,
+        border_option,
+        exif_option,
     )
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, check_range
+from ..errors import ArgumentError, DataError, check_range
 from ..words import as_path
 from .instances import BROKEN, FAULTS, InstanceTable, object_mask
 from .instances_cache import read_table
-from .objects import ImageRecord, ObjectRecord, Objects, Photos, described
+from .objects import Exif, ImageRecord, ObjectRecord, Objects, Photos, described
 
 __all__ = ["AnnotatedPhotos", "CocoIndex", "Eligibility", "PhotoObjects", "read_instances", "read_objects"]
 
@@ -30,13 +31,22 @@ class Eligibility:
         min_area: pixels of the object's mask, at least (default 64 x 64).
         allow_border: also take objects whose mask touches the border of their photo (comes within 2 px of it); they are
             cut off there, which makes another shape of them.
+        exif: of photos with a rotation tag: whether masks are drawn on the pixels as stored (`ignore`) or as a viewer
+            shows them (`apply`); `auto` takes what has the size that the file states, and refuses where both have.
     """
 
     min_area: int = 64 * 64
     allow_border: bool = False
+    exif: Exif = "auto"
 
     def __post_init__(self) -> None:
         check_range("min_area", self.min_area, 1)
+        if self.exif not in get_args(Exif):
+            raise ArgumentError(f"exif must be one of {', '.join(get_args(Exif))}, not {self.exif!r}.")
+
+    def stored(self) -> dict[str, Any]:
+        """Return the fields as JSON values; `exif` only where it was chosen."""
+        return {key: value for key, value in asdict(self).items() if (key, value) != ("exif", "auto")}
 
 
 @dataclass(frozen=True)
@@ -122,7 +132,7 @@ def read_instances(path: str | Path, eligibility: Eligibility = Eligibility()) -
     return CocoIndex(
         path=path,
         sha256=sha256,
-        images=Photos(table),
+        images=Photos(table, eligibility.exif),
         # By id, not by place in the file: a re-ordered file gives the same probes.
         objects=Objects(table, np.flatnonzero(rule == 0), path),
         annotations=len(table.ids),
@@ -192,10 +202,10 @@ class AnnotatedPhotos(Mapping[int, PhotoObjects]):
         category_names: of the whole file.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, exif: Exif = "auto"):
         self.path = as_path(path)
         self._table, self.sha256 = read_table(self.path)
-        self.images = Photos(self._table)
+        self.images = Photos(self._table, exif)
         self.category_names = self._table.category_names()
         self._order = np.argsort(self._table.image, kind="stable")
         self._bounds = np.searchsorted(self._table.image[self._order], np.arange(len(self.images) + 1))
@@ -223,7 +233,7 @@ class AnnotatedPhotos(Mapping[int, PhotoObjects]):
         return len(self.images)
 
 
-def read_objects(path: str | Path, image_ids: Iterable[int]) -> dict[int, PhotoObjects]:
+def read_objects(path: str | Path, image_ids: Iterable[int], exif: Exif = "auto") -> dict[int, PhotoObjects]:
     """Read all that an instances JSON says of some photos, eligible or not; errors as in `read_instances`."""
-    photos = AnnotatedPhotos(path)
+    photos = AnnotatedPhotos(path, exif)
     return {identity: photos[identity] for identity in image_ids}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,9 +14,9 @@ from PIL import Image
 from ..errors import DataError, first_line
 from ..files import file_stamp
 from .coco import CocoIndex
-from .image_files import PLAIN_MODES, READ_ERRORS, opened_image
-from .objects import ImageRecord, ObjectRecord
-from .photo_files import PhotoFiles, photo_files
+from .objects import ObjectRecord
+from .photo_files import photo_files
+from .photos import read_photo
 from .segmentation import rle_mask
 
 __all__ = [
@@ -26,7 +24,6 @@ __all__ = [
     "ObjectCutout",
     "cut_object",
     "photo_canvas",
-    "read_photo",
     "resize_cutout",
 ]
 
@@ -47,32 +44,6 @@ class ObjectCutout:
     category: str
     rgb: NDArray[np.uint8]
     mask: NDArray[np.bool_]
-
-
-def read_photo(photos: PhotoFiles, record: ImageRecord) -> NDArray[np.uint8]:
-    """Return a photo as uint8 (H, W, 3), exactly the size its record says.
-
-    Pixels are taken as stored (an EXIF rotation is not applied), as the masks of COCO are drawn.
-
-    Raises:
-        DataError: the file is missing, truncated, no image, of more than 8 bits a channel, or of another size.
-    """
-    place = photos.place(record.file_name)
-    try:
-        with photos.open(record.file_name) as stream, opened_image(stream, place) as image:
-            if image.size != (record.width, record.height):
-                raise DataError(
-                    f"image {place} is {image.width} x {image.height} px, but the annotations say "
-                    f"{record.width} x {record.height}; its masks would not fit."
-                )
-            if image.mode not in PLAIN_MODES:
-                raise DataError(f"image {place} has mode {image.mode}; images of 8 bits a channel can be read.")
-            # Not converted where it is RGB: that would copy a photo of 100 million px once more.
-            return np.array(image if image.mode == "RGB" else image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise DataError(f"image {place} is missing; is `images` the folder that file_name starts from?") from error
-    except (*READ_ERRORS, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"image {place} cannot be read ({error}); it is truncated or no image.") from error
 
 
 class CutoutStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,20 @@ from ..errors import DataError
 from .instances import InstanceTable, object_mask
 from .segmentation import tight_box
 
-__all__ = ["ImageRecord", "ObjectRecord", "Objects", "Photos", "described"]
+Exif = Literal["auto", "ignore", "apply"]
+
+__all__ = ["Exif", "ImageRecord", "ObjectRecord", "Objects", "Photos", "described"]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One photo of the annotation file; width and height in px."""
+    """One photo of the annotation file; width and height in px; whose frame its masks have: see `Eligibility.exif`."""
 
     image_id: int
     file_name: str
     width: int
     height: int
+    exif: Exif = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +48,14 @@ class ObjectRecord:
 class Photos(Mapping[int, ImageRecord]):
     """The photos of an annotation file by their ids, in ascending order."""
 
-    def __init__(self, table: InstanceTable):
-        self._table = table
+    def __init__(self, table: InstanceTable, exif: Exif = "auto"):
+        self._table, self._exif = table, exif
         self._rows = {identity: row for row, identity in enumerate(table.image_ids.tolist())}
 
     def __getitem__(self, image_id: int) -> ImageRecord:
         row = self._rows[image_id]
         width, height = (int(side) for side in self._table.sizes[row])
-        return ImageRecord(int(image_id), self._table.file_name(row), width, height)
+        return ImageRecord(int(image_id), self._table.file_name(row), width, height, self._exif)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._rows)

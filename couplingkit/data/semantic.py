@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from ..errors import ArgumentError
 from . import scenes
 from .coco import AnnotatedPhotos
-from .cutouts import read_photo
 from .photo_files import photo_files
+from .photos import read_photo
 from .scenes import SCENE_CATEGORIES, Scene, draw_scene
 from .segmentation import rle_mask
 from .supercategories import read_supercategories

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..data.coco import CocoIndex, PhotoObjects, read_objects
-from ..data.cutouts import read_photo
 from ..data.objects import ObjectRecord
 from ..data.photo_files import photo_files
+from ..data.photos import read_photo
 from ..data.segmentation import rle_mask
 from ..errors import MeasurementError
 from ..features.backbone import DenseBackbone
@@ -110,7 +110,7 @@ def draw_queries(index: CocoIndex, *, count: int, seed: int) -> list[ObjectQuery
     stream = Stream(seed).child("affinity")
     order = sorted(index.objects.ids.tolist(), key=lambda identity: stream.child("object", identity).below(2**62))
     chosen = [index.record(identity) for identity in order[:count]]
-    photos = read_objects(index.path, {record.image_id for record in chosen})
+    photos = read_objects(index.path, {record.image_id for record in chosen}, index.eligibility.exif)
     return [_query(record, photos[record.image_id], index.eligibility.min_area) for record in chosen]
 
 

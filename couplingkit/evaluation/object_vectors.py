@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..data.coco import CocoIndex
-from ..data.cutouts import read_photo
 from ..data.objects import ObjectRecord
 from ..data.photo_files import photo_files
+from ..data.photos import read_photo
 from ..data.segmentation import rle_mask
 from ..errors import MeasurementError, check_range
 from ..features.backbone import DenseBackbone

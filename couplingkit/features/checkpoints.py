@@ -167,7 +167,8 @@ def _name_other_archives(path: Path) -> None:
     if any(name.endswith("/constants.pkl") for name in names):
         raise BackboneError(
             f"weights file {path} is a TorchScript archive, a program with weights, and opening it could run code, "
-            "so it was not opened; set `trust_checkpoint` (--trust-checkpoint) if you trust who made it, or save its state_dict alone."
+            "so it was not opened; set `trust_checkpoint` (--trust-checkpoint) if you trust who made it, or save its "
+            "state_dict alone."
         )
     if names and all(name.endswith(".npy") for name in names):
         raise BackboneError(

@@ -92,7 +92,7 @@ class Manifest:
             "annotations": source,
             "columns": COLUMNS,
             "drawn_gap": self.drawn_gap,
-            "eligibility": asdict(self.eligibility),
+            "eligibility": self.eligibility.stored(),
             "fingerprint": self.fingerprint,
             "format": FORMAT,
             "name": self.name,

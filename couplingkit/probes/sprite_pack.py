@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 PACK_BYTES = 4 * 2**30
 KIND = "sprites"
 # Moves on when the same sprites would come out otherwise.
-FORMAT = 1
+FORMAT = 2
 HEADER_BYTES = 512
 # Photos below which starting workers takes longer than it saves; and workers at most.
 FEW_PHOTOS, MOST_WORKERS = 64, 8
@@ -87,6 +87,7 @@ class Recipe:
             "backdrops": sorted(astuple(backdrop) for backdrop in self.backdrops),
             "objects": [object_check(store.record(key)) for key in ids],
             "hidden": [asdict(spec), self.source.seed, self.source.side] if hidden else None,
+            **({} if store.index.eligibility.exif == "auto" else {"exif": store.index.eligibility.exif}),
             "photos": [str(store.photos.path.resolve()), *store.stamps(images)],
         }
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()

@@ -134,7 +134,7 @@ def map_examples(
     data = {
         "annotations": str(index.path),
         "annotations_sha256": index.sha256,
-        "eligibility": asdict(index.eligibility),
+        "eligibility": index.eligibility.stored(),
     }
     document = _document(maps, settings, queries=asked, data=data)
     differences: list[ScoreDifference] = []

@@ -128,7 +128,7 @@ def identity_of(
     said = {
         "couplingkit": __version__,
         "models": [choice.identity() for choice in choices],
-        "probes": [len(probes), probes.seed, probes.spec.stored(), asdict(probes.index.eligibility)],
+        "probes": [len(probes), probes.seed, probes.spec.stored(), probes.index.eligibility.stored()],
         "objects": probes.checked().identity(),
         "fingerprint": probes.promised,
         "annotations": probes.index.sha256,

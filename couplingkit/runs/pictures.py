@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.coco import CocoIndex, Eligibility, PhotoObjects, read_instances, read_objects
-from ..data.cutouts import read_photo
 from ..data.objects import ImageRecord
 from ..data.photo_files import photo_files
-from ..data.photos import open_photo
+from ..data.photos import open_photo, read_photo
 from ..errors import ArgumentError, CouplingKitError, DataError, listed
 from ..evaluation.affinity import Query
 from ..evaluation.localization import ObjectQuery, draw_queries
@@ -122,6 +121,7 @@ def annotated_pictures(paths: Sequence[Path], annotations: Path) -> tuple[Pictur
     """
     known_photos = list(read_instances(annotations).images.values())
     records = {path: record for path in paths if (record := _record_of(path, known_photos)) is not None}
+    # The pictures' own frame is the viewer's, unless their sizes say otherwise.
     objects = read_objects(annotations, {record.image_id for record in records.values()})
 
     def read(path: Path) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 MOST_PROBES = 10**6
 LOOK = ("object_size", "gap", "canvas", "pairing", "visible", "control", "design")
 # What a manifest decides; the seed does not appear, for random weights come from it, too.
-DECIDED = (*LOOK, "min_area", "allow_border")
+DECIDED = (*LOOK, "min_area", "allow_border", "exif")
 
 
 @dataclass(frozen=True)

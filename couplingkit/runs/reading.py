@@ -105,7 +105,8 @@ def _measurement(entry: ModelEntry, rows: pd.DataFrame, what: str) -> Measuremen
     # The design stands there only where it is another than pairs.
     look = {"design": "pairs", **provenance["probes"]["spec"]}
     _whole_record(look, ProbeSpec, f"{what}: its spec")
-    _whole_record(provenance["probes"]["eligibility"], Eligibility, f"{what}: its eligibility")
+    rules = {"exif": "auto", **provenance["probes"]["eligibility"]}
+    _whole_record(rules, Eligibility, f"{what}: its eligibility")
     settings = _whole_record(provenance["settings"], MeasureSettings, f"{what}: its settings")
     if settings.level != entry.level:
         raise DataError(f"{what}: its settings have another level than its intervals; measure again.")

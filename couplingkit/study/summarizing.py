@@ -93,7 +93,7 @@ def probes_record(probes: ProbeSet) -> dict[str, Any]:
         "count": len(probes),
         "seed": probes.seed,
         "spec": probes.spec.stored(),
-        "eligibility": asdict(probes.index.eligibility),
+        "eligibility": probes.index.eligibility.stored(),
         "annotations": str(probes.index.path),
         "annotations_sha256": probes.index.sha256,
         "images": str(probes.store.photos.path),
