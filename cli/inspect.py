@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def inspect(models: tuple[str, ...], out: Path | None, overwrite: bool, **option
     """Load each MODEL, run it once, and say what was found.
 
     That is the file's format and SHA-256, which branch is read and what is left out, the architecture, the map's stride
-    and channels, and the normalisation with where it comes from.
+    and channels, the normalisation with where it comes from, and the command that measures it. Of a weights file it
+    shows what is in it, as a tree of names, also where it cannot be read.
 
     MODEL and the options are as in `couplingkit measure`; what is printed here is what it would measure. --out gets the
     same as JSON.
@@ -34,7 +36,7 @@ def inspect(models: tuple[str, ...], out: Path | None, overwrite: bool, **option
       couplingkit inspect checkpoint.pth --branch student --layer 3,7,11
     """
     from ..errors import CouplingKitError
-    from ..features.inspection import inspect_model, inspection_text
+    from ..features.inspection import contents_of, inspect_model, inspection_text
     from ..files import new_file
     from ..typed_files import json_text
 
@@ -45,17 +47,26 @@ def inspect(models: tuple[str, ...], out: Path | None, overwrite: bool, **option
     failed = 0
     for name in models:
         try:
-            records += inspect_model(name, asked)
+            first, *others = inspect_model(name, asked)
+            records += [first | {"contents": contents_of(name, asked)}, *others]
         except CouplingKitError as error:
+            show_contents(contents_of(name, asked))
             if len(models) == 1:
                 raise
             failed += 1
             click.echo(f"{name}: {as_options(str(error))}", err=True)
     for record in records:
         click.echo(as_options(inspection_text(record)) + "\n")
+        show_contents(record.get("contents", ()))
     if out is not None:
         with new_file(out, overwrite=overwrite) as draft:
             draft.write_text(json_text({"format": "couplingkit inspect", "models": records}), encoding="utf-8")
         click.echo(f"Wrote {out}", err=True)
     if failed:
         raise SystemExit(2)
+
+
+def show_contents(lines: Sequence[str]) -> None:
+    """Print what a file holds."""
+    if lines:
+        click.echo("\n".join(["in the file", *(f"  {line}" for line in lines)]) + "\n")

@@ -69,15 +69,23 @@ def as_path(text: str | os.PathLike[str]) -> Path:
         word.encode("utf-8")
         if not word or "\0" in word:
             raise ValueError("empty, or with a NUL in it")
-        path = Path(word).expanduser()
+        path = _expanded(Path(word))
         # Systems raise an error of their own where they are only asked whether there is such a file.
         if len(word) > LONGEST_PATH or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
             raise ValueError(f"longer than the {LONGEST_NAME} bytes of a name or the {LONGEST_PATH} of a path")
-    except (ValueError, RuntimeError) as error:
-        # A lone surrogate is a byte that is no UTF-8; `~nobody` is nobody's home.
+    except ValueError as error:
+        # A lone surrogate is a byte that is no UTF-8.
         shown = ascii(word) if len(word) < 80 else f"{word[:40]!a}..."
         raise ArgumentError(f"path {shown} cannot be one ({error}).") from None
     return path
+
+
+def _expanded(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        # `~nobody` is nobody's home, so that it stays a name, as in a shell.
+        return path
 
 
 def existing_path(text: str | os.PathLike[str]) -> Path | None:

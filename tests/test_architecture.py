@@ -129,7 +129,10 @@ def option_names(group=main):
 
 
 def named_options(sources, options):
-    """Where a library module's text names an option of a command."""
+    """Where a library module's text names an option of a command, but for one in brackets behind the argument's name.
+
+    (Which the commands leave out again, and who calls the library for somebody else's command line can pass on.)
+    """
     found = []
     for file, text in sources.items():
         if file.startswith("cli/"):
@@ -138,7 +141,7 @@ def named_options(sources, options):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 found += [
                     f"{file}:{node.lineno} {name}"
-                    for name in re.findall(r"--[a-z][\w-]*", node.value)
+                    for name in re.findall(r"--[a-z][\w-]*", re.sub(r"`\w+` \(--[\w-]+\)", "", node.value))
                     if name in options
                 ]
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import posixpath
 import tarfile
 import unicodedata
 import zipfile
@@ -73,13 +74,14 @@ class PhotoFiles(ABC):
 def spellings(name: str) -> Iterator[str]:
     """Yield a file's name as it is written, then as other systems write the same one.
 
-    Windows has `\\` between folders; macOS takes letters with accents apart, and other systems do not.
+    Windows has `\\` between folders, `./a.jpg` is `a.jpg`; macOS takes letters with accents apart, and other systems do not.
 
     >>> list(spellings("train\\\\a.jpg"))
     ['train\\\\a.jpg', 'train/a.jpg']
     """
     seen = set()
-    for path in (name, name.replace("\\", "/")):
+    plain = name.replace("\\", "/")
+    for path in (name, plain, posixpath.normpath(plain)):
         for form in (path, unicodedata.normalize("NFC", path), unicodedata.normalize("NFD", path)):
             if form not in seen:
                 seen.add(form)

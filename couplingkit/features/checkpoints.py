@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import BackboneError, first_line, listed
+from .file_kinds import other_kind
 from .pickles import ArrayUnpickler, StoredArray, stand_ins
 
 __all__ = ["Checkpoint", "open_checkpoint", "tensors_sha256", "unwrapped", "without_wrappers"]
@@ -74,11 +75,6 @@ def open_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint:
         raise BackboneError(f"weights file {path} is empty; copy or download it again.")
     if path.suffix == ".safetensors":
         return _open_safetensors(path)
-    if path.suffix == ".json":
-        raise BackboneError(
-            f"weights file {path} is a JSON text and holds no weights; of a model that is saved in several files, give "
-            "the folder."
-        )
     content = _unpickle(path, trust)
     if isinstance(content, nn.Module):
         content = content.state_dict()
@@ -115,7 +111,9 @@ def _open_safetensors(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dictionary
             return Checkpoint(path, {"": unwrapped(tensors)}, metadata=dict(file.metadata() or {}))
     except (SafetensorError, OSError) as error:
-        raise BackboneError(f"weights file {path} is no whole safetensors file ({error}).") from error
+        kind = other_kind(path)
+        told = f"is {kind}" if kind else f"is no whole safetensors file ({first_line(error)})"
+        raise BackboneError(f"weights file {path} {told}.") from error
 
 
 def _unpickle(path: Path, trust: bool) -> Any:
@@ -156,8 +154,7 @@ def _unpickle_safely(path: Path, mapped: bool) -> Any:
             _name_other_archives(path)
         if isinstance(error, pickle.UnpicklingError) and "nsupported" in str(error) and _begins_like_one(path):
             raise _refusal(path) from error
-        why = first_line(error) if _begins_like_one(path) else "it begins like no PyTorch file"
-        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({why}).") from error
+        raise _no_checkpoint(path, error) from error
 
 
 def _name_other_archives(path: Path) -> None:
@@ -175,6 +172,14 @@ def _name_other_archives(path: Path) -> None:
             f"weights file {path} is an .npz archive of NumPy arrays, as Google's ViTs are; timm reads those: build "
             "the network with timm.create_model, give the file to its load_pretrained, and torch.save its state_dict."
         )
+
+
+def _no_checkpoint(path: Path, error: Exception) -> BackboneError:
+    kind = other_kind(path)
+    if kind is not None:
+        return BackboneError(f"weights file {path} is {kind}.")
+    why = first_line(error) if _begins_like_one(path) else "it begins like no PyTorch file"
+    return BackboneError(f"weights file {path} is cut short or not a checkpoint ({why}).")
 
 
 def _begins_like_one(path: Path) -> bool:
@@ -202,8 +207,7 @@ def _unpickle_arrays(path: Path) -> Any:
     except Exception as error:
         if isinstance(error, pickle.UnpicklingError) and "refused" in str(error):
             raise _refusal(path) from error
-        why = first_line(error) if _begins_like_one(path) else "it begins like no PyTorch file"
-        raise BackboneError(f"weights file {path} is cut short or not a checkpoint ({why}).") from error
+        raise _no_checkpoint(path, error) from error
 
 
 def _groups(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
 from ..errors import BackboneError, NormalisationError
+from .checkpoints import open_checkpoint
 from .loading import load_layers
-from .names import IMAGENET_MEAN, IMAGENET_STD, BackboneOptions
+from .names import IMAGENET_MEAN, IMAGENET_STD, BackboneOptions, parse_model_name
+from .outline import tree
 
-__all__ = ["inspect_model", "inspection_text"]
+__all__ = ["contents_of", "inspect_model", "inspection_text"]
 
 
 def inspect_model(name: str, options: BackboneOptions) -> list[dict[str, Any]]:
@@ -28,6 +31,15 @@ def inspect_model(name: str, options: BackboneOptions) -> list[dict[str, Any]]:
         records = _records(name, options)
     first, *others = ({**record, **unknown} for record in records)
     return [first | {"layers": _all_layers(name, options, first)}, *others]
+
+
+def contents_of(name: str, options: BackboneOptions) -> list[str]:
+    """Return what a model's weights file holds, as lines of a tree; none where there is no file, or none that opens."""
+    with suppress(BackboneError):
+        weights = parse_model_name(name).weights
+        if weights is not None:
+            return tree(open_checkpoint(weights, trust=options.trust_checkpoint))
+    return []
 
 
 def _records(name: str, options: BackboneOptions) -> list[dict[str, Any]]:
@@ -75,9 +87,22 @@ def inspection_text(record: dict[str, Any]) -> str:
         "mean, std": _normalisation(record),
         "left out": "; ".join(record.get("left_out", ())) or None,
         "precision": f"{record['precision']} on {record['device']}",
+        "measured by": _command(record),
     }
     told = [f"{label:14s}{value}" for label, value in lines.items() if value is not None]
     return "\n".join([*told, *(f"note          {note}" for note in record.get("notes", ()))])
+
+
+def _command(record: dict[str, Any]) -> str:
+    unknown = ("mean", "std") if record["mean"] is None else ()
+    chosen = {key: value for key, value in record.get("chosen", {}).items() if value != "last" and key not in unknown}
+    options = "".join(f" --{key.replace('_', '-')} {_word(value)}" for key, value in chosen.items())
+    lacking = " --mean R,G,B --std R,G,B" if record["mean"] is None else ""
+    return f"couplingkit measure {shlex.quote(record['name'])}{options}{lacking} --annotations JSON --images FOLDER"
+
+
+def _word(value: Any) -> str:
+    return ",".join(f"{one:g}" for one in value) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _layers(record: dict[str, Any]) -> str | None:
