@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def inspect(models: tuple[str, ...], out: Path | None, overwrite: bool, **option
             failed += 1
             click.echo(f"{name}: {as_options(str(error))}", err=True)
     for record in records:
-        click.echo(as_options(inspection_text(record)) + "\n")
+        click.echo(as_options(inspection_text(record)) + f"\nmeasured by   {command_of(record)}\n")
         show_contents(record.get("contents", ()))
     if out is not None:
         with new_file(out, overwrite=overwrite) as draft:
@@ -70,3 +71,20 @@ def show_contents(lines: Sequence[str]) -> None:
     """Print what a file holds."""
     if lines:
         click.echo("\n".join(["in the file", *(f"  {line}" for line in lines)]) + "\n")
+
+
+def command_of(record: Mapping[str, Any]) -> str:
+    """Return what measures a model as it was read."""
+    unknown = ("mean", "std") if record["mean"] is None else ()
+    chosen = {key: value for key, value in record.get("chosen", {}).items() if value != "last" and key not in unknown}
+    options = "".join(f" --{key.replace('_', '-')} {_word(value)}" for key, value in chosen.items())
+    lacking = " --mean R,G,B --std R,G,B" if unknown else ""
+    name = shlex.quote(record.get("model", record["name"]))
+    return f"couplingkit measure {name}{options}{lacking} --annotations JSON --images FOLDER"
+
+
+def _word(value: Any) -> str:
+    if not isinstance(value, (list, tuple)):
+        return str(value)
+    # Of a size and of colours.
+    return "x".join(map(str, value)) if len(value) == 2 else ",".join(f"{one:g}" for one in value)

@@ -74,7 +74,7 @@ class PhotoFiles(ABC):
 def spellings(name: str) -> Iterator[str]:
     """Yield a file's name as it is written, then as other systems write the same one.
 
-    Windows has `\\` between folders, `./a.jpg` is `a.jpg`; macOS takes letters with accents apart, and other systems do not.
+    Windows has `\\` between folders, `./a.jpg` is `a.jpg`; macOS takes letters with accents apart, others do not.
 
     >>> list(spellings("train\\\\a.jpg"))
     ['train\\\\a.jpg', 'train/a.jpg']

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
@@ -87,22 +86,9 @@ def inspection_text(record: dict[str, Any]) -> str:
         "mean, std": _normalisation(record),
         "left out": "; ".join(record.get("left_out", ())) or None,
         "precision": f"{record['precision']} on {record['device']}",
-        "measured by": _command(record),
     }
     told = [f"{label:14s}{value}" for label, value in lines.items() if value is not None]
     return "\n".join([*told, *(f"note          {note}" for note in record.get("notes", ()))])
-
-
-def _command(record: dict[str, Any]) -> str:
-    unknown = ("mean", "std") if record["mean"] is None else ()
-    chosen = {key: value for key, value in record.get("chosen", {}).items() if value != "last" and key not in unknown}
-    options = "".join(f" --{key.replace('_', '-')} {_word(value)}" for key, value in chosen.items())
-    lacking = " --mean R,G,B --std R,G,B" if record["mean"] is None else ""
-    return f"couplingkit measure {shlex.quote(record['name'])}{options}{lacking} --annotations JSON --images FOLDER"
-
-
-def _word(value: Any) -> str:
-    return ",".join(f"{one:g}" for one in value) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _layers(record: dict[str, Any]) -> str | None:

@@ -82,7 +82,8 @@ def _lines(node: _Node, level: int, depth: int) -> Iterator[str]:
             yield f"{'  ' * level}{name}: {child.shape}"
             continue
         each = " each" if len(names) > 1 else ""
-        yield f"{'  ' * level}{name}.  {child.tensors} tensor{'s' if child.tensors > 1 else ''}, {child.numbers:,} numbers{each}"
+        many = "s" if child.tensors > 1 else ""
+        yield f"{'  ' * level}{name}.  {child.tensors} tensor{many}, {child.numbers:,} numbers{each}"
         if level + 1 < depth:
             yield from _lines(child, level + 1, depth)
 

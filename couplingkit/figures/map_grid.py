@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from .map_layout import BAR_ROOM, CAPTION_PT, GAP, HEADING_PT, LINE, MARGIN, Layout, shortened, wrapped
 from .plots import STYLE
@@ -26,6 +27,8 @@ OUTLINE_PT = 0.5
 DOT_PT, SMALLEST_DOT_PT = 4.2, 2.4
 # A smooth map of some dozen cells needs no more; the blocks of `nearest` do, for their edges.
 SMOOTH_DPI, SHARP_DPI = 150, 300
+# Of a photo's longer side: a column's width at 600 dpi and more.
+MOST_PX = 2000
 UNDEFINED = "0.55"
 RED = "#e2231a"
 
@@ -140,7 +143,7 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
         _write(figure, layout, (left + layout.panel / 2, top + height / 2), lines, ha="center", va="center")
     else:
         axes = figure.add_axes(layout.box(left + inset, top, width, height))
-        axes.imshow(row.picture, extent=_extent(row), interpolation="antialiased", aspect="auto")
+        axes.imshow(_reduced(row.picture), extent=_extent(row), interpolation="antialiased", aspect="auto")
         _mark(axes, row, min(width, height))
         _write(
             figure,
@@ -172,6 +175,14 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
             _write(figure, layout, (left + width / 2, top + height + 0.02), lines, ha="center")
 
 
+def _reduced(picture: NDArray) -> NDArray:
+    """Return a picture no larger than print shows it; the drawing of an aerial photo would take 65 bytes a pixel."""
+    factor = max(picture.shape[:2]) // MOST_PX
+    if factor < 2 or picture.dtype != np.uint8:
+        return picture
+    return np.asarray(Image.fromarray(picture).reduce(factor))
+
+
 def _extent(row: GridRow) -> tuple[float, float, float, float]:
     return (-0.5, row.size[1] - 0.5, row.size[0] - 0.5, -0.5)
 
@@ -180,8 +191,9 @@ def _mark(axes: Axes, row: GridRow, side_in: float) -> None:
     """Mark the query, a red dot with a white rim (smaller on small panels), and the outline of its object."""
     if row.outline is not None:
         # Padded, so that an object at the border of its photo has a closed outline.
-        mask = np.pad(row.outline, 1).astype(np.float32)
-        across, down = (np.arange(side) - 1 for side in (mask.shape[1], mask.shape[0]))
+        step = max(1, max(row.outline.shape) // MOST_PX)
+        mask = np.pad(row.outline[::step, ::step], 1).astype(np.float32)
+        across, down = ((np.arange(side) - 1) * step for side in (mask.shape[1], mask.shape[0]))
         axes.contour(across, down, mask, levels=[0.5], colors="white", linewidths=OUTLINE_PT)
     dot = min(DOT_PT, max(SMALLEST_DOT_PT, 0.08 * 72 * side_in))
     x, y = row.point

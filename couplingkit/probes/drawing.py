@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
-from ..errors import DataError
+from ..errors import ArgumentError, DataError
 from .manifest import Manifest, Source, object_check
 from .placement import draw_pairs
 from .ring import draw_rings
-from .spec import ObjectPair, ProbeSpec
+from .spec import DIRECTIONS, ObjectPair, ProbeSpec
 
 __all__ = ["bare_manifest", "draw", "draw_manifest"]
 
@@ -40,6 +40,7 @@ def draw(
     """Return the index of an instances JSON, the spec with its design settled, and the pairs that a seed draws.
 
     Raises:
+        ArgumentError: there are not so many different pairs.
         DataError: the file cannot be used, or fewer than two objects are eligible.
     """
     index = read_instances(annotations, eligibility)
@@ -47,6 +48,13 @@ def draw(
         raise DataError(
             f"annotations {index.path} hold {len(index.objects)} eligible objects, and a probe needs 2; "
             f"{index.what_was_dropped()}."
+        )
+    # A before B, in each direction.
+    most = len(index.objects) * (len(index.objects) - 1) * len(DIRECTIONS)
+    if count > most:
+        raise ArgumentError(
+            f"probes must be at most {most:,}, for that many different pairs the {len(index.objects)} eligible objects "
+            f"of {index.path} give, not {count:,}."
         )
     spec = _settled(spec, index, seed)
     drawn = draw_rings if spec.design == "ring" else draw_pairs

@@ -24,7 +24,8 @@ Result = TypeVar("Result")
 # Processes wait for the slowest one, whose share may take hours; one that died is noticed at once.
 PATIENCE = timedelta(days=7)
 # How long processes look for each other at the start; a master that nobody answers for would be waited for in vain.
-MEETING = timedelta(seconds=40)
+# (torch tries again once where a port refuses at once, so that it takes up to twice as long.)
+MEETING = timedelta(seconds=25)
 
 
 def join_processes() -> Processes:
