@@ -38,7 +38,8 @@ def open_photo(path: Path) -> NDArray[np.uint8]:
     """
     try:
         with opened_image(path, path) as image:
-            turned = ImageOps.exif_transpose(image)
+            # Which copies a photo that is not turned, too.
+            turned = ImageOps.exif_transpose(image) if _orientation(image) in TURNED else image
             return np.array(_as_rgb(turned, image.format, path))
     except FileNotFoundError as error:
         raise DataError(f"image {path} is missing; give the path of a picture.") from error
@@ -74,12 +75,16 @@ def read_photo(photos: PhotoFiles, record: ImageRecord) -> NDArray[np.uint8]:
         raise DataError(f"image {place} cannot be read ({error}); it is truncated or no image.") from error
 
 
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except READ_ERRORS:
+        return 1
+
+
 def _is_turned(image: Image.Image, record: ImageRecord, place: str) -> bool:
     """Return whether masks are drawn on the photo as its rotation tag turns it."""
-    try:
-        tag = image.getexif().get(ORIENTATION, 1)
-    except READ_ERRORS:
-        return False
+    tag = _orientation(image)
     if tag not in TURNED or record.exif == "ignore":
         return False
     if record.exif == "apply":
