@@ -309,13 +309,74 @@ def dino_backbone_compiled():
     return Made(under("_orig_mod.", state(teacher)), {"teacher": teacher}, suffix=".safetensors")
 
 
+def to_dinov3(tensors):
+    """As Meta's own code has it: one bias of three, of which the keys' is masked; registers are storage tokens."""
+    renamed = {"mask_token": torch.zeros(1, 192), "rope_embed.periods": torch.ones(16)}
+    for name, value in tensors.items():
+        if name.endswith("attn.q_bias"):
+            other = tensors[name.replace("q_bias", "v_bias")]
+            stem = name.removesuffix("q_bias")
+            renamed[f"{stem}qkv.bias"] = torch.cat([value, torch.zeros_like(value), other])
+            renamed[f"{stem}qkv.bias_mask"] = torch.full((3 * len(value),), torch.nan)
+        elif not name.endswith(("v_bias", "k_bias")) and not name.startswith("rope"):
+            plain = name.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma")
+            renamed[plain.replace("reg_token", "storage_tokens")] = value
+    return renamed
+
+
+def dinov3():
+    teacher = network("vit_tiny_patch16_dinov3_qkvb", 1)
+    return Made(to_dinov3(state(teacher)), {"teacher": teacher})
+
+
+def dinov3_training():
+    teacher = network("vit_tiny_patch16_dinov3_qkvb", 1)
+    tensors = {**under("backbone.", to_dinov3(state(teacher))), **some("dino_head.mlp.0.weight")}
+    return Made({"teacher": tensors, "iteration": 5}, {"teacher": teacher}, left_out=("dino_head", "iteration"))
+
+
+def ijepa():
+    """No class token; both networks as distributed training names them."""
+    settings = {"class_token": False, "global_pool": "avg", "fc_norm": False}
+    target, context = network(VIT, 1, **settings), network(VIT, 2, **settings)
+    content = {
+        "encoder": under("module.", state(context)),
+        "predictor": some("module.predictor_embed.weight", "module.mask_token"),
+        "target_encoder": under("module.", state(target)),
+        **{"opt": {"state": {}}, "scaler": None, "epoch": 300, "lr": 1e-3},
+    }
+    return Made(content, {"target": target, "context": context}, suffix=".pth.tar", left_out=("encoder", "predictor"))
+
+
+def simsiam():
+    trunk = network("resnet18", 1)
+    heads = some("module.encoder.fc.0.weight", "module.encoder.fc.6.bias", "module.predictor.0.weight")
+    content = training("state_dict", {**under("module.encoder.", state(trunk)), **heads})
+    return Made(content, {"": trunk}, suffix=".pth.tar", left_out=("fc", "predictor"))
+
+
+def barlow_training():
+    """Barlow Twins, VICReg and VICRegL: their backbone files are flat ResNets."""
+    trunk = network("resnet18", 1)
+    tensors = {**under("module.backbone.", state(trunk)), **some("module.projector.0.weight", "module.bn.running_mean")}
+    return Made({"epoch": 3, "model": tensors, "optimizer": {"state": {}}}, {"": trunk}, left_out=("projector",))
+
+
+def pixpro():
+    made = soco()
+    beside = some("module.projector.linear1.weight", "module.value_transform.weight")
+    made.content["model"] = {**beside, **made.content["model"]}
+    return made
+
+
 LAYOUTS = {
     made.__name__: made
     for made in (
         *(moco, moco_old, resim, resim_c4, plrc, detectron2, detectron2_by_torch, densecl_release, densecl_training),
         *(soco, ibot, ibot_swin, ibot_extracted, dino, dino_resnet, dino_backbone, dino_backbone_patch8),
         *(dino_backbone_resnet, maskalign, mae, mae_full, dinov2, dinov2_registers, dinov2_training),
-        *(swav, vissl, dino_compiled, dino_backbone_compiled),
+        *(swav, vissl, dino_compiled, dino_backbone_compiled, dinov3, dinov3_training, ijepa, simsiam),
+        *(barlow_training, pixpro),
     )
 }
 

@@ -29,6 +29,8 @@ CAUTIOUS = {
         "mae",
         "mae_full",
         "dino_backbone_compiled",
+        "dinov3",
+        "dinov3_training",
     ),
     "maskalign",
 }
@@ -88,7 +90,7 @@ def groups_of(content):
     """Dictionaries of weights in a file's content."""
     if all(not isinstance(value, dict) for value in content.values()):
         return [content]
-    return [content[key] for key in ("state_dict", "model", "teacher") if key in content]
+    return [content[key] for key in ("state_dict", "model", "teacher", "target_encoder") if key in content]
 
 
 def spoilt(content, how, place):
@@ -110,7 +112,9 @@ def spoilt(content, how, place):
     names = [name for name in tensors if name.endswith(".weight") and not any(word in name for word in skip)]
     names = [name for name in names if "plrc" not in name and "roi_head" not in name and "fpn" not in name]
     names = [
-        name for name in names if not any(part in name for part in ("projector", "predictor", "neck", "prototypes"))
+        name
+        for name in names
+        if not any(part in name for part in ("projector", "predictor", "neck", "prototypes", "value_transform"))
     ]
     name = names[place]
     value = tensors.pop(name)
@@ -156,6 +160,11 @@ def test_layouts_that_look_alike_are_told_apart(tmp_path):
     assert formats["mae"] == formats["mae_full"] == "flat ViT under model, as MAE's files"
     assert formats["densecl_release"] == "DenseCL, release"
     assert formats["detectron2"] == "detectron2"
+    assert formats["dinov3"] == "DINOv3"
+    assert formats["ijepa"] == "I-JEPA"
+    assert formats["simsiam"] == "SimSiam"
+    assert formats["barlow_training"] == "Barlow Twins and VICReg"
+    assert formats["pixpro"] == formats["soco"] == "SoCo and PixPro"
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])

@@ -28,6 +28,8 @@ __all__ = ["named_as_in_timm"]
 
 # What a network has of its own and no training changed; timm's conversion need not take it over.
 BUFFERS = re.compile(r".*(relative_position_index|attn_mask|bias_mask|periods|num_batches_tracked|k_bias|qkv\.bias)")
+# Families whose names are timm's when they come here.
+NAMED = ("resnet", "vit", "swin")
 # Of a trunk in any project; where such a one is not taken over, features would be others.
 TRUNK = re.compile(r"(.*\.)?(blocks|layers|stages|resblocks|stem|layer\d)\..*")
 
@@ -49,7 +51,7 @@ def named_as_in_timm(
     own = set(network.state_dict())
     needed = backbone_names(own, heads)
     there = len(needed & matched.tensors.keys())
-    if there == len(needed) or (matched.family and there > len(needed) / 2):
+    if there == len(needed) or (matched.family in NAMED and there > len(needed) / 2):
         # What lacks a few is damaged, and has to say so; a whole copy elsewhere in the file is another network.
         return _without_spare(matched, own)
     for group, prefix, tensors in _places(matched, needed):
@@ -57,15 +59,17 @@ def named_as_in_timm(
         beside = left_out(Checkpoint(model.weights, matched.groups), group, prefix, ())
         place = _place(group, prefix)
         return _without_spare(replace(matched, tensors=tensors, place=place, strange=(), left_out=beside), own)
+    best = matched
     for source in (matched.raw, *matched.groups.values()):
         converted = _converted(model, source, network)
-        if converted is not None and needed <= converted.keys():
-            _check_loss(model, source, converted)
-            note = f"{len(source) - len(converted)} of {len(source)} tensors by timm's conversion of their names"
-            left = (*matched.left_out, note) if len(converted) < len(source) else matched.left_out
-            renamed = replace(matched, tensors=converted, left_out=left, strange=(), converted=True)
-            return _without_spare(renamed, own)
-    return matched
+        # Of what lacks something, the nearest says best what.
+        if converted is None or len(needed & converted.keys()) <= len(needed & best.tensors.keys()):
+            continue
+        _check_loss(model, source, converted)
+        note = f"{len(source) - len(converted)} of {len(source)} tensors by timm's conversion of their names"
+        left = (*matched.left_out, note) if len(converted) < len(source) else matched.left_out
+        best = replace(matched, tensors=converted, left_out=left, strange=(), converted=True)
+    return _without_spare(best, own) if best.converted else matched
 
 
 def _places(matched: MatchedWeights, needed: set[str]) -> Iterator[tuple[str, str, dict[str, Tensor]]]:
