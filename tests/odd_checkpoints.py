@@ -81,6 +81,29 @@ def to_convnext(tensors):
     return renamed
 
 
+def to_clip(tensors):
+    """As OpenAI's and open_clip's own code has it, the text tower beside it."""
+    names = {"cls_token": "class_embedding", "patch_embed.proj.weight": "conv1.weight"}
+    names |= {"norm_pre": "ln_pre", "norm": "ln_post"}
+    inner = {"norm1": "ln_1", "norm2": "ln_2", "attn.proj": "attn.out_proj", "mlp.fc1": "mlp.c_fc"}
+    inner["mlp.fc2"] = "mlp.c_proj"
+    found = {"logit_scale": torch.ones(()), "transformer.resblocks.0.ln_1.weight": torch.ones(8)}
+    for name, value in tensors.items():
+        if name == "pos_embed":
+            found["visual.positional_embedding"] = value[0]
+        elif name.startswith("blocks."):
+            plain = name.replace("blocks.", "visual.transformer.resblocks.")
+            plain = plain.replace("attn.qkv.", "attn.in_proj_")
+            for old, new in inner.items():
+                plain = plain.replace(f".{old}.", f".{new}.")
+            found[plain] = value
+        else:
+            part = next(old for old in names if name == old or name.startswith(f"{old}."))
+            plain = f"visual.{names[part]}{name[len(part) :]}"
+            found[plain] = value[0, 0] if name == "cls_token" else value
+    return {**found, "visual.proj": torch.zeros(64, 8)}
+
+
 CONTAINERS = {
     "flat": lambda tensors: tensors,
     "state_dict": lambda tensors: {"state_dict": tensors, "epoch": 3},
@@ -159,6 +182,20 @@ def one(number, architecture, container, prefix, beside, generator):
         ask="" if bare else f"{architecture}@",
         options=options,
     )
+
+
+def towers():
+    """Yield two-tower models, of which the image tower is read."""
+    small = {"embed_dim": 64, "depth": 2, "num_heads": 2}
+    name = "vit_base_patch16_clip_224"
+    tensors = to_clip(state(network(name, 1, **small)))
+    ask = f"{name},{','.join(f'{key}={value}' for key, value in small.items())}@"
+    options = {"mean": IMAGENET[0], "std": IMAGENET[1]}
+    for kind in ("flat", "state_dict", "ordered"):
+        yield Odd(f"clip {kind}", saved(CONTAINERS[kind](tensors), ".pt"), name, small, ask, options)
+    inside = under("visual.trunk.", state(network("test_vit", 1)))
+    beside = {"text.transformer.blocks.0.x": torch.zeros(3), "logit_scale": torch.ones(())}
+    yield Odd("open_clip of timm", saved({**inside, **beside}, ".bin"), "test_vit", ask="test_vit@", options=options)
 
 
 def raw(content, suffix=".pth"):
@@ -273,4 +310,4 @@ def with_code():
 
 def every(count, seed=0):
     """Return all cases, `count` readable ones among them."""
-    return [*readable(count, seed), *other_files(), *broken(), *with_code()]
+    return [*readable(count, seed), *towers(), *other_files(), *broken(), *with_code()]

@@ -15,11 +15,11 @@ CASES = odd_checkpoints.every(COUNT)
 
 
 @functools.cache
-def right(architecture, size):
+def right(architecture, size, made):
     """The features of timm's own call."""
     images = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in IMAGENET)
-    made = network(architecture, 1)
+    made = network(architecture, 1, **dict(made))
     with torch.inference_mode():
         shown = (images - mean) / std
         found = made.forward_intermediates(shown, indices=1, norm=True, output_fmt="NCHW", intermediates_only=True)[-1]
@@ -35,7 +35,7 @@ def check(case, folder):
         assert "cut short" not in str(caught.value) or case.name in ("zeros", "text", "zip of pictures")
         return
     backbone = ck.load_backbone(name, **options)
-    images, features = right(case.architecture, backbone.size_px[0])
+    images, features = right(case.architecture, backbone.size_px[0], tuple(case.made.items()))
     assert torch.allclose(backbone(images), features, atol=1e-5 * float(features.abs().max()))
 
 

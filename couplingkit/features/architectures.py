@@ -92,7 +92,10 @@ def position_grid(weights: Weights) -> int | None:
 
 
 def _unknown(source: str, what: str) -> BackboneError:
-    return BackboneError(f"the architecture of {source} is not known here: {what}; name it, as ARCH@FILE.")
+    return BackboneError(
+        f"the architecture of {source} is not known here: {what}; name it, as ARCH@FILE, where timm has it, or read it "
+        "by its project's own code, as hub:CLONE:ENTRY@FILE."
+    )
 
 
 def _shape(weights: Weights, name: str, ndim: int, source: str) -> tuple[int, ...]:

@@ -174,7 +174,8 @@ def _resolved(model: ModelName, matched: MatchedWeights | None) -> ModelName:
     if matched.strange:
         raise BackboneError(
             f"weights file {model.text} holds a {matched.family} with weights that are none of its own "
-            f"({listed(matched.strange)}); name the architecture, as ARCH@{model.text}."
+            f"({listed(matched.strange)}); name the architecture, as ARCH@{model.text}, where timm has it, or read it "
+            f"by its project's own code, as hub:CLONE:ENTRY@{model.text}."
         )
     # Self-supervised releases have their final norm; who averages cells before it, or leaves it to a head, has none.
     normed = matched.normalisation is not None
@@ -188,7 +189,7 @@ def _resolved(model: ModelName, matched: MatchedWeights | None) -> ModelName:
 def _way_to_read(model: ModelName, matched: MatchedWeights) -> str:
     """Return what can be done with a file whose names say no family."""
     if not any("embeddings." in name or name.startswith("encoder.") for name in matched.tensors):
-        return f"name the architecture, as ARCH@{model.text}"
+        return f"name the architecture, as ARCH@{model.text}, or its project's clone, as hub:CLONE:ENTRY@{model.text}"
     assert model.weights is not None
     folder = model.weights.parent
     if (folder / "config.json").is_file():

@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from .map_layout import BAR_ROOM, CAPTION_PT, GAP, HEADING_PT, LINE, MARGIN, Layout, shortened, wrapped
 from .plots import STYLE
@@ -180,7 +179,11 @@ def _reduced(picture: NDArray) -> NDArray:
     factor = max(picture.shape[:2]) // MOST_PX
     if factor < 2 or picture.dtype != np.uint8:
         return picture
-    return np.asarray(Image.fromarray(picture).reduce(factor))
+    height, width = (side // factor for side in picture.shape[:2])
+    # The last pixels that fill no block are not shown.
+    blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, -1)
+    shown: NDArray = blocks.mean(axis=(1, 3), dtype=np.float32).round().astype(np.uint8)
+    return shown
 
 
 def _extent(row: GridRow) -> tuple[float, float, float, float]:

@@ -28,6 +28,7 @@ __all__ = ["named_as_in_timm"]
 
 # What a network has of its own and no training changed; timm's conversion need not take it over.
 BUFFERS = re.compile(r".*(relative_position_index|attn_mask|bias_mask|periods|num_batches_tracked|k_bias|qkv\.bias)")
+IMAGE_TOWERS = ("visual.", "module.visual.", "vision_encoder.", "vision_model.")
 # Families whose names are timm's when they come here.
 NAMED = ("resnet", "vit", "swin")
 # Of a trunk in any project; where such a one is not taken over, features would be others.
@@ -113,11 +114,16 @@ def _converted(model: ModelName, tensors: Mapping[str, Tensor], network: nn.Modu
 
 def _check_loss(model: ModelName, tensors: Mapping[str, Tensor], converted: Mapping[str, Tensor]) -> None:
     """Refuse where weights of the trunk that are not 0 were neither taken over nor renamed."""
+    # Of two towers the one of text is another network.
+    tower = next((name for name in IMAGE_TOWERS if any(key.startswith(name) for key in tensors)), "")
     taken = {value.data_ptr() for value in converted.values() if value.numel()}
     lost = [
         name
         for name, value in tensors.items()
-        if TRUNK.fullmatch(name) and value.is_floating_point() and value.data_ptr() not in taken
+        if name.startswith(tower)
+        and TRUNK.fullmatch(name)
+        and value.is_floating_point()
+        and value.data_ptr() not in taken
     ]
     biases = [name for name in lost if name.endswith("qkv.bias") and bool(tensors[name].nan_to_num().any())]
     split = any(name.endswith(("q_bias", "q_proj.bias")) for name in converted)
