@@ -258,7 +258,7 @@ def test_a_file_out_of_a_folder_of_transformers_leads_to_the_folder(tmp_path):
         ck.load_backbone(str(tmp_path / "model" / "model.safetensors"), **PLAIN)
     index = tmp_path / "model" / "model.safetensors.index.json"
     index.write_text("{}", encoding="utf-8")
-    with pytest.raises(BackboneError, match=r"is a JSON text .* give the folder"):
+    with pytest.raises(BackboneError, match=r"is JSON .* give the folder"):
         ck.load_backbone(str(index), **PLAIN)
 
 

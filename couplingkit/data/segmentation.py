@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-__all__ = ["BrokenMask", "encode_mask", "rle_mask", "segmentation_rle", "tight_box"]
+__all__ = ["BrokenMask", "encode_mask", "polygons_rle", "rle_mask", "segmentation_rle", "tight_box"]
 
 # A corner so many times the longer side away is no corner.
 FARTHEST = 8
@@ -57,13 +57,19 @@ def _of_polygons(polygons: list[Any], width: int, height: int) -> dict[str, Any]
     for polygon in polygons:
         if not isinstance(polygon, list) or not all(isinstance(value, (int, float)) for value in polygon):
             raise BrokenMask("a polygon must be a list of numbers x, y, x, y, ..., but one is not")
+    return polygons_rle(polygons, width, height)
+
+
+def polygons_rle(polygons: list[list[float]], width: int, height: int) -> dict[str, Any] | None:
+    """Return the compressed RLE of polygons that are lists of numbers; else as `segmentation_rle`."""
+    for polygon in polygons:
         if len(polygon) % 2:
             raise BrokenMask(f"a polygon has {len(polygon)} coordinates; x, y, x, y, ... has an even number")
     whole = [polygon for polygon in polygons if len(polygon) >= 6]
     if not whole:
         return None
     # Its outline is walked in fifths of a pixel, so that a corner at 1e9 would take all memory.
-    reach = max(max(map(abs, polygon)) for polygon in whole)
+    reach = max(max(max(polygon), -min(polygon)) for polygon in whole)
     if reach > FARTHEST * max(width, height):
         raise BrokenMask(f"a polygon reaches to {reach:g}, far outside its photo of {width} x {height} px")
     merged: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects(whole, height, width))
