@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import threading
 import time
@@ -12,8 +13,10 @@ import torch.distributed as dist
 
 from .errors import CouplingKitError, MeasurementError, first_line
 
-__all__ = ["ALONE", "Processes", "follow_parent"]
+__all__ = ["ALONE", "START_METHOD", "Processes", "follow_parent"]
 
+# How workers come to be: never as a copy of a process that has threads; Windows has one way only.
+START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 # How often a worker looks whether its parent is there.
 WATCH_S = 1.0
 

@@ -262,6 +262,13 @@ def test_a_file_out_of_a_folder_of_transformers_leads_to_the_folder(tmp_path):
         ck.load_backbone(str(index), **PLAIN)
 
 
+@pytest.mark.parametrize("std", [[0.0] * 3, [float("nan")] * 3, [-0.5] * 3, [1e9] * 3])
+def test_a_normalisation_that_is_none_is_refused_wherever_it_comes_from(tmp_path, std):
+    saved(tmp_path / "model", TRANSFORMERS["vit"][0](), image_mean=[0.5] * 3, image_std=std)
+    with pytest.raises(BackboneError, match=r"comes with cannot be one .*std must be"):
+        ck.load_backbone(str(tmp_path / "model"), **PLAIN)
+
+
 def test_what_transformers_cannot_give(tmp_path):
     config = transformers.ViTMAEConfig(**SMALL, image_size=64, patch_size=16)
     saved(tmp_path / "mae", config, image_mean=[0.5] * 3, image_std=[0.5] * 3)

@@ -166,7 +166,8 @@ def _remarks(table: InstanceTable) -> tuple[str, ...]:
 
 def _first_failed(table: InstanceTable, rules: Eligibility) -> NDArray[np.int64]:
     """Return the number of the first rule that drops each annotation; 0 where none does."""
-    sizes = table.sizes[table.image] if len(table.ids) else np.zeros((0, 2))
+    # Without photos every annotation is one of a photo that is not listed.
+    sizes = table.sizes[table.image] if len(table.sizes) else np.zeros((len(table.ids), 2))
     # Boxes of polygons lie between pixels; masks do not.
     near, far = np.round(table.box[:, :2]), np.round(table.box[:, :2] + table.box[:, 2:])
     margin = np.minimum(near, sizes - far).min(axis=1, initial=np.inf)

@@ -156,7 +156,7 @@ def write_scenes(
                 for index, name in enumerate(SCENE_CATEGORIES)
             ],
         }
-        (draft / "instances.json").write_text(json.dumps(content))
+        (draft / "instances.json").write_text(json.dumps(content), encoding="utf-8")
     return folder / "instances.json", folder / "images"
 
 

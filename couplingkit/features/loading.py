@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, BackboneError, NormalisationError, listed
+from ..errors import ArgumentError, BackboneError, listed
 from .architectures import recognise
 from .backbone import Declaration, NetworkBackbone
 from .checkpoints import open_checkpoint, tensors_sha256
@@ -17,6 +17,7 @@ from .hardware import resolve_device, resolve_precision
 from .identity import opened_digests, resolve_folder, resolve_run
 from .layered import LayeredBackbone
 from .names import RGB, BackboneOptions, ModelName, parse_model_name, split_layers
+from .normalisation import normalisation_of
 from .own_format import own_weights
 from .sources.base import OpenedNetwork
 from .speeding import compile_blocks, round_weights
@@ -80,7 +81,7 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
     source = importlib.import_module(f".sources.{HOMES[resolved.source]}", __package__)
     opened: OpenedNetwork = source.open_network(resolved, chosen, matched)
     matched = opened.matched or matched
-    mean, std, origin, notes = _normalisation(model, chosen, matched, opened)
+    mean, std, origin, notes = normalisation_of(model, chosen, matched, opened)
     facts = {
         "model": name,
         **opened.facts,
@@ -195,43 +196,6 @@ def _way_to_read(model: ModelName, matched: MatchedWeights) -> str:
     if (folder / "config.json").is_file():
         return f"these are names of transformers: give its folder, {folder}"
     return f"these may be names of transformers: give a folder that holds it with its config.json, or ARCH@{model.text}"
-
-
-def _normalisation(
-    model: ModelName, options: BackboneOptions, matched: MatchedWeights | None, opened: OpenedNetwork
-) -> tuple[RGB, RGB, str, tuple[str, ...]]:
-    """Return mean, std, where they come from, and what a reader must know of them."""
-    notes: tuple[str, ...] = ()
-    stated, origin = opened.normalisation, f"{opened.facts['source']}'s for the model"
-    if matched is not None and matched.normalisation is not None:
-        if model.source != "file" and stated is not None and stated != matched.normalisation:
-            notes = (
-                f"normalised with mean {matched.normalisation[0]} and std {matched.normalisation[1]}, as the file's "
-                f"layout asks for ({matched.system}), not with {opened.facts['source']}'s mean {stated[0]} and std "
-                f"{stated[1]} for {opened.facts['architecture']}; `mean` and `std` choose otherwise.",
-            )
-        stated, origin = matched.normalisation, f"by the file's layout: {matched.system}"
-    elif model.source == "file":
-        stated = None
-    elif matched is not None and stated is not None and not (options.mean and options.std):
-        else_needed = (
-            "files of DeiT and of MAE's fine-tuning need ImageNet's: `mean`, `std`"
-            if matched.family == "vit"
-            else "weights of another training may need others: `mean`, `std`"
-        )
-        notes = (
-            f"normalised with {opened.facts['source'].split()[0]}'s mean {stated[0]} and std {stated[1]} for "
-            f"{opened.facts['architecture']}, which the file does not confirm; {else_needed}.",
-        )
-    mean, std = options.mean or (stated and stated[0]), options.std or (stated and stated[1])
-    if not mean or not std:
-        raise NormalisationError(
-            f"the normalisation of {model.text} cannot be told from it, and with the wrong one every number is wrong: "
-            "give `mean` and `std` (ImageNet's: 0.485,0.456,0.406 and 0.229,0.224,0.225; timm's supervised ViTs: 0.5)."
-        )
-    if options.mean or options.std:
-        return mean, std, "as chosen" if options.mean and options.std else f"as chosen, the rest {origin}", ()
-    return mean, std, origin, notes
 
 
 def _weights_record(

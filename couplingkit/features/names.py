@@ -17,6 +17,7 @@ __all__ = [
     "FORMS",
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "NORMALISATION",
     "RGB",
     "BackboneOptions",
     "ModelName",
@@ -32,6 +33,8 @@ RGB = tuple[float, float, float]
 Norm = Literal["applied", "raw"]
 IMAGENET_MEAN: RGB = (0.485, 0.456, 0.406)
 IMAGENET_STD: RGB = (0.229, 0.224, 0.225)
+# What mean and std may be, whoever states them.
+NORMALISATION = {"mean": (0.0, 1.0), "std": (1e-3, 10.0)}
 SOURCES = ("timm", "torchvision", "hub", "transformers", "control", "bundled")
 FORMS = (
     "FILE, ARCH, ARCH@FILE, timm:ARCH, torchvision:ARCH, random:ARCH, hf-hub:ORG/NAME, FOLDER, hub:CLONE:ENTRY, "
@@ -106,10 +109,10 @@ class BackboneOptions:
             check_range("image_size", side, 16, 4096)
         if self.output_stride is not None:
             check_range("output_stride", self.output_stride, 1, 64)
-        for name, low, high in (("mean", 0.0, 1.0), ("std", 1e-3, 10.0)):
+        for name, ends in NORMALISATION.items():
             values = getattr(self, name)
             if values is not None:
-                rgb_numbers(values, name, low, high)
+                rgb_numbers(values, name, *ends)
         if self.branch is not None and self.key is not None:
             raise ArgumentError("branch and key both say which weights to read; give one of them.")
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from ..errors import ArgumentError, OutputError, first_line
 from ..features.speeding import repeated_blocks
 from ..files import write_text
+from ..processes import START_METHOD
 from ..typed_files import as_record, read_text
 from .callbacks import Watch
 from .checkpoint import (
@@ -210,7 +211,7 @@ def _loader(running: Running, corpus: Corpus, sampler: StepSampler, proposals: P
         pin_memory=running.engine.device.type == "cuda",
         # Its own, or making an iterator would draw from the global one.
         generator=torch.Generator().manual_seed(recipe.run.seed),
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context=START_METHOD if workers else None,
         worker_init_fn=leave_signals_alone if workers else None,
     )
 

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ..errors import ArgumentError, DataError, check_range, first_line
 from ..files import new_file
+from ..processes import START_METHOD
 from ..typed_files import Record, decode_json, json_text, made_by
 from .corpus import Corpus
 
@@ -117,7 +118,7 @@ def find_proposals(
     check_range("workers", workers, 1)
     _segmentation()
     numbers = range(len(corpus))
-    with get_context("forkserver").Pool(workers, initializer=_start, initargs=(corpus, rules)) as pool:
+    with get_context(START_METHOD).Pool(workers, initializer=_start, initargs=(corpus, rules)) as pool:
         shown = tqdm(pool.imap(_boxes_of, numbers, 8), total=len(corpus), desc="proposals", disable=not progress)
         found = list(shown)
     starts = np.concatenate([[0], np.cumsum([len(boxes) for boxes in found])]).astype(np.int64)
