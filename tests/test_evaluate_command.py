@@ -210,6 +210,7 @@ def test_on_real_photos_the_real_network_is_above_its_random_self(real_coco, rea
         assert np.isfinite(found.of(trained, task).score.low) and found.of(trained, task).ceiling > 0.7
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_rows_of_one(tmp_path):
     words = ["evaluate", "knn-seg,linear-seg", "bundled:ibot", "--data", "scenes:40+40", "--device", "cpu"]
     found = [

@@ -504,6 +504,7 @@ def test_gradients_in_parts_are_those_of_the_whole_batch(tiny, corpus, tmp_path,
         train(read_recipe(method, tiny, ["run.accumulate=8"]), corpus, tmp_path / "odd", CPU)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_blocks_give_the_same_losses(tiny, corpus, tmp_path):
     lines = []
