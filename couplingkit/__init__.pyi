@@ -21,7 +21,6 @@ from .evaluation.leak import LeakingNetwork as LeakingNetwork
 from .evaluation.localization import Localization as Localization
 from .evaluation.localization import LocalizeSettings as LocalizeSettings
 from .evaluation.localization import compare_localization as compare_localization
-from .evaluation.localization import draw_queries as draw_queries
 from .evaluation.localization import localize as localize
 from .evaluation.object_knn import KnnSettings as KnnSettings
 from .evaluation.object_knn import ObjectKnn as ObjectKnn
@@ -29,6 +28,7 @@ from .evaluation.object_knn import object_knn as object_knn
 from .evaluation.object_linear import LinearSettings as LinearSettings
 from .evaluation.object_linear import ObjectLinear as ObjectLinear
 from .evaluation.object_linear import object_linear as object_linear
+from .evaluation.object_queries import draw_queries as draw_queries
 from .evaluation.photo_features import read_photos as read_photos
 from .evaluation.running import evaluate as evaluate
 from .evaluation.scores import Evaluation as Evaluation

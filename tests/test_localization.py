@@ -12,7 +12,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 import couplingkit as ck
 from couplingkit.data.coco import Eligibility, read_instances, read_objects
 from couplingkit.errors import ArgumentError, MeasurementError
-from couplingkit.evaluation.localization import compare_localization, draw_queries, localize
+from couplingkit.evaluation import object_queries
+from couplingkit.evaluation.localization import compare_localization, localize
+from couplingkit.evaluation.object_queries import draw_queries
 from couplingkit.figures.score_tables import render_scores
 from couplingkit.metrics.localization import (
     SCORES,
@@ -243,3 +245,19 @@ def test_different_objects_are_not_paired(scenes, queries):
     one, other = (localize(by_colour(1), part, scenes[1])[0] for part in (queries[:10], queries[5:15]))
     with pytest.raises(MeasurementError, match="different objects"):
         compare_localization(one, other)
+
+
+def test_masks_of_a_very_large_photo_are_looked_at_in_steps(scenes, monkeypatch):
+    """Here of 384 px, every second row and column: the same objects, and scores but for the rim."""
+    index = read_instances(scenes[0], Eligibility(min_area=2000))
+    backbone = ck.load_backbone("control:cell", device="cpu")
+    whole = localize(backbone, draw_queries(index, count=20, seed=0), scenes[1]).rows
+    monkeypatch.setattr(object_queries, "MOST_PX", 192)
+    stepped = localize(backbone, draw_queries(index, count=20, seed=0), scenes[1]).rows
+    assert stepped["annotation"].tolist() == whole["annotation"].tolist()
+    assert (stepped["measured"] == whole["measured"]).all()
+    for name in ("auroc_px", "ap_px", "cells"):
+        assert not stepped[name].equals(whole[name])
+    assert (stepped["auroc_px"] - whole["auroc_px"]).abs().max() < 0.05
+    assert (stepped["cells"] / whole["cells"] - 1).abs().max() < 0.1
+    assert (stepped["other_distance_px"] - whole["other_distance_px"]).abs().max() <= 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from ..data.coco import CocoIndex, PhotoObjects, read_objects
-from ..data.objects import ObjectRecord
 from ..data.photo_files import photo_files
 from ..data.photos import read_photo
-from ..data.segmentation import rle_mask
 from ..errors import MeasurementError
 from ..features.backbone import DenseBackbone
 from ..features.layered import LayeredBackbone
@@ -26,24 +23,21 @@ from ..features.regions import covered_shares
 from ..metrics.bootstrap import Estimate
 from ..metrics.localization import (
     SCORES,
-    inner_point,
     leak_scores,
-    nearest_mask,
     pixel_scores,
     region_scores,
     summarize_scores,
 )
 from ..metrics.summary import paired_difference
 from ..streams import Stream
+from .object_queries import ObjectQuery, step_of, stepped_mask
 from .photo_features import PhotoFeatures, read_photos
 
 __all__ = [
     "SCORE_COLUMNS",
     "Localization",
     "LocalizeSettings",
-    "ObjectQuery",
     "compare_localization",
-    "draw_queries",
     "localize",
 ]
 
@@ -56,26 +50,6 @@ SCORE_COLUMNS = [
     *("other", "background", "leak", "leak_unlike"),
     *("measured", "why_not"),
 ]
-
-
-@dataclass(frozen=True)
-class ObjectQuery:
-    """A point inside an annotated object, and the other object that is nearest to it.
-
-    Attributes:
-        target: the object.
-        x, y: the pixel deepest inside its mask.
-        photo: everything annotated on its photo.
-        other: the nearest other object that has `min_area` px beside the queried one; None where there is none.
-        other_distance_px: from mask to mask; 1 where they touch.
-    """
-
-    target: ObjectRecord
-    x: int
-    y: int
-    photo: PhotoObjects
-    other: ObjectRecord | None
-    other_distance_px: float
 
 
 @dataclass(frozen=True)
@@ -97,38 +71,6 @@ class Localization:
     categories: pd.DataFrame
     counts: dict[str, int]
     provenance: dict[str, Any]
-
-
-def draw_queries(index: CocoIndex, *, count: int, seed: int) -> list[ObjectQuery]:
-    """Choose eligible objects, in an order that the seed draws: the first 10 of 100 are those of 10.
-
-    Args:
-        index: the annotations, with the rules of what is eligible.
-        count: how many, at most.
-        seed: of the order.
-    """
-    stream = Stream(seed).child("affinity")
-    order = sorted(index.objects.ids.tolist(), key=lambda identity: stream.child("object", identity).below(2**62))
-    chosen = [index.record(identity) for identity in order[:count]]
-    photos = read_objects(index.path, {record.image_id for record in chosen}, index.eligibility.exif)
-    return [_query(record, photos[record.image_id], index.eligibility.min_area) for record in chosen]
-
-
-def _query(record: ObjectRecord, photo: PhotoObjects, min_area: int) -> ObjectQuery:
-    mask = rle_mask(record.rle)
-    x, y = inner_point(mask)
-    # What of an object lies within the queried one, or is too small to be an object here, is nobody's neighbour.
-    beside = [(other, rle_mask(other.rle) & ~mask) for other in photo.objects if other is not record]
-    large = [
-        (other, part)
-        for other, part in beside
-        if part.sum() >= min_area and other.annotation_id != record.annotation_id
-    ]
-    others = [other for other, _ in large]
-    found = nearest_mask(mask, [part for _, part in large])
-    if found is None:
-        return ObjectQuery(record, x, y, photo, None, float("nan"))
-    return ObjectQuery(record, x, y, photo, others[found[0]], found[1])
 
 
 @dataclass(frozen=True)
@@ -201,12 +143,14 @@ def _rows(model: str, group: Sequence[ObjectQuery], features: PhotoFeatures, how
     """Return the scores of the queries of one photo."""
     photo = group[0].photo
     annotated = [*photo.objects, *photo.crowds]
-    masks: NDArray[np.bool_] = np.stack([rle_mask(record.rle) for record in annotated])
+    step = step_of(features.frame.photo)
+    masks: NDArray[np.bool_] = np.stack([stepped_mask(record, step) for record in annotated])
+    frame = replace(features.frame, photo=masks.shape[1:])
     places = {record.annotation_id: index for index, record in enumerate(annotated)}
     nothing, everything = ~masks.any(axis=0, keepdims=True), np.ones_like(masks[:1])
     planes = np.concatenate([masks, nothing, everything])
     grid = (features.cells.shape[1], features.cells.shape[2])
-    shares = covered_shares(torch.from_numpy(planes), features.frame, stride_px=features.stride_px, grid=grid).numpy()
+    shares = covered_shares(torch.from_numpy(planes), frame, stride_px=features.stride_px, grid=grid).numpy()
     maps = features.affinity([(query.x, query.y) for query in group])
     rows = []
     for query, cell_map in zip(group, maps, strict=True):
@@ -214,7 +158,7 @@ def _rows(model: str, group: Sequence[ObjectQuery], features: PhotoFeatures, how
         row = _described(model, query) | {"cells": float(inside.sum())}
         why_not = _why_not(cell_map.cells, inside, shares[-1])
         if not why_not:
-            row |= pixel_scores(cell_map.pixels(how=how), masks[places[query.target.annotation_id]])
+            row |= pixel_scores(cell_map.pixels(frame.photo, how=how), masks[places[query.target.annotation_id]])
             row |= region_scores(cell_map.cells, inside, shares[-1])
             if query.other is not None:
                 row |= leak_scores(cell_map.cells, inside, shares[places[query.other.annotation_id]], shares[-2])

@@ -16,7 +16,7 @@ from ..data.photo_files import photo_files
 from ..data.photos import open_photo, read_photo
 from ..errors import ArgumentError, CouplingKitError, DataError, listed
 from ..evaluation.affinity import Query
-from ..evaluation.localization import ObjectQuery, draw_queries
+from ..evaluation.object_queries import ObjectQuery, draw_queries
 
 __all__ = ["Pictures", "annotated_pictures", "example_queries", "open_pictures", "photos_of", "points_on", "read_index"]
 
