@@ -251,9 +251,9 @@ def test_masks_of_a_very_large_photo_are_looked_at_in_steps(scenes, monkeypatch)
     """Here of 384 px, every second row and column: the same objects, and scores but for the rim."""
     index = read_instances(scenes[0], Eligibility(min_area=2000))
     backbone = ck.load_backbone("control:cell", device="cpu")
-    whole = localize(backbone, draw_queries(index, count=20, seed=0), scenes[1]).rows
+    whole = localize(backbone, draw_queries(index, count=20, seed=0), scenes[1])[0].rows
     monkeypatch.setattr(object_queries, "MOST_PX", 192)
-    stepped = localize(backbone, draw_queries(index, count=20, seed=0), scenes[1]).rows
+    stepped = localize(backbone, draw_queries(index, count=20, seed=0), scenes[1])[0].rows
     assert stepped["annotation"].tolist() == whole["annotation"].tolist()
     assert (stepped["measured"] == whole["measured"]).all()
     for name in ("auroc_px", "ap_px", "cells"):
