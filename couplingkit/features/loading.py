@@ -71,11 +71,7 @@ def load_layers(name: str, **options: Any) -> LayeredBackbone:
     model = resolve_run(parse_model_name(name), chosen.branch)
     if model.source == "control":
         return LayeredBackbone([_control_backbone(model, chosen)])
-    matched = None
-    if model.weights is not None:
-        matched = _matched(model, chosen)
-    elif chosen.branch is not None or chosen.key is not None:
-        raise BackboneError(f"model {name!r} has no weights file, so branch and key have nothing to choose from.")
+    matched = _matched(model, chosen)
     resolved = _resolved(model, matched)
     # timm takes seconds to import; who measures a control or asks for help does not wait for it.
     source = importlib.import_module(f".sources.{HOMES[resolved.source]}", __package__)
@@ -142,8 +138,14 @@ def _reader(opened: OpenedNetwork, place: int) -> Any:
     return read
 
 
-def _matched(model: ModelName, options: BackboneOptions) -> MatchedWeights:
-    assert model.weights is not None
+def _matched(model: ModelName, options: BackboneOptions) -> MatchedWeights | None:
+    """Return what is read of a model's weights file; None where it has none."""
+    if model.weights is None:
+        if options.branch is not None or options.key is not None:
+            raise BackboneError(
+                f"model {model.text!r} has no weights file, so branch and key have nothing to choose from."
+            )
+        return None
     checkpoint = open_checkpoint(model.weights, trust=options.trust_checkpoint)
     own = own_weights(checkpoint)
     if own is None:

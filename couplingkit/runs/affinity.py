@@ -137,12 +137,8 @@ def map_examples(
         "eligibility": index.eligibility.stored(),
     }
     document = _document(maps, settings, queries=asked, data=data)
-    differences: list[ScoreDifference] = []
+    differences = _to_the_first(scores, settings.seed)
     if scores:
-        first, *others = scores
-        differences = [
-            (other.name, first.name, compare_localization(other, first, seed=settings.seed)) for other in others
-        ]
         document |= score_document(scores, differences)
     captions = [query.target.category for query in chosen]
     outlines = [rle_mask(query.target.rle) for query in chosen]
@@ -158,6 +154,10 @@ def map_examples(
         failures=failures,
         faults=index.faults,
     )
+
+
+def _to_the_first(scores: Sequence[Localization], seed: int) -> list[ScoreDifference]:
+    return [(other.name, scores[0].name, compare_localization(other, scores[0], seed=seed)) for other in scores[1:]]
 
 
 def map_probe(
