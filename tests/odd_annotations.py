@@ -64,7 +64,11 @@ def ids(convert, kinds=("images", "annotations", "categories")):
 
 def same_ids(content, _):
     for one in content["annotations"][1::3]:
-        one["id"] = content["annotations"][0]["id"]
+        one["id"] = content["annotations"][0].get("id", 1)
+
+
+def as_float(value):
+    return float(value) if type(value) is int else value
 
 
 def unused(content, generator):
@@ -135,9 +139,9 @@ HARMLESS = {
     "areas that are no numbers": each("annotations", area=math.nan),
     "more fields": each("annotations", attributes={"occluded": [None, {"x": "NaN"}]}, keypoints=[], extra='a "q" \\'),
     "sizes as floats": each(
-        "images", width=lambda one, _: float(one["width"] or 1), height=lambda one, _: float(one["height"] or 1)
+        "images", width=lambda one, _: as_float(one.get("width")), height=lambda one, _: as_float(one.get("height"))
     ),
-    "sizes as text": each("images", width=lambda one, _: str(one["width"])),
+    "sizes as text": each("images", width=lambda one, _: str(one.get("width"))),
     "photos' fields": each("images", license=None, date_captured=7, flickr_url=["x"]),
     "names by url": names_by_url,
     "what nobody uses": unused,
@@ -169,9 +173,8 @@ ADDED = {
 def with_broken(content, name):
     one = copy.deepcopy(content["annotations"][0]) | {"id": 5_000_000} | copy.deepcopy(ADDED[name])
     if isinstance(one["segmentation"], dict) and one["segmentation"].get("size", 0) is None:
-        image = content["images"][0]
+        image = next(image for image in content["images"] if image["id"] == one["image_id"])
         one["segmentation"]["size"] = [image["height"], image["width"]]
-        one["image_id"] = image["id"]
     content["annotations"].append(one)
 
 

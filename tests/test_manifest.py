@@ -210,7 +210,7 @@ def test_five_thousand_probes_take_less_than_a_megabyte(tmp_path):
     from benchmarks.index_size import write_annotations
 
     write_annotations(tmp_path / "many.json", photos=5000, annotations=36_000)
-    manifest = draw_manifest(tmp_path / "many.json", name="val", count=5000)
+    manifest = draw_manifest(tmp_path / "many.json", name="val", count=5000, spec=ck.ProbeSpec(design="pairs"))
     assert len(manifest.objects) > 8000
     assert len(manifest.text()) < 1e6
 

@@ -74,7 +74,10 @@ def parse_instances(path: Path) -> InstanceTable:
         # Windows' editors write a mark in front of UTF-8.
         mark = len(BOM_UTF8) if bytes(text[:3]) == BOM_UTF8 else 0
         content, whole = _decoded(text[mark:], path)
-        return _columns(content, whole, mark, path)
+        table = _columns(content, whole, mark, path)
+        # What was parsed is given back before masks are built.
+        del content, whole
+    return checked_masks(table, path)
 
 
 def _decoded(raw: Any, path: Path) -> tuple[_Content, Any]:
@@ -135,27 +138,24 @@ def _columns(content: _Content, raw: Any, mark: int, path: Path) -> InstanceTabl
     letters, category_ends = _texts(distinct)
     starts = _starts([one.segmentation for one in annotations], raw)
     starts[starts[:, 1] > 0, 0] += mark
-    return checked_masks(
-        InstanceTable(
-            image_ids=image_ids,
-            sizes=np.maximum(sizes, 0),
-            file_names=file_names,
-            name_ends=name_ends,
-            categories=letters,
-            category_ends=category_ends,
-            ids=ids[order],
-            image=image,
-            category=merged[category] if merged.size else category,
-            crowd=np.array([_is_crowd(one.iscrowd) for one in annotations], dtype=bool),
-            area=np.array([_area(one.area) for one in annotations], dtype=np.float64),
-            box=np.array([_box(one.bbox) for one in annotations], dtype=np.float64).reshape(-1, 4),
-            start=starts[:, 0],
-            length=starts[:, 1],
-            fault=fault,
-            contradicts=np.zeros(len(annotations), dtype=bool),
-            counts=np.array([repeated, odd + odd_images, len(names) - len(distinct)], dtype=np.int64),
-        ),
-        path,
+    return InstanceTable(
+        image_ids=image_ids,
+        sizes=np.maximum(sizes, 0),
+        file_names=file_names,
+        name_ends=name_ends,
+        categories=letters,
+        category_ends=category_ends,
+        ids=ids[order],
+        image=image,
+        category=merged[category] if merged.size else category,
+        crowd=np.array([_is_crowd(one.iscrowd) for one in annotations], dtype=bool),
+        area=np.array([_area(one.area) for one in annotations], dtype=np.float64),
+        box=np.array([_box(one.bbox) for one in annotations], dtype=np.float64).reshape(-1, 4),
+        start=starts[:, 0],
+        length=starts[:, 1],
+        fault=fault,
+        contradicts=np.zeros(len(annotations), dtype=bool),
+        counts=np.array([repeated, odd + odd_images, len(names) - len(distinct)], dtype=np.int64),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +30,13 @@ def checked_masks(table: InstanceTable, path: Path) -> InstanceTable:
     """
     area, box = table.area.copy(), table.box.copy()
     fault, contradicts = table.fault.copy(), table.contradicts.copy()
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+    # Read and not mapped: pages of a mapped file count as memory.
+    with path.open("rb") as stream:
         starts, lengths = table.start.tolist(), table.length.tolist()
         for row in np.flatnonzero((table.length > 0) & (table.fault == 0)).tolist():
+            stream.seek(starts[row])
             try:
-                found = _measured(text[starts[row] : starts[row] + lengths[row]], table, row)
+                found = _measured(stream.read(lengths[row]), table, row)
             except BrokenMask:
                 fault[row] = BROKEN
                 continue
