@@ -8,7 +8,7 @@ import copy
 import json
 import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pycocotools import mask as coco_mask
 
@@ -21,7 +21,6 @@ class Odd:
     content: bytes
     broken: int = 0
     words: str = ""
-    renamed: dict = field(default_factory=dict)
 
 
 def each(kind, **changes):

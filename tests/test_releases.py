@@ -4,9 +4,10 @@ import json
 
 import pytest
 import torch
-from checkpoint_files import dino_backbone
+from checkpoint_files import dino_backbone, dinov3
 
 import couplingkit as ck
+from couplingkit.errors import BackboneError
 from couplingkit.features.names import BackboneOptions
 from couplingkit.runs.models import read_zoo
 from couplingkit.runs.probe_sets import shipped_sets
@@ -46,3 +47,10 @@ def test_the_image_tower_of_two_towers_is_read(tmp_path, family):
         states = network.vision_model(pixel_values=(images - 0.5) / 0.5).last_hidden_state
     cells = states[:, -16:].transpose(1, 2).reshape(2, 32, 4, 4)
     assert torch.allclose(backbone(images), cells, atol=1e-5)
+
+
+def test_biases_that_timm_would_drop_are_not_dropped(tmp_path):
+    """Its conversion leaves the biases of DINOv3 away where the architecture has none, whatever they are."""
+    file = dinov3().write(tmp_path)
+    with pytest.raises(BackboneError, match=r"biases that vit_small_patch16_dinov3 has not: .*qkv\.bias"):
+        ck.load_backbone(f"vit_small_patch16_dinov3,embed_dim=192,num_heads=3@{file}", **PLAIN)
