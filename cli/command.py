@@ -22,9 +22,29 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         try:
+            if "masks" in ctx.params:
+                _as_annotations(ctx.params)
             return super().invoke(ctx)
         except CouplingKitError as error:
             raise Refusal(as_options(str(error))) from error
+
+
+def _as_annotations(params: dict[str, Any]) -> None:
+    """Let --annotations be the instances JSON of --masks, where these are given; nothing behind it knows them."""
+    masks, values, names = (params.pop(name) for name in ("masks", "mask_values", "mask_names"))
+    if masks is None:
+        if names is not None or values != "objects":
+            raise Refusal("--mask-values and --mask-names say what the numbers of --masks mean, which is missing.")
+        return
+    if params["annotations"] is not None:
+        raise Refusal("--masks and --annotations are two ways to name objects; give one of them.")
+    if params["images"] is None:
+        raise Refusal("--masks needs --images, the folder of their photos.")
+    from ..data.mask_folders import instances_of_masks, read_mask_names
+
+    known = None if names is None else read_mask_names(names)
+    chosen = "classes" if known is not None else values
+    params["annotations"] = instances_of_masks(masks, params["images"], values=chosen, names=known, progress=True)
 
 
 def as_options(text: str) -> str:

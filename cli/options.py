@@ -148,14 +148,37 @@ def images_option(*, required: bool) -> Decorator:
         "--images",
         type=PATH,
         required=required,
-        help="Folder that the JSON's file names start from, or a zip or tar of it.",
+        help="Folder of the photos (that the JSON's file names start from), or a zip or tar of it.",
     )
+
+
+mask_options = together(
+    click.option(
+        "--masks",
+        type=PATH,
+        help="Instead of --annotations: a folder of PNG label maps named like the photos (a.png, a_mask.png of a.jpg, or "
+        "a/0.png, a/1.png, ...; 0 is no object), or JSON of masks as Segment Anything writes it.",
+    ),
+    click.option(
+        "--mask-values",
+        type=click.Choice(["objects", "classes"]),
+        default="objects",
+        show_default=True,
+        help="Each number of a label map is one object; or a class, whose connected parts are objects.",
+    ),
+    click.option(
+        "--mask-names",
+        type=PATH,
+        help='TOML of what the classes of label maps are called: 1 = "cat". Numbers without a name are no objects.',
+    ),
+)
 
 
 def data_options(*, required: bool) -> Decorator:
     """Return the options that name photos and their objects."""
     return together(
-        annotations_option(required=required),
+        annotations_option(required=False),
+        mask_options,
         images_option(required=required),
         min_area_option,
         border_option,

@@ -57,7 +57,7 @@ def make(count: int, widest_gap: int | None, name: str | None, device: str, over
     path = options["out"] or Path("probes.json")
     claim(path, overwrite=overwrite, folder=False, mark=MANIFEST_MARK)
     if options["annotations"] is None:
-        raise ArgumentError("--annotations is needed: the instances JSON that objects are drawn from.")
+        raise ArgumentError("--annotations is needed, or --masks: the objects that probes are made of.")
     title, spec = name or path.stem, probe_spec(options)
     how: dict[str, Any] = {"count": count, "seed": options["seed"], "eligibility": eligibility(options)}
     how["spec"] = replace(spec, gap=max(spec.gap, widest_gap or 0))
@@ -107,6 +107,7 @@ def preview(count: int, image_size: int, device: str, out: Path | None, overwrit
     Example:
       couplingkit probes preview --annotations instances.json --images images/ --out preview.png
     """
+    from ..errors import ArgumentError
     from ..features.hardware import resolve_device
     from ..figures.plots import probe_sheet, save_figure
     from ..files import new_file
@@ -115,6 +116,8 @@ def preview(count: int, image_size: int, device: str, out: Path | None, overwrit
 
     path = named_figure(out or Path("preview.png")) or Path("preview.png")
     claim(path, overwrite=overwrite, folder=False)
+    if options["annotations"] is None:
+        raise ArgumentError("--annotations is needed, or --masks: the objects that probes are made of.")
     found = ProbeSet.from_coco(
         options["annotations"],
         options["images"],

@@ -5,6 +5,7 @@ from .data.label_maps import PngPhotos as PngPhotos
 from .data.labelled_data import LabelledData as LabelledData
 from .data.labelled_data import halves_of as halves_of
 from .data.labelled_data import open_labelled_data as open_labelled_data
+from .data.mask_folders import instances_of_masks as instances_of_masks
 from .data.photos import open_photo as open_photo
 from .data.scenes import write_scenes as write_scenes
 from .data.semantic import CocoPhotos as CocoPhotos

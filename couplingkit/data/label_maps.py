@@ -17,7 +17,7 @@ from .image_files import READ_ERRORS, opened_image
 from .photo_files import PhotoFiles, photo_files
 from .semantic import IGNORED, LabelledObject, LabelledPhotos, Labels, Pixels
 
-__all__ = ["ArrayPhotos", "PngPhotos"]
+__all__ = ["ArrayPhotos", "PngPhotos", "as_pixels", "read_map"]
 
 
 class PngPhotos(LabelledPhotos):
@@ -139,7 +139,7 @@ class ArrayPhotos(LabelledPhotos):
     def read(self, identity: str) -> tuple[Pixels, Labels]:
         """Return a photo and its labels; see `LabelledPhotos.read`."""
         item = self.items[int(identity)]
-        rgb, values = _as_pixels(item[self._keys[0]], identity), np.asarray(item[self._keys[1]]).squeeze()
+        rgb, values = as_pixels(item[self._keys[0]], identity), np.asarray(item[self._keys[1]]).squeeze()
         if values.shape != rgb.shape[:2] or values.dtype.kind not in "uib":
             raise DataError(
                 f"labels of item {identity} must be whole numbers of the photo's shape {rgb.shape[:2]}, but are "
@@ -164,7 +164,7 @@ class ArrayPhotos(LabelledPhotos):
         return self._hash(hashlib.sha256(part.tobytes()).hexdigest() for one in self.ids for part in self.read(one))
 
 
-def _as_pixels(value: Any, identity: str) -> Pixels:
+def as_pixels(value: Any, identity: str) -> Pixels:
     """Return whatever holds a photo as uint8 (H, W, 3)."""
     if isinstance(value, Image.Image):
         return np.array(value.convert("RGB"))
@@ -192,17 +192,39 @@ def _opened_photo(files: PhotoFiles, name: str) -> Pixels:
 
 def _opened_map(files: PhotoFiles, name: str) -> NDArray[np.int64]:
     """Return the numbers of a label map, (H, W)."""
-
-    def numbers(image: Image.Image) -> NDArray[Any]:
-        if image.mode not in ("L", "P", "I", "I;16", "I;16B", "1"):
-            raise DataError(
-                f"label map {files.place(name)} has mode {image.mode}; a map has one number a pixel (gray or palette), "
-                "colours must be made into numbers first."
-            )
-        return np.array(image).astype(np.int64)
-
-    values: NDArray[np.int64] = _decoded(files, name, "label map", numbers)
+    values: NDArray[np.int64] = _decoded(
+        files, name, "label map", lambda image: _numbers(image, files.place(name)).astype(np.int64)
+    )
     return values
+
+
+def _numbers(image: Image.Image, place: object) -> NDArray[Any]:
+    if image.mode in ("RGB", "RGBA", "LA"):
+        # Many programs save a gray map in colours.
+        channels = np.array(image.convert("RGB"))
+        if (channels == channels[..., :1]).all():
+            return channels[..., 0]
+    if image.mode not in ("L", "P", "I", "I;16", "I;16B", "1"):
+        raise DataError(
+            f"label map {place} has mode {image.mode}; a map has one number a pixel (gray or palette), "
+            "colours must be made into numbers first."
+        )
+    return np.array(image)
+
+
+def read_map(path: Path) -> tuple[NDArray[np.int64], int]:
+    """Return the numbers of a label map, int64 (H, W), and how many bits each has in the file (1, 8, 16 or 32).
+
+    Raises:
+        DataError: it cannot be read, or has colours instead of numbers.
+    """
+    try:
+        with opened_image(path, path) as image:
+            found = _numbers(image, path)
+    except READ_ERRORS as error:
+        raise DataError(f"label map {path} cannot be read ({error}).") from error
+    bits = 1 if found.dtype == bool else 8 * found.dtype.itemsize
+    return found.astype(np.int64), bits
 
 
 def _decoded(files: PhotoFiles, name: str, what: str, read: Callable[[Image.Image], Any]) -> Any:

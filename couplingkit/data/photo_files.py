@@ -30,6 +30,10 @@ class PhotoFiles(ABC):
         self.path = path
 
     @abstractmethod
+    def names(self) -> list[str]:
+        """Return the names of all files that are there, with slashes, in ascending order."""
+
+    @abstractmethod
     def holds(self, name: str) -> bool:
         """Return whether a photo is there."""
 
@@ -89,6 +93,13 @@ def spellings(name: str) -> Iterator[str]:
 
 
 class _Folder(PhotoFiles):
+    def names(self) -> list[str]:
+        return sorted(
+            (Path(place) / name).relative_to(self.path).as_posix()
+            for place, _, names in os.walk(self.path, followlinks=True)
+            for name in names
+        )
+
     def holds(self, name: str) -> bool:
         return self._known(name) is not None
 
@@ -136,6 +147,9 @@ class _Archive(PhotoFiles):
         self._named: dict[str, list[str]] = {}
         for member in self._members():
             self._named.setdefault(_last(member), []).append(member)
+
+    def names(self) -> list[str]:
+        return sorted(member.replace("\\", "/") for members in self._named.values() for member in members)
 
     @abstractmethod
     def _members(self) -> list[str]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import logging
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ..data.coco import CocoIndex, Eligibility, read_instances
+from ..data.masked_photos import UNNAMED
+from ..data.objects import Objects
 from ..errors import ArgumentError, DataError
 from .manifest import Manifest, Source, object_check
 from .placement import draw_pairs
@@ -56,19 +61,32 @@ def draw(
             f"probes must be at most {most:,}, for that many different pairs the {len(index.objects)} eligible objects "
             f"of {index.path} give, not {count:,}."
         )
-    spec = _settled(spec, index, seed)
+    objects = _told_apart(index)
+    photos = list(index.images)
+    spec = _settled(spec, index, objects, seed)
     drawn = draw_rings if spec.design == "ring" else draw_pairs
-    return index, spec, drawn(index.objects, list(index.images), spec, seed=seed, count=count)
+    return index, spec, drawn(objects, photos, spec, seed=seed, count=count)
 
 
-def _settled(spec: ProbeSpec, index: CocoIndex, seed: int) -> ProbeSpec:
+def _told_apart(index: CocoIndex) -> Objects:
+    """Return the eligible objects; where nobody named them, each counts as a category of its own."""
+    objects = index.objects
+    if objects.category_names != [UNNAMED]:
+        return objects
+    log.warning("Note: nobody named the objects of %s, so that any two of two photos count as unlike.", index.path.name)
+    apart = copy(objects)
+    apart.categories = np.arange(len(objects))
+    return apart
+
+
+def _settled(spec: ProbeSpec, index: CocoIndex, objects: Objects, seed: int) -> ProbeSpec:
     """Return the spec with `auto` settled by its look and by whether the objects give a ring, never by the count."""
     if spec.design != "auto":
         return spec
     if not spec.both_ways:
         return replace(spec, design="pairs")
     try:
-        draw_rings(index.objects, list(index.images), spec, seed=seed, count=1)
+        draw_rings(objects, list(index.images), spec, seed=seed, count=1)
     except DataError as error:
         log.warning("Note: probes are pairs and no rings (`design=pairs` says so, too): %s", error)
         return replace(spec, design="pairs")

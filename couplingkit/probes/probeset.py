@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -14,16 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
 from ..data.cutouts import CACHE_BYTES, CutoutStore
-from ..errors import ArgumentError, DataError
+from ..data.masked_photos import MaskValues
+from ..data.own_photos import dataset_items, keep_items, keep_masked_photos, names_of_dataset
+from ..errors import ArgumentError
 from .backgrounds import GRAY, Canvas
+from .checked_pictures import CheckedPictures
 from .compositing import Easel, Levels
-from .drawing import bare_manifest, draw
-from .fingerprint import joined_digest, keep_digests, kept_digests
-from .manifest import Manifest, object_check, read_manifest
+from .drawing import draw
+from .manifest import Manifest, read_manifest
 from .rendering import Renderer
 from .shared_images import SharedImages
 from .spec import UNITS, ObjectPair, ProbeSpec
@@ -36,7 +36,7 @@ __all__ = ["GRAY", "ProbeSet"]
 RGB = tuple[float, float, float]
 
 
-class ProbeSet:
+class ProbeSet(CheckedPictures):
     """N probes: which objects, which places, and how they are drawn. Nothing is decoded until it is asked for.
 
     Args:
@@ -105,6 +105,67 @@ class ProbeSet:
         """
         index, settled, pairs = draw(annotations, eligibility, spec, seed=seed, count=count)
         return cls(settled, pairs, index, images, seed=seed, cache_bytes=cache_bytes, pack_bytes=pack_bytes)
+
+    @classmethod
+    def from_masks(
+        cls,
+        images: Iterable[Any],
+        masks: Iterable[Any],
+        categories: Iterable[Any] | None = None,
+        *,
+        values: MaskValues = "objects",
+        folder: str | Path | None = None,
+        **drawing: Any,
+    ) -> ProbeSet:
+        """Draw probes from photos and masks of a program; rows, manifests and intervals are those of a COCO file.
+
+        They are written as PNGs and an instances JSON, which other processes and later runs read: to the cache folder,
+        or to `folder`.
+
+        Args:
+            images: of each photo a path, a PIL image, an array uint8 (H, W, 3), or a tensor (3, H, W) within [0, 1].
+            masks: of each photo its objects: bool (K, H, W), a list of masks (bool (H, W), RLE, polygons), or a label
+                map, whole numbers (H, W) with 0 for none.
+            categories: of each photo the names of its objects; by default nobody knows what they are, and a probe may
+                show any two of them.
+            values: whether the numbers of a label map are `objects`, or `classes` whose connected parts are objects.
+            folder: where the photos and masks are written to.
+            drawing: `count`, `seed`, `spec`, `eligibility`, ... as in `from_coco`.
+
+        Raises:
+            DataError: a photo or a mask is none, or they are of different sizes.
+        """
+        kept = keep_masked_photos(images, masks, categories, values=values, folder=folder)
+        return cls.from_coco(*kept, **drawing)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        image: int | str | None = None,
+        masks: int | str | None = None,
+        names: Mapping[int, str] | None = None,
+        values: MaskValues = "classes",
+        folder: str | Path | None = None,
+        **drawing: Any,
+    ) -> ProbeSet:
+        """Draw probes from a dataset of torchvision (CocoDetection, VOCSegmentation, OxfordIIITPet), of Hugging Face,
+        or any sequence of (photo, masks) or of dicts; otherwise as `from_masks`.
+
+        Args:
+            dataset: it is read once, and photos and masks are written as `from_masks` writes them.
+            image, masks: where an item has the two; found by their usual names.
+            names: number -> category; by default the dataset's own. Numbers of a label map without one are no objects.
+            values: what the numbers of label maps mean.
+            folder, drawing: as in `from_masks`.
+
+        Raises:
+            DataError: an item has no photo or no masks.
+        """
+        items = dataset_items(dataset, image=image, masks=masks, names=names)
+        kept = keep_items(items, values=values, names=names or names_of_dataset(dataset) or None, folder=folder)
+        return cls.from_coco(*kept, **drawing)
 
     @classmethod
     def from_manifest(cls, manifest: str | Path | Manifest, annotations: str | Path, images: str | Path) -> ProbeSet:
@@ -262,91 +323,14 @@ class ProbeSet:
         shares = [record.area / max(record.width, record.height) ** 2 for record in (b, c)]
         return shares[1] / shares[0]
 
-    def manifest(self) -> Manifest:
-        """Return which objects and which pairs these are, the rules that chose them, and the fingerprint."""
-        return replace(self.checked(), name=self.name, fingerprint=self.fingerprint())
-
-    def checked(self) -> Manifest:
-        """Return the manifest without a fingerprint: no photo is read for it."""
-        if self._manifest is None:
-            checks = {key: object_check(self.store.record(key)) for pair in self.pairs for key in pair.members()}
-            self._manifest = bare_manifest(
-                self.name, self.index, self.pairs, checks, self.spec, seed=self.seed, drawn_gap=self.drawn_gap
-            )
-        return self._manifest
-
-    def photos_stamp(self) -> str:
-        """Return a hash of the sizes and times of the photos' files, which changes when one is written anew."""
-        stamps = [(name, *self.store.photos.stamp(name)) for name in self._photos()]
-        return hashlib.sha256(repr(stamps).encode()).hexdigest()
-
-    def _photos(self) -> list[str]:
-        ids = {self.index.image_of(key) for pair in self.pairs for key in pair.members()}
-        ids |= {pair.backdrop for pair in self.pairs if pair.backdrop is not None}
-        return sorted(self.index.images[image_id].file_name for image_id in ids)
-
-    def fingerprint(self, *, progress: bool = False) -> str:
-        """Return the SHA-256 over the `digests` of all probes, in order: equal ones mean equal pictures.
-
-        All photos were decoded for it, so that a broken one shows before the first forward pass. It is computed once.
-
-        Args:
-            progress: whether to show a bar.
-
-        Raises:
-            DataError: a photo is broken, or these are not the pictures that the manifest promises.
-        """
-        self.recall_digests()
-        known = len(self._digests) == len(self)
-        found = joined_digest(self.digests(range(len(self)), progress=progress))
-        if not known:
-            self.keep_digests()
-        if self.promised not in (None, found):
-            raise DataError(
-                f"the probe set {self.name} comes out as other pictures here than its manifest promises (fingerprint "
-                f"{found[:12]}, not {str(self.promised)[:12]}): `images` are not the photos that it was made with, or "
-                "were encoded anew."
-            )
-        return found
-
-    def digests(self, numbers: Iterable[int], *, progress: bool = False) -> list[bytes]:
-        """Return the SHA-256 of some probes as they are drawn (8-bit images and masks, gray canvas, 224 px).
-
-        Where the canvas is `image`, the photo behind the objects is part of it.
-        """
-        wanted = list(numbers)
-        lacking = [number for number in wanted if number not in self._digests]
-        if lacking:
-            self.prepare(progress=progress)
-        renderer = self._renderer((UNITS, UNITS))
-        for number in tqdm(lacking, desc="checking probes", unit="probe", disable=not (progress and lacking)):
-            self._digests[number] = renderer.digest(self.pairs[number])
-        return [self._digests[number] for number in wanted]
-
-    def know_digests(self, digests: Sequence[bytes]) -> None:
-        """Take over the digests of all probes, which other processes worked out."""
-        self._digests = dict(enumerate(digests))
-
-    def recall_digests(self) -> list[bytes] | None:
-        """Take over and return the digests that an earlier run kept of these pictures; None where none did."""
-        if len(self._digests) < len(self):
-            found = kept_digests(self._digests_key(), len(self)) if self.pack_bytes else None
-            if found is None:
-                return None
-            self.know_digests(found)
-        return [self._digests[number] for number in range(len(self))]
-
-    def keep_digests(self) -> None:
-        """Keep the digests of all probes for the next run."""
-        if self.pack_bytes:
-            keep_digests(self._digests_key(), [self._digests[number] for number in range(len(self))])
-
-    def _digests_key(self) -> str:
-        canvas = (UNITS, UNITS)
+    def _digest_key_parts(self) -> tuple[str, str]:
         # Of the photos as they were when they were cut, if they were.
+        canvas = (UNITS, UNITS)
         pack = self._packs.get((self.spec, canvas))
-        parts = (pack.key if pack else self._recipe(canvas).key(), self.checked().identity())
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
+        return pack.key if pack else self._recipe(canvas).key(), self.checked().identity()
+
+    def _draw_digest(self, number: int) -> bytes:
+        return self._renderer((UNITS, UNITS)).digest(self.pairs[number])
 
 
 def _canvas(size: int | tuple[int, int], mean: RGB, std: RGB | None, device: torch.device | str) -> Canvas:
