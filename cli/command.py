@@ -43,7 +43,7 @@ def _as_annotations(params: dict[str, Any]) -> None:
     from ..data.mask_folders import instances_of_masks, read_mask_names
 
     known = None if names is None else read_mask_names(names)
-    chosen = "classes" if known is not None else values
+    chosen: Any = "classes" if known is not None else values
     params["annotations"] = instances_of_masks(masks, params["images"], values=chosen, names=known, progress=True)
 
 

@@ -156,8 +156,8 @@ mask_options = together(
     click.option(
         "--masks",
         type=PATH,
-        help="Instead of --annotations: a folder of PNG label maps named like the photos (a.png, a_mask.png of a.jpg, or "
-        "a/0.png, a/1.png, ...; 0 is no object), or JSON of masks as Segment Anything writes it.",
+        help="Instead of --annotations: a folder of PNG label maps named like the photos (a.png, a_mask.png of a.jpg, "
+        "or a/0.png, a/1.png, ...; 0 is no object), or JSON of masks as Segment Anything writes it.",
     ),
     click.option(
         "--mask-values",

@@ -227,7 +227,7 @@ def _target(target: Any, names: Mapping[int, str], classes: Any) -> tuple[Any, A
         category = None if label is None else classes[label] if classes is not None else str(label)
         target = next((one for one in target if isinstance(one, Image.Image) or np.ndim(one) >= 2), target[0])
     if isinstance(target, Mapping):
-        found = next((target[key] for key in MASKS if key in target), [])
+        found: Any = next((target[key] for key in MASKS if key in target), [])
         labels = next((target[key] for key in ("labels", "category", "categories") if key in target), None)
         return found, None if labels is None else [_name(one, names) for one in np.asarray(labels).tolist()]
     if isinstance(target, list) and all(isinstance(one, Mapping) for one in target):
