@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .asked import check_sources, claim, default_out, eligibility, model_choices, named_figure, probe_spec
+from .asked import claim, default_out, model_choices, named_figure
 from .command import Command
+from .mapped import check_words, map_look, mapped
 from .options import (
     batch_size_option,
     data_options,
@@ -16,20 +17,20 @@ from .options import (
     format_option,
     image_option,
     label_option,
+    look_options,
     model_options,
     models_argument,
     out_options,
     point_option,
     probe_options,
-    range_option,
     seed_option,
+    style_option,
     upsampling_option,
     width_option,
 )
 
 if TYPE_CHECKING:
     from ..runs.affinity import AffinityRun
-    from ..runs.models import ModelChoice
 
 __all__ = ["affinity"]
 
@@ -38,6 +39,12 @@ __all__ = ["affinity"]
 @models_argument
 @image_option
 @point_option
+@click.option(
+    "--rows",
+    multiple=True,
+    metavar="PHOTO@X,Y|FILE.toml",
+    help="Rows of the figure, in place of --image and --point; a TOML has [[row]] tables: image, point, caption.",
+)
 @data_options(required=False)
 @click.option("--examples", type=click.IntRange(1, 40), default=6, show_default=True, help="Objects that are drawn.")
 @click.option("--objects", type=click.IntRange(0), default=200, show_default=True, help="Scored, at most; 0: none.")
@@ -45,7 +52,8 @@ __all__ = ["affinity"]
 @probe_options
 @fit_option
 @upsampling_option
-@range_option
+@look_options
+@style_option
 @width_option
 @label_option
 @model_options
@@ -61,6 +69,8 @@ def affinity(models: tuple[str, ...], form: str, out: Path | None, overwrite: bo
     \b
     Points of your own:
       couplingkit affinity vit.pth resnet50 --image photo.jpg --point 212,140 --point 60,88 --out affinity.pdf
+    A row per photo, each with its own point, and short names above the columns:
+      couplingkit affinity ibot.pth ibot-d.pth --label iBOT --label iBOT-D --rows cat.jpg@212,140 --rows dog.jpg@60,88
     Points inside annotated objects, which are scored against their masks, too:
       couplingkit affinity vit.pth resnet50 --annotations instances.json --images images/ --out runs/affinity
     What changes when B stands beside A, in the probe that `measure` calls 17:
@@ -72,21 +82,23 @@ def affinity(models: tuple[str, ...], form: str, out: Path | None, overwrite: bo
     other object.
     """
     from ..features.names import split_layers
-    from ..figures.affinity_plots import MapLook, run_figure
+    from ..figures.affinity_plots import run_figure
     from ..figures.map_layout import check_columns
-    from ..figures.plots import COLUMN_IN, PAGE_IN, figure_files, save_figure
+    from ..figures.plots import figure_files, save_figure
+    from ..figures.style import in_style
     from ..files import new_file
-    from ..runs.affinity import write_affinity
+    from ..runs.affinity_files import write_affinity
 
-    _check_words(options)
+    check_words(options)
     figure_path = named_figure(out)
     place = figure_path or out or default_out("affinity")
     claim(place, overwrite=overwrite, folder=figure_path is None)
-    width = PAGE_IN if options["width"] == "page" else COLUMN_IN
-    look = MapLook(width, options["how"], options["colours"])
-    check_columns(len(models) * len(split_layers(options["layer"])), width)
-    run = _mapped(model_choices(models, options), options, scored=figure_path is None)
-    figure = run_figure(run, look=look)
+    look, style = map_look(options)
+    bars = "below" if look.colour_range == "model" else "beside"
+    check_columns(len(models) * len(split_layers(options["layer"])), look.width_in, bars=bars)
+    run = mapped(model_choices(models, options), options, scored=figure_path is None)
+    with in_style(style):
+        figure = run_figure(run, look=look)
     if figure_path is not None:
         with new_file(figure_path, overwrite=overwrite) as draft:
             save_figure(figure, draft)
@@ -95,37 +107,6 @@ def affinity(models: tuple[str, ...], form: str, out: Path | None, overwrite: bo
         write_affinity(place, run, files=figure_files({"affinity": figure}), overwrite=overwrite)
         click.echo(f"Wrote affinity.png/.pdf, maps.npz and tables to {place}", err=True)
     _end(run, form)
-
-
-def _check_words(options: dict[str, Any]) -> None:
-    from ..errors import ArgumentError
-
-    check_sources(options)
-    if options["pictures"] and options["annotations"] is not None:
-        raise ArgumentError("--image and --annotations are two ways to choose queries; give one of them.")
-    if options["probe"] is not None and options["annotations"] is None:
-        raise ArgumentError("--probe needs --annotations and --images, from which probes are made.")
-    if options["points"] and not options["pictures"]:
-        raise ArgumentError("--point belongs to --image; with --annotations the points are chosen from the masks.")
-
-
-def _mapped(choices: list[ModelChoice], options: dict[str, Any], *, scored: bool) -> AffinityRun:
-    """Map points of pictures, examples from annotations, or a probe."""
-    from ..evaluation.localization import LocalizeSettings
-    from ..probes.probeset import ProbeSet
-    from ..runs.affinity import map_examples, map_points, map_probe
-    from ..runs.pictures import open_pictures, read_index
-
-    settings = LocalizeSettings(options["fit"], options["how"], options["batch_size"], options["seed"])
-    if options["pictures"]:
-        return map_points(choices, open_pictures(options["pictures"]), options["points"], settings)
-    rules, files = eligibility(options), (options["annotations"], options["images"])
-    if options["probe"] is None:
-        counts = {"examples": options["examples"], "objects": options["objects"] if scored else 0}
-        return map_examples(choices, read_index(files[0], rules), files[1], settings, **counts, progress=True)
-    look, number = probe_spec(options), options["probe"]
-    probes = ProbeSet.from_coco(*files, count=number + 1, seed=options["seed"], spec=look, eligibility=rules)
-    return map_probe(choices, probes, number, settings)
 
 
 def _end(run: AffinityRun, form: str) -> None:

@@ -79,10 +79,12 @@ def _files(probes: ProbeSet, options: BackboneOptions, run: Run) -> Mapping[str,
     from ..figures.affinity_plots import run_figure
     from ..figures.plots import coupling_figure, figure_files
     from ..runs.affinity import map_probe
+    from ..runs.affinity_files import map_files
     from ..runs.models import ModelChoice
 
     maps = map_probe([ModelChoice(name, options) for name in (COUPLED, DECOUPLED)], probes, SHOWN)
-    return figure_files({"coupling": coupling_figure(run.measurements), "affinity": run_figure(maps)})
+    figures = figure_files({"coupling": coupling_figure(run.measurements), "affinity": run_figure(maps)})
+    return {**figures, **map_files(maps)}
 
 
 def _meaning(found: dict[str, RateSummary], gaps: dict[str, Estimate], folder: Path) -> list[str]:

@@ -22,6 +22,7 @@ from .explore import explore
 from .inspect import inspect
 from .masks import masks
 from .measure import measure
+from .plot import plot
 from .probes import probes
 from .proposals import proposals
 from .relate import relate
@@ -96,6 +97,7 @@ def main() -> None:
       couplingkit sweep --help               curves over gaps, visible shares, layers, ...
       couplingkit compare --help             paired differences between runs
       couplingkit report --help              all of it on one page
+      couplingkit plot --help                the figures of a run, for your paper
       couplingkit affinity --help            draw what a point is similar to, and score it
       couplingkit explore --help             the same as a page to click on
       couplingkit evaluate --help            score the same features: segmentation, objects
@@ -104,6 +106,6 @@ def main() -> None:
     """
 
 
-COMMANDS = (affinity, backbones, compare, demo, evaluate, explore, inspect, masks, measure, probes, proposals, report)
-for command in (*COMMANDS, relate, scenes, sweep, train, train_pair):
+COMMANDS = (affinity, backbones, compare, demo, evaluate, explore, inspect, masks, measure, plot, probes, proposals)
+for command in (*COMMANDS, relate, report, scenes, sweep, train, train_pair):
     main.add_command(command)

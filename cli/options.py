@@ -369,21 +369,43 @@ upsampling_option = click.option(
     show_default=True,
     help="From cells to pixels; nearest shows the cells.",
 )
-range_option = click.option(
-    "--range",
-    "colours",
-    default="shared",
+look_options = together(
+    click.option(
+        "--share-range",
+        type=click.Choice(["all", "model", "row", "none"]),
+        default="all",
+        show_default=True,
+        help="Which maps share the ends of their colours: all, a model's, a row's; none hides what is compared.",
+    ),
+    click.option("--range", "limits", callback=colour_range, metavar="LOW,HIGH", help="Or these ends, for all maps."),
+    click.option(
+        "--cmap",
+        type=click.Choice(["inferno", "magma", "plasma", "viridis", "cividis", "gray"]),
+        default="inferno",
+        show_default=True,
+        help="Colours of the maps; all of them even in lightness.",
+    ),
+    click.option(
+        "--overlay",
+        type=click.FloatRange(0.05, 1),
+        default=1.0,
+        show_default=True,
+        help="Lay the maps over the photo in gray, this opaque, like .6; 1 shows the map alone.",
+    ),
+)
+style_option = click.option(
+    "--style",
+    type=click.Choice(["paper", "cvpr", "iccv", "eccv", "iclr", "icml", "neurips", "tpami"]),
+    default="paper",
     show_default=True,
-    callback=colour_range,
-    metavar="shared|per-panel|LOW,HIGH",
-    help="Of the colours; one for all maps, since a range per panel hides what is compared.",
+    help="Widths and letters that a conference or journal has.",
 )
 width_option = click.option(
     "--width",
     type=click.Choice(["column", "page"]),
     default="page",
     show_default=True,
-    help="Of the figure: one column of a paper (3.35 in) or two (6.9 in).",
+    help="Of the figure: one column of the style (paper: 3.35 in), or the page (6.9 in).",
 )
 point_option = click.option(
     "--point", "points", multiple=True, callback=point, metavar="X,Y", help="A query on each --image, px."

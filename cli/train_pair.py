@@ -105,17 +105,17 @@ def _files(out: Path, recipes: Sequence[Recipe], probes: ProbeSet, pair: PairRun
     from ..figures.plots import figure_files
     from ..figures.training_plots import coupling_curves
     from ..runs.affinity import map_probe
+    from ..runs.affinity_files import map_files
     from ..runs.models import ModelChoice
     from ..runs.pair_files import run_table
     from ..runs.pairs import common_curves, run_folder
 
     cpu = BackboneOptions(device="cpu")
     first = [ModelChoice(str(run_folder(out, recipe)), cpu, recipe.name) for recipe in recipes[:2]]
-    figures = {
-        "pair": pair_figure(run_table(pair.models)),
-        "affinity": run_figure(map_probe(first, probes, SHOWN_PROBE)),
-    }
+    maps = map_probe(first, probes, SHOWN_PROBE)
+    figures = {"pair": pair_figure(run_table(pair.models)), "affinity": run_figure(maps)}
     curves = common_curves(out, recipes)
     if curves is not None:
         figures["curves"] = coupling_curves(curves)
-    return {"table.md": lambda path: path.write_text(text + "\n", encoding="utf-8"), **figure_files(figures)}
+    table = {"table.md": lambda path: path.write_text(text + "\n", encoding="utf-8")}
+    return {**table, **figure_files(figures), **map_files(maps)}

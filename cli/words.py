@@ -90,14 +90,17 @@ def size(_context: click.Context, _parameter: click.Parameter, value: str | None
         raise click.BadParameter(str(error)) from None
 
 
-def colour_range(_context: click.Context, _parameter: click.Parameter, value: str) -> str | tuple[float, float]:
-    """Read `shared`, `per-panel` or `0,1`."""
+def colour_range(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    """Read `0,1`."""
+    if value is None:
+        return None
     if value in ("shared", "per-panel"):
-        return value
+        now = {"shared": "all", "per-panel": "none"}[value]
+        raise click.BadParameter(f"{value} is --share-range {now} now; --range takes LOW,HIGH like 0,1.")
     try:
         low, high = (float(part) for part in value.split(","))
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not shared, per-panel or LOW,HIGH like 0,1.") from None
+        raise click.BadParameter(f"{value!r} is not LOW,HIGH like 0,1.") from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise click.BadParameter(f"{value!r} must be two finite numbers that go up, like 0,1.")
     return low, high

@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 import couplingkit as ck
-from couplingkit.figures.plots import PAGE_IN, STYLE, draw_coupling, save_figure
+from couplingkit.figures.plots import draw_coupling, save_figure
+from couplingkit.figures.style import PAGE_IN, figure_rc
 
 MODELS = ("control:cell", "control:leak:0.2", "control:leak:0.5", "control:leak:0.8")
 # A probe whose rate is about the mean one of the strongest leak.
@@ -43,7 +43,7 @@ def draw_angles(axes, measurement, number):
 
 
 def draw(probes, measurements, path):
-    with rc_context(STYLE):
+    with figure_rc():
         figure = Figure(figsize=(PAGE_IN, 3.9))
         probe = probes[SHOWN]
         images = {

@@ -29,7 +29,8 @@ from pathlib import Path
 import pandas as pd
 
 from couplingkit.figures.pair_plots import pair_figure
-from couplingkit.figures.plots import PAGE_IN, save_figure
+from couplingkit.figures.plots import save_figure
+from couplingkit.figures.style import PAGE_IN
 from couplingkit.metrics.seeds import over_seeds
 
 HERE = Path(__file__).parent

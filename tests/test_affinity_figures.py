@@ -10,7 +10,8 @@ from couplingkit.evaluation.affinity import AffinityMaps, ProbeMaps, Query
 from couplingkit.evaluation.photo_features import CellMap
 from couplingkit.figures.affinity_plots import MapLook, affinity_figure, probe_figure
 from couplingkit.figures.map_layout import TALLEST_IN
-from couplingkit.figures.plots import COLUMN_IN, PAGE_IN, save_figure
+from couplingkit.figures.plots import save_figure
+from couplingkit.figures.style import COLUMN_IN, PAGE_IN
 from couplingkit.pixels import Frame
 
 LONG = "vit_base_patch16_224_with_a_long_name@runs/a/run/of/last/week/checkpoint_of_the_last_epoch_{}.pth"
@@ -41,7 +42,7 @@ def pictures_of(figure):
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 @pytest.mark.parametrize("width", [COLUMN_IN, PAGE_IN])
-@pytest.mark.parametrize("colours", ["shared", "per-panel"])
+@pytest.mark.parametrize("colours", ["all", "model", "row", "panel"])
 @pytest.mark.parametrize("name", [LONG, "vit_{}"])
 def test_nothing_overlaps_and_nothing_is_cut(count, width, colours, name):
     models = [model(name.format(place), place) for place in range(count)]
@@ -90,7 +91,7 @@ def test_one_range_for_all_models_unless_asked_otherwise():
     assert len(set(shared)) == 1
     assert shared[0][0] < -0.5
     assert shared[0][1] > 0.5
-    own = affinity_figure(PHOTOS, QUERIES, models, look=MapLook(colour_range="per-panel"))
+    own = affinity_figure(PHOTOS, QUERIES, models, look=MapLook(colour_range="panel"))
     assert len(set(limits(own))) == len(QUERIES) * 2
     written = " ".join(text.get_text().replace("\n", " ") for text in texts_of(own))
     assert "each panel its own range" in written
@@ -176,7 +177,7 @@ def test_a_map_that_is_undefined_everywhere_changes_no_range():
     assert (
         limits(affinity_figure(PHOTOS, QUERIES, [one]))[0] == limits(affinity_figure(PHOTOS, QUERIES, [one, empty]))[0]
     )
-    own = affinity_figure(PHOTOS, QUERIES, [one, empty], look=MapLook(colour_range="per-panel"))
+    own = affinity_figure(PHOTOS, QUERIES, [one, empty], look=MapLook(colour_range="panel"))
     assert "undefined" in [text.get_text() for text in texts_of(own)]
     frame = one.maps[0].frame
     small = CellMap(np.linspace(-0.01, 0.01, 49).reshape(7, 7), frame, 16)

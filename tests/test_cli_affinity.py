@@ -35,7 +35,7 @@ def test_a_folder_gets_figure_maps_and_where_they_come_from(photo, tmp_path):
     done = run(*words)
     assert done.exit_code == 0, done.output
     assert {path.name for path in out.iterdir()} == {
-        *(".couplingkit", "affinity.pdf", "affinity.png", "maps.npz", "summary.json")
+        *(".couplingkit", "affinity.pdf", "affinity.png", "maps.npz", "pictures.npz", "summary.json")
     }
     summary = json.loads((out / "summary.json").read_text())
     assert [model["name"] for model in summary["models"]] == ["random:test_vit (layer 0)", "random:test_vit (layer 2)"]

@@ -7,7 +7,8 @@ import pytest
 
 import couplingkit as ck
 from couplingkit.figures.labels import short_labels
-from couplingkit.figures.plots import COLUMN_IN, PAGE_IN, coupling_figure, probe_sheet, save_figure
+from couplingkit.figures.plots import coupling_figure, probe_sheet, save_figure
+from couplingkit.figures.style import COLUMN_IN, PAGE_IN
 from couplingkit.figures.tables import render
 
 

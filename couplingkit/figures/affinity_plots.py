@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, check_range
 from ..evaluation.affinity import AffinityMaps, ProbeMaps, Query
 from ..evaluation.photo_features import CellMap
 from ..runs.affinity import AffinityRun
 from .labels import short_labels
 from .map_grid import GridRow, Panel, Scale, map_grid
-from .plots import PAGE_IN
+from .style import MAPS, PAGE_IN, check_colour_map
 
 __all__ = ["ColourRange", "MapLook", "affinity_figure", "probe_figure", "run_figure"]
 
 ColourRange = str | tuple[float, float]
+RANGES = ("all", "model", "row", "panel")
 # The longest side at which maps are compared for their common range; finer steps would not show.
 RANGE_PX = 200
 
@@ -32,12 +33,34 @@ class MapLook:
     Attributes:
         width_in: of the figure, inches; `COLUMN_IN` or `PAGE_IN`.
         how: `bicubic` or `nearest`; see `upsample`.
-        colour_range: `shared` (of all maps of the figure), `per-panel` (then each says its own), or two limits.
+        colour_range: of which maps the ends of the colours are: of `all` of the figure, of each `model`'s (its column),
+            of each `row`'s, or of each `panel` by itself (then each says its own); or two limits.
+        cmap: one of `MAPS`, whose lightness goes one way.
+        overlay: how much of a map is seen over the photo in gray, in (0, 1]; 1 shows the map alone.
+
+    Raises:
+        ArgumentError: one of them is none of these.
     """
 
     width_in: float = PAGE_IN
     how: str = "bicubic"
-    colour_range: ColourRange = "shared"
+    colour_range: ColourRange = "all"
+    cmap: str = MAPS[0]
+    overlay: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_colour_map(self.cmap)
+        check_range("overlay", self.overlay, 0.05, 1.0)
+        if isinstance(self.colour_range, tuple):
+            low, high = self.colour_range
+            if not (np.isfinite([low, high]).all() and low < high):
+                raise ArgumentError(f"range must go up, but is {low:g} to {high:g}; give LOW,HIGH like 0,1.")
+        elif self.colour_range not in RANGES:
+            now = {"shared": "all", "per-panel": "panel"}.get(self.colour_range)
+            raise ArgumentError(
+                f"range must be {', '.join(RANGES)} or two numbers, not {self.colour_range!r}"
+                f"{f', which is called {now} now' if now else ''}."
+            )
 
 
 def affinity_figure(
@@ -66,16 +89,17 @@ def affinity_figure(
     """
     if not queries or not models:
         raise ArgumentError("models and queries must not be empty; a figure needs one of each.")
-    how, colour_range = look.how, look.colour_range
-    every = [cell_map for model in models for cell_map in model.maps]
-    scale = Scale("inferno", _limits(every, how, colour_range), _label(every, colour_range))
+    scales = _scales([model.maps for model in models], look)
     rows = [
         GridRow(
             picture=photos[query.photo],
             size=(photos[query.photo].shape[0], photos[query.photo].shape[1]),
             point=(query.x, query.y),
             caption=f"{query.x:g}, {query.y:g}" if captions is None else captions[index],
-            panels=[Panel(partial(_drawn, model.maps[index], how), scale, how == "bicubic") for model in models],
+            panels=[
+                Panel(partial(_drawn, model.maps[index], look.how), scales[column][index], look.how == "bicubic")
+                for column, model in enumerate(models)
+            ],
             outline=None if outlines is None else outlines[index],
         )
         for index, query in enumerate(queries)
@@ -104,9 +128,14 @@ def probe_figure(
         labels: above the columns.
         look: how the maps are drawn; the range of colours is that of the first two rows.
     """
-    how, colour_range = look.how, look.colour_range
-    every = [cell_map for model in models for cell_map in (model.alone, model.together)]
-    scale = Scale("inferno", _limits(every, how, colour_range), _label(every, colour_range))
+    how = look.how
+    # Below the columns there is the bar of the changes, so that the maps' own range is one for all, or each panel's.
+    shared = (
+        look
+        if isinstance(look.colour_range, tuple) or look.colour_range == "panel"
+        else replace(look, colour_range="all")
+    )
+    scale = _scales([(model.alone, model.together) for model in models], shared)[0][0]
     ends = [end for model in models if (end := _extremes(model.difference, how)) is not None]
     reach = max([abs(value) for end in ends for value in end] + [1e-3])
     change = Scale("RdBu_r", (-reach, reach), "change")
@@ -150,16 +179,34 @@ def _drawn(cell_map: CellMap, how: str, size: tuple[int, int]) -> NDArray[np.flo
     return cell_map.pixels(size, how=how)
 
 
+def _scales(maps: Sequence[Sequence[CellMap]], look: MapLook) -> list[list[Scale]]:
+    """Return the scale of each map, by column and row: maps that share a range share a scale."""
+    chosen = look.colour_range
+    shared: dict[tuple[int | None, int | None], Scale] = {}
+    found: list[list[Scale]] = []
+    for column, of_model in enumerate(maps):
+        found.append([])
+        for row, _ in enumerate(of_model):
+            group = (column if chosen == "model" else None, row if chosen == "row" else None)
+            if group not in shared:
+                members = [
+                    cell_map
+                    for other, of_other in enumerate(maps)
+                    for place, cell_map in enumerate(of_other)
+                    if group[0] in (None, other) and group[1] in (None, place)
+                ]
+                limits = _limits(members, look.how, chosen)
+                every = members if chosen == "row" else [cell_map for of_other in maps for cell_map in of_other]
+                shared[group] = Scale(look.cmap, limits, _label(every, chosen), group[0], look.overlay)
+            found[-1].append(shared[group])
+    return found
+
+
 def _limits(maps: Sequence[CellMap], how: str, colour_range: ColourRange) -> tuple[float, float] | None:
     if isinstance(colour_range, tuple):
-        low, high = colour_range
-        if not (np.isfinite([low, high]).all() and low < high):
-            raise ArgumentError(f"range must go up, but is {low:g} to {high:g}; give LOW,HIGH like 0,1.")
-        return low, high
-    if colour_range == "per-panel":
+        return colour_range
+    if colour_range == "panel":
         return None
-    if colour_range != "shared":
-        raise ArgumentError(f"range must be shared, per-panel or two numbers, not {colour_range!r}.")
     ends = [end for cell_map in maps if (end := _extremes(cell_map, how)) is not None]
     low, high = min((end[0] for end in ends), default=0.0), max((end[1] for end in ends), default=1.0)
     return (low, high) if low < high else (low - 0.01, low + 0.01)
@@ -176,8 +223,9 @@ def _extremes(cell_map: CellMap, how: str) -> tuple[float, float] | None:
 
 
 def _label(maps: Sequence[CellMap], colour_range: ColourRange) -> str:
-    text = "affinity (cosine)"
-    if colour_range == "per-panel":
+    # Short, where there are several bars.
+    text = {"row": "cosine", "model": "cosine, a range per model"}.get(str(colour_range), "affinity (cosine)")
+    if colour_range == "panel":
         text += ", each panel its own range"
     elif isinstance(colour_range, tuple) and any(
         np.nanmin(cell_map.cells) < colour_range[0] or np.nanmax(cell_map.cells) > colour_range[1]

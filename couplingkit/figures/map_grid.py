@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from .map_layout import BAR_ROOM, CAPTION_PT, GAP, HEADING_PT, LINE, MARGIN, Layout, shortened, wrapped
-from .plots import STYLE
+from .map_layout import BAR_ROOM, CAPTION_PT, GAP, HEADING_PT, LINE, MARGIN, Content, Layout, wrapped
+from .style import figure_rc
 
 __all__ = ["GridRow", "Panel", "Scale", "map_grid"]
 
-BAR_WIDTH, TALLEST_BAR = 0.08, 2.0
+# A bar lower than the lowest has no room for a number at either end.
+BAR_WIDTH, TALLEST_BAR, LOWEST_BAR = 0.08, 2.0, 0.25
 LINE_SPACING = 1.1
 # Inches that letters reach below their baseline.
 DESCENT = 0.025
@@ -40,11 +41,15 @@ class Scale:
         colours: a colour map's name.
         limits: lowest and highest value; None where each panel has its own.
         label: of the colour bar.
+        column: whose bar it is, where each column has its own; None of a bar beside the rows that use it.
+        overlay: how much of the map is seen over the picture, in (0, 1]; at 1 nothing of the picture is.
     """
 
     colours: str
     limits: tuple[float, float] | None
     label: str
+    column: int | None = None
+    overlay: float = 1.0
 
     @property
     def colormap(self) -> Colormap:
@@ -99,19 +104,28 @@ def map_grid(rows: Sequence[GridRow], headings: Sequence[str], *, width_in: floa
         width_in: inches.
         first: heading of the pictures.
     """
-    with rc_context(STYLE):
-        layout = Layout.of(
-            [row.size for row in rows],
+    with figure_rc():
+        scales = list(dict.fromkeys(panel.scale for row in rows for panel in row.panels))
+        by_column = any(scale.column is not None for scale in scales)
+        sizes = [row.size for row in rows]
+        content = Content(
+            sizes,
+            [row.caption if row.picture is not None else "" for row in rows],
             headings,
-            width_in,
-            own_ranges=any(panel.scale.limits is None for row in rows for panel in row.panels),
+            own_ranges=any(scale.limits is None for scale in scales),
+            bars="below" if by_column else "beside",
+            foot=scales[0].label if by_column else "",
         )
+        layout = Layout.of(content, width_in)
         figure = Figure(figsize=(width_in, layout.height))
         _write_names(figure, layout, first)
-        tops = layout.row_tops([row.size for row in rows])
-        for row, top in zip(rows, tops, strict=True):
-            _draw_row(figure, layout, row, top)
-        for scale in dict.fromkeys(panel.scale for row in rows for panel in row.panels):
+        tops = layout.row_tops(sizes)
+        for row, top, lines in zip(rows, tops, layout.captions, strict=True):
+            _draw_row(figure, layout, row, (top, lines))
+        for scale in scales:
+            if scale.column is not None:
+                _draw_bar_below(figure, layout, scale, tops[-1] + layout.row_height(sizes[-1]) + layout.caption)
+                continue
             using = [index for index, row in enumerate(rows) if any(panel.scale == scale for panel in row.panels)]
             bottom = tops[using[-1]] + layout.row_height(rows[using[-1]].size)
             _draw_bar(figure, layout, scale, tops[using[0]], bottom)
@@ -131,7 +145,8 @@ def _write_names(figure: Figure, layout: Layout, first: str) -> None:
         _write(figure, layout, (MARGIN, layout.height - MARGIN), text, size=HEADING_PT, ha="left", va="bottom")
 
 
-def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
+def _draw_row(figure: Figure, layout: Layout, row: GridRow, place: tuple[float, list[str]]) -> None:
+    top, caption = place
     height = layout.row_height(row.size)
     # A tall portrait keeps its aspect: its panels are narrower than their column.
     width = height * row.size[1] / row.size[0]
@@ -144,12 +159,8 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
         axes = figure.add_axes(layout.box(left + inset, top, width, height))
         axes.imshow(_reduced(row.picture), extent=_extent(row), interpolation="antialiased", aspect="auto")
         _mark(axes, row, min(width, height))
-        _write(
-            figure,
-            layout,
-            (left + inset, top + height + 0.02),
-            shortened(row.caption, layout.panel - inset, CAPTION_PT),
-        )
+        # From the column's edge, since a tall photo is narrower than its words may be.
+        _write(figure, layout, (left, top + height + 0.02), "\n".join(caption))
     for index, panel in enumerate(row.panels, 1):
         left = layout.column(index) + inset
         dpi = SMOOTH_DPI if panel.smooth else SHARP_DPI
@@ -157,8 +168,11 @@ def _draw_row(figure: Figure, layout: Layout, row: GridRow, top: float) -> None:
         own = None if np.isnan(values).all() else (float(np.nanmin(values)), float(np.nanmax(values)))
         low, high = panel.scale.limits or own or (0.0, 1.0)
         axes = figure.add_axes(layout.box(left, top, width, height))
+        if panel.scale.overlay < 1 and row.picture is not None:
+            axes.imshow(_gray(row.picture), extent=_extent(row), interpolation="antialiased", aspect="auto")
         axes.imshow(
             np.ma.masked_invalid(values),
+            alpha=panel.scale.overlay if row.picture is not None else None,
             cmap=panel.scale.colormap,
             vmin=low,
             vmax=high,
@@ -184,6 +198,14 @@ def _reduced(picture: NDArray) -> NDArray:
     blocks = picture[: height * factor, : width * factor].reshape(height, factor, width, factor, -1)
     shown: NDArray = blocks.mean(axis=(1, 3), dtype=np.float32).round().astype(np.uint8)
     return shown
+
+
+def _gray(picture: NDArray) -> NDArray:
+    """Return a picture without its colours, which are the map's: float (H, W, 3) in [0, 1]."""
+    shown = _reduced(picture)
+    values = shown / 255 if shown.dtype == np.uint8 else shown
+    gray: NDArray = np.repeat((values @ np.array([0.299, 0.587, 0.114]))[..., None], 3, axis=2)
+    return gray
 
 
 def _extent(row: GridRow) -> tuple[float, float, float, float]:
@@ -237,8 +259,28 @@ def _draw_bar(figure: Figure, layout: Layout, scale: Scale, top: float, bottom: 
     axes.tick_params(labelsize=CAPTION_PT, width=0.4, length=1.5, pad=1)
     if scale.limits is None:
         axes.set_yticks([low, high], ["low", "high"])
+    elif height < LOWEST_BAR:
+        axes.set_yticks([])
+        ends = f"{high:z.2f}\n{low:z.2f}"
+        _write(figure, layout, (left + BAR_WIDTH + 0.03, top + (bottom - top) / 2), ends, va="center")
     elif height < 0.7:
         axes.set_yticks([low, high], [f"{low:z.2f}", f"{high:z.2f}"])
     lines = "\n".join(wrapped(scale.label, max(bottom - top, 0.4), CAPTION_PT))
     middle = top + (bottom - top) / 2
     _write(figure, layout, (left + BAR_ROOM - GAP - 0.01, middle), lines, ha="right", va="center", rotation=90)
+
+
+def _draw_bar_below(figure: Figure, layout: Layout, scale: Scale, top: float) -> None:
+    """Draw the bar of one column below it, with its ends; what it means stands below the pictures."""
+    assert scale.column is not None
+    left = layout.column(scale.column + 1)
+    axes = figure.add_axes(layout.box(left, top, layout.panel, BAR_WIDTH))
+    low, high = scale.limits or (0.0, 1.0)
+    axes.imshow(np.linspace(0, 1, 256)[None], cmap=scale.colormap, aspect="auto", extent=(low, high, 0, 1))
+    axes.set_yticks([])
+    axes.set_xticks([])
+    for x, value, side in ((left, low, "left"), (left + layout.panel, high, "right")):
+        _write(figure, layout, (x, top + BAR_WIDTH + 0.02), f"{value:z.2f}", ha="left" if side == "left" else "right")
+    if scale.column == 0:
+        lines = "\n".join(wrapped(scale.label, layout.panel, CAPTION_PT))
+        _write(figure, layout, (layout.column(0), top - 0.01), lines)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -15,7 +14,7 @@ from ..errors import ArgumentError
 from ..metrics.quantities import shown_in
 from ..runs.pair_differences import PairDifference
 from ..runs.trained_models import START, UNTRAINED, TrainedModel
-from .plots import COLUMN_IN, INK, LEVEL_ONE, MARK, STYLE
+from .style import COLUMN_IN, INK, LEVEL_ONE, MARK, figure_rc
 from .tables import estimate_text, heading_of, quantity_columns
 from .text_tables import as_text
 
@@ -50,7 +49,7 @@ def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
     first = [name for name in FIRST if name in set(runs["method"])]
     shown = [quantity for quantity in shown_in("curve") if quantity.name in runs]
     objects = {column: words for column, words in ACCURACY_LABELS.items() if column in runs}
-    with rc_context(STYLE):
+    with figure_rc():
         figure = Figure(figsize=(width_in, ROW_IN * (len(shown) + len(objects)) + FOOT_IN), layout="constrained")
         panels = list(figure.subplots(len(shown) + len(objects), 1, sharex=True))
         for axes, quantity in zip(panels, shown, strict=False):

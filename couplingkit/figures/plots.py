@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -17,12 +16,14 @@ from numpy.typing import NDArray
 from ..metrics.quantities import QUANTITIES, Quantity, shown_in
 from ..streams import Stream
 from ..study.measurement import Measurement
-from .labels import cut_labels, short_labels, shorten
+from .forest_plots import forest_figure
+from .labels import short_labels
+from .map_layout import shortened, text_width, whole_words
+from .style import COLUMN_IN, INK, LEVEL_ONE, MARK, PAGE_IN, figure_rc
 from .tables import marked_text
 
 __all__ = [
-    "COLUMN_IN",
-    "PAGE_IN",
+    "MOST_ROWS",
     "coupling_figure",
     "draw_coupling",
     "draw_quantity",
@@ -31,55 +32,50 @@ __all__ = [
     "save_figure",
 ]
 
-COLUMN_IN = 3.35
-PAGE_IN = 6.9
 ROW_IN, FOOT_IN = 0.45, 0.52
+# From so many models on a row each is too tall; and a figure so wide has room for one line each.
+MOST_ROWS, WIDE_IN = 6, 4.5
 # The same of the panels below: a model's row, and ticks and names.
 PANEL_ROW_IN, PANEL_FOOT_IN = 0.14, 0.32
 # How far the axis goes: multiples of the quartiles' distance, and at most this far for an interval (log).
 FENCE, DECADE = 3.0, float(np.log(10))
 Array = NDArray[np.float64]
-STYLE: Any = {
-    "font.size": 7,
-    "axes.linewidth": 0.6,
-    "axes.titlesize": 7,
-    "xtick.labelsize": 7,
-    "xtick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "pdf.fonttype": 42,  # fonts embedded whole, as publishers ask
-    "svg.fonttype": "path",  # likewise: letters as shapes, the same on every machine
-}
-INK, MARK, LEVEL_ONE = "#33567a", "#c03a2b", "#555555"
-LETTERS_PER_IN = 17
+# Of a name in two lines.
+LINE_IN, LETTERS_PT = 0.11, 7
 PNG_LEVEL = 2
 # Says in the file whose it is, so that it may be replaced.
 MAKER = "couplingkit"
 
 
-def coupling_figure(measurements: Sequence[Measurement], *, width_in: float = COLUMN_IN) -> Figure:
+def coupling_figure(measurements: Sequence[Measurement], *, width_in: float | None = None) -> Figure:
     """Draw the coupling rates of each model, and below them, side by side, what else says how coupled it is.
 
     Above: a dot per probe, the quartiles, `cr` with its interval (filled) and `cr_mean` (open). Below: the other
-    quantities that have curves, with their intervals, the models in the same order.
+    quantities that have curves, with their intervals, the models in the same order. Of more models than `MOST_ROWS`
+    each has one line across the page (`forest_figure`).
 
     Args:
         measurements: one row of the figure each, from the top.
-        width_in: inches.
+        width_in: inches; by default a column, and a page for many models.
     """
+    if len(measurements) > MOST_ROWS and (width_in is None or width_in > WIDE_IN):
+        return forest_figure(measurements, width_in=width_in or PAGE_IN)
+    width_in = width_in or COLUMN_IN
     shown = [
         quantity
         for quantity in shown_in("curve")[1:]
         if any(quantity.name in measurement.summary.estimates for measurement in measurements)
     ]
-    rates = ROW_IN * len(measurements) + FOOT_IN
+    numbered = len(measurements) > 1
+    labels = _row_labels(measurements, width_in, numbered=numbered)
+    tall = max(label.count("\n") for label in labels)
+    rates = (ROW_IN + LINE_IN * tall) * len(measurements) + FOOT_IN + LINE_IN * tall
     panels = PANEL_ROW_IN * len(measurements) + PANEL_FOOT_IN
     height = rates + panels
-    with rc_context(STYLE):
+    with figure_rc():
         figure = Figure(figsize=(width_in, height))
         above = figure.add_axes((0.02, (panels + FOOT_IN) / height, 0.96, (rates - FOOT_IN - 0.02) / height))
-        draw_coupling(
-            above, measurements, longest_label=int(width_in * LETTERS_PER_IN) - 26, numbered=len(measurements) > 1
-        )
+        draw_coupling(above, measurements, labels=labels)
         left, between = 0.055, 0.045
         each = (0.98 - left - between * (len(shown) - 1)) / len(shown)
         for index, quantity in enumerate(shown):
@@ -122,20 +118,17 @@ def draw_quantity(axes: Axes, measurements: Sequence[Measurement], quantity: Qua
         axes.spines[side].set_visible(False)
 
 
-def draw_coupling(
-    axes: Axes, measurements: Sequence[Measurement], *, longest_label: int = 30, numbered: bool = False
-) -> None:
+def draw_coupling(axes: Axes, measurements: Sequence[Measurement], *, labels: Sequence[str] | None = None) -> None:
     """Draw the upper half of `coupling_figure` into axes of the caller's.
 
     Args:
         axes: emptied of ticks on its left.
         measurements: one row each, from the top.
-        longest_label: letters of a model's name that are shown; longer ones lose their middle.
-        numbered: whether names are led by the number of their row.
+        labels: of the rows, of one line or two; by default the models' names, as long as a column has room for.
     """
     rates = [measurement.cr[~np.isnan(measurement.cr)] for measurement in measurements]
     low, high = _limits(rates, measurements)
-    labels = _row_labels(measurements, longest_label, numbered)
+    labels = labels or _row_labels(measurements, COLUMN_IN, numbered=False)
     axes.axvline(1, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)), zorder=1)
     for row, (label, measurement, cr) in enumerate(zip(labels, measurements, rates, strict=True)):
         jitter = Stream(0).child("jitter").generator().uniform(-0.16, 0.16, len(cr))
@@ -154,7 +147,9 @@ def draw_coupling(
             axes.annotate("(!)", (of_mean, row + 0.26), (0, -3), textcoords="offset points", zorder=7, **below)
         value = marked_text(QUANTITIES["cr"], summary)
         for x, text, side in ((0.0, label, "left"), (1.0, value, "right")):
-            written = axes.text(x, row - 0.3, text, transform=axes.get_yaxis_transform(), ha=side, va="center")
+            # Two lines grow upwards.
+            where: Any = {"ha": side, "va": "bottom", "linespacing": 1.05, "parse_math": False}
+            written = axes.text(x, row - 0.16, text, transform=axes.get_yaxis_transform(), **where)
             written.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.8})
     beyond = sum(int(((cr < low) | (cr > high)).sum()) for cr in rates)
     note = f", {beyond} beyond the edge" if beyond else ""
@@ -167,17 +162,21 @@ def draw_coupling(
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     _plain_log_ticks(axes, low, high)
-    axes.set_ylim(len(measurements) - 0.5, -0.55)
+    axes.set_ylim(len(measurements) - 0.5, -0.62 if any("\n" in label for label in labels) else -0.5)
     axes.set_yticks([])
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
 
 
-def _row_labels(measurements: Sequence[Measurement], longest: int, numbered: bool) -> list[str]:
-    names = [measurement.name for measurement in measurements]
-    if numbered:
-        return [f"{row}  {shorten(name, longest - 3)}" for row, name in enumerate(short_labels(names), 1)]
-    return cut_labels(names, longest)
+def _row_labels(measurements: Sequence[Measurement], width_in: float, *, numbered: bool) -> list[str]:
+    """Return the models' names in lines that fit beside their rates, broken where they have a separator."""
+    names = short_labels([measurement.name for measurement in measurements])
+    led = [f"{row}  {name}" for row, name in enumerate(names, 1)] if numbered else names
+    values = max(text_width(marked_text(QUANTITIES["cr"], one.summary), LETTERS_PT) for one in measurements)
+    room = 0.96 * width_in - values - 0.1
+    return [
+        "\n".join(whole_words(name, room, LETTERS_PT, most=2) or [shortened(name, room, LETTERS_PT)]) for name in led
+    ]
 
 
 def _limits(rates: Sequence[Array], measurements: Sequence[Measurement]) -> tuple[float, float]:
@@ -230,7 +229,7 @@ def probe_sheet(
     """
     columns = len(headings)
     cell = width_in / columns
-    with rc_context(STYLE):
+    with figure_rc():
         figure = Figure(figsize=(width_in, (cell + 0.2) * len(rows) + 0.2), layout="constrained")
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for row, (images, caption) in enumerate(zip(rows, captions, strict=True)):
@@ -262,5 +261,5 @@ def save_figure(figure: Figure, path: Path) -> None:
         ".pdf": {"metadata": {"CreationDate": None, "Creator": MAKER}},
         ".svg": {"metadata": {"Date": None, "Creator": MAKER}},
     }
-    with rc_context(STYLE):
+    with figure_rc():
         figure.savefig(path, dpi=300, **settings.get(path.suffix, {}))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup, escape
-from matplotlib import colormaps, rc_context
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from numpy.typing import NDArray
@@ -31,8 +31,9 @@ from ..runs.sweeping import points_of
 from ..study.measurement import SETTINGS as LIKE
 from ..study.measurement import Measurement, different_settings
 from .labels import short_labels
-from .plots import STYLE, coupling_figure
+from .plots import coupling_figure
 from .report_scores import score_sections
+from .style import MAPS, figure_rc
 from .sweep_plots import sweep_figure, sweep_text, uneven
 from .tables import (
     WAYS,
@@ -254,7 +255,7 @@ def _card(extreme: Extreme) -> dict[str, Any]:
 
 def _coloured(values: NDArray[np.float32], low: float, high: float) -> NDArray[np.uint8]:
     span = high - low or 1.0
-    shown = colormaps["viridis"].with_extremes(bad="0.55")(np.ma.masked_invalid((values - low) / span))
+    shown = colormaps[MAPS[0]].with_extremes(bad="0.55")(np.ma.masked_invalid((values - low) / span))
     return (np.asarray(shown)[..., :3] * 255).round().astype(np.uint8)
 
 
@@ -282,7 +283,7 @@ def _run(run: Run) -> dict[str, Any]:
 def _vector(figure: Figure) -> str:
     stream = io.BytesIO()
     # As a picture of its own: names inside one SVG cannot clash with those of another.
-    with rc_context({**STYLE, "svg.hashsalt": "couplingkit"}):
+    with figure_rc(**{"svg.hashsalt": "couplingkit"}):
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(stream.getvalue()).decode()
 

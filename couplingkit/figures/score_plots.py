@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -13,7 +12,7 @@ from ..evaluation.scores import Evaluation
 from ..evaluation.task import SCORES
 from .evaluation_tables import by_task
 from .labels import cut_labels
-from .plots import INK, MARK, PAGE_IN, STYLE
+from .style import INK, MARK, PAGE_IN, figure_rc
 
 __all__ = ["score_figure"]
 
@@ -34,7 +33,7 @@ def score_figure(evaluations: Sequence[Evaluation], *, width_in: float = PAGE_IN
     models = list(dict.fromkeys(one.name for one in evaluations))
     columns = min(MOST_PANELS, len(tasks))
     rows = math.ceil(len(tasks) / columns)
-    with rc_context(STYLE):
+    with figure_rc():
         figure = Figure(figsize=(width_in, rows * (ROW_IN * len(models) + FOOT_IN)), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axes, (task, own) in zip(panels, tasks.items(), strict=False):

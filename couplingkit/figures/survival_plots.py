@@ -7,19 +7,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from ..metrics.bootstrap import Estimate
-from .plots import PAGE_IN, STYLE
+from .style import COLOURS, PAGE_IN, figure_rc
 from .tables import estimate_text
 from .text_tables import as_text
 
 __all__ = ["survival_figure", "survival_text"]
 
-COLOURS = ("#33567a", "#4f8a5b", "#c03a2b", "#d99a2b")
 DASHES = ("--", ":", "-", "-.")
 PANEL_IN, FOOT_IN = 1.9, 0.75
 
@@ -39,7 +37,7 @@ def survival_figure(
     strategies = list(dict.fromkeys(strategy for strategy, _ in visible))
     ratios = sorted({ratio for _, ratio in visible})
     height = PANEL_IN + FOOT_IN
-    with rc_context(STYLE):
+    with figure_rc():
         figure = Figure(figsize=(width_in, height))
         row = figure.subplots(1, len(ratios), sharey=True, squeeze=False)[0]
         figure.subplots_adjust(

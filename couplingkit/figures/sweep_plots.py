@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,7 +18,7 @@ from ..runs.writing import summary_file
 from ..study.sweeping import SweepPoint
 from ..typed_files import json_text
 from .labels import cut_labels, short_labels
-from .plots import COLUMN_IN, STYLE
+from .style import COLOURS, COLUMN_IN, MARKS, figure_rc
 from .tables import WAYS, bounds_columns, quantity_columns, way_of_reading, ways_unlike
 from .text_tables import as_text
 
@@ -32,9 +31,6 @@ NAMES = {
     "object_size": "longer side of the objects (1/224 of the canvas)",
     "layer": "layer",
 }
-# Told apart by colour and by mark, also in gray and by eyes that mix up red and green.
-COLOURS = ("#33567a", "#c03a2b", "#d69a2d", "#4f8f5b", "#7b5a9e", "#5c5c5c")
-MARKS = "osD^vP"
 PANEL_IN = 1.5
 # Letters of a name that a legend of one column has room for.
 LONGEST = 42
@@ -55,7 +51,7 @@ def sweep_figure(points: Sequence[SweepPoint], *, width_in: float = COLUMN_IN) -
         if all(quantity.name in point.measurement.summary.estimates for point in points)
     ]
     models = list(dict.fromkeys(point.measurement.name for point in points))
-    with rc_context(STYLE):
+    with figure_rc():
         figure = Figure(figsize=(width_in, PANEL_IN * len(statistics) + 0.35), layout="constrained")
         panels = figure.subplots(len(statistics), squeeze=False, sharex=True)[:, 0]
         for axes, statistic in zip(panels, statistics, strict=True):
@@ -71,7 +67,8 @@ def _caption(points: Sequence[SweepPoint]) -> str:
     told = []
     counts = {point.measurement.summary.measured for point in points}
     made = points[0].measurement.summary.probes
-    told.append(f"{made} probes" if counts == {made} else f"{min(counts)} to {max(counts)} of {made} probes measured")
+    some = f"{min(counts)} to {max(counts)}" if len(counts) > 1 else f"{min(counts)}"
+    told.append(f"{made} probes" if counts == {made} else f"{some} of {made} probes measured")
     shown = [quantity.name for quantity in shown_in("curve")]
     reasons = [why for point in points for name in shown for why in point.measurement.summary.marks(name)]
     if reasons:

@@ -7,16 +7,14 @@ from itertools import takewhile
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from ..errors import ArgumentError
-from .plots import COLUMN_IN, LEVEL_ONE, STYLE
+from .style import COLOURS, COLUMN_IN, LEVEL_ONE, figure_rc
 
 __all__ = ["coupling_curves", "loss_figure"]
 
 # X, then X-D, as in `pair_figure`.
-COLOURS = ("#c03a2b", "#33567a", "#4f8a5b", "#d99a2b")
 HEIGHT_IN, LOWER_IN = 2.2, 1.2
 PANELS = (("cr", "coupling rate (cr)"), ("knn", "object k-NN"))
 # Steps that one point of a curve is the mean of, as a share of the run.
@@ -39,7 +37,7 @@ def loss_figure(lines: Sequence[Mapping[str, float]], *, width_in: float = COLUM
     names = [name for name in takewhile(lambda name: name != "total", lines[0]) if name != "step"]
     steps = np.array([line["step"] for line in lines])
     span = max(1, int(len(lines) * SMOOTHING))
-    with rc_context(STYLE):
+    with figure_rc():
         figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
         axes = figure.subplots()
         for index, name in enumerate(names):
@@ -74,7 +72,7 @@ def coupling_curves(
     Raises:
         ArgumentError: a run was never looked at, or runs of one method have no step in common.
     """
-    with rc_context(STYLE):
+    with figure_rc():
         lines = [line for curves in runs.values() for curve in curves for line in curve]
         told_apart = all("knn" in line and np.isfinite(line["knn"]) for line in lines)
         panels = PANELS if told_apart else PANELS[:1]

@@ -9,23 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from ..data.coco import CocoIndex
 from ..data.segmentation import rle_mask
 from ..errors import CouplingKitError
-from ..evaluation.affinity import AffinityMaps, ProbeMaps, Query, affinity_maps, map_arrays, probe_maps, probe_query
+from ..evaluation.affinity import AffinityMaps, ProbeMaps, Query, affinity_maps, probe_maps, probe_query
 from ..evaluation.localization import Localization, LocalizeSettings, compare_localization, localize
 from ..features.layered import LayeredBackbone
-from ..files import new_folder
 from ..metrics.bootstrap import Estimate
 from ..probes.probeset import GRAY, ProbeSet
-from ..typed_files import json_text
+from .figure_rows import FigureRow, open_rows
 from .models import ModelChoice, each_model
 from .pictures import Pictures, example_queries, photos_of, points_on
 from .records import EstimateEntry
-from .writing import Writer, command_line, dropped_files
+from .writing import command_line
 
 __all__ = [
     "AffinityRun",
@@ -33,8 +31,8 @@ __all__ = [
     "map_examples",
     "map_points",
     "map_probe",
+    "map_rows",
     "score_document",
-    "write_affinity",
 ]
 
 log = logging.getLogger(__name__)
@@ -82,15 +80,33 @@ def map_points(
     settings: LocalizeSettings = LocalizeSettings(),  # noqa: B008 - frozen
 ) -> AffinityRun:
     """Map points (x, y), px, of pictures, each on each."""
-    queries = points_on(pictures, points)
+    return _mapped(models, pictures, points_on(pictures, points), settings)
 
+
+def map_rows(
+    models: Sequence[ModelChoice],
+    rows: Sequence[FigureRow],
+    settings: LocalizeSettings = LocalizeSettings(),  # noqa: B008 - frozen
+) -> AffinityRun:
+    """Map the point of each row on its photo; errors as in `open_rows`."""
+    pictures, queries, captions = open_rows(rows)
+    return _mapped(models, pictures, queries, settings, captions)
+
+
+def _mapped(
+    models: Sequence[ModelChoice],
+    pictures: Pictures,
+    queries: Sequence[Query],
+    settings: LocalizeSettings,
+    captions: Sequence[str] = (),
+) -> AffinityRun:
     def work(backbone: LayeredBackbone) -> list[AffinityMaps]:
         return affinity_maps(backbone, pictures.rgb, queries, fit=settings.fit, batch_size=settings.batch_size)
 
     maps, failures = _each(models, work)
     asked = [{"image": pictures.names[query.photo], "x": query.x, "y": query.y} for query in queries]
     document = _document(maps, settings, queries=asked)
-    return AffinityRun(pictures.rgb, queries, maps, document, failures=[*pictures.failures, *failures])
+    return AffinityRun(pictures.rgb, queries, maps, document, captions, failures=[*pictures.failures, *failures])
 
 
 def map_examples(
@@ -257,17 +273,3 @@ def score_document(models: Sequence[Localization], differences: Sequence[ScoreDi
 def _bounds(estimate: Estimate) -> dict[str, float | None]:
     entry = EstimateEntry.of(estimate)
     return {"value": entry.value, "low": entry.low, "high": entry.high}
-
-
-def write_affinity(folder: Path, run: AffinityRun, *, files: Mapping[str, Writer], overwrite: bool = False) -> None:
-    """Write a folder: raw maps, summary.json, the scores' rows and categories, and what `files` write."""
-    with new_folder(folder, overwrite=overwrite) as draft:
-        for name, write in {**files, **dropped_files(run.faults)}.items():
-            write(draft / name)
-        arrays: dict[str, Any] = map_arrays(run.maps, run.queries)
-        np.savez_compressed(draft / "maps.npz", **arrays)
-        (draft / "summary.json").write_text(json_text(run.document), encoding="utf-8")
-        if run.scores:
-            pd.concat([model.rows for model in run.scores]).to_csv(draft / "rows.csv", index=False)
-            categories = [model.categories.assign(model=model.name) for model in run.scores]
-            pd.concat(categories).to_csv(draft / "categories.csv", index=False)

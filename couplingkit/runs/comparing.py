@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from ..errors import DataError, first_line
 from ..files import new_folder
+from ..metrics.bootstrap import Estimate
 from ..study.comparing import Comparison, Difference
-from ..typed_files import json_text
+from ..typed_files import json_text, read_json
 from .records import Run
 from .writing import Writer, command_line
 
-__all__ = ["difference_table", "write_comparison"]
+__all__ = ["difference_table", "read_comparison", "write_comparison"]
 
 
 def difference_table(differences: Sequence[Difference]) -> pd.DataFrame:
@@ -78,3 +81,28 @@ def write_comparison(
         (draft / "summary.json").write_text(json_text(document), encoding="utf-8")
         for name, write in files.items():
             write(draft / name)
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """Return the differences that a folder holds, without the models' own measurements, which stay in their folders.
+
+    Raises:
+        DataError: the folder is not whole.
+    """
+    document = read_json(folder / "summary.json", dict, "summary")
+    try:
+        table = pd.concat(
+            [pd.read_csv(folder / name, dtype={"group": str}) for name in ("comparison.csv", "groups.csv")]
+        )
+        rows: Iterable[Any] = table.itertuples()
+        differences = tuple(
+            Difference(
+                str(row.model), str(row.effect), str(row.grouping), str(row.group),
+                Estimate(float(row.difference), float(row.low), float(row.high)),
+                int(row.probes), float(row.p), float(row.p_holm),
+            )
+            for row in rows
+        )  # fmt: skip
+        return Comparison(str(document["baseline"]), {}, differences, dict(document["across"]))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"comparison {folder} cannot be read ({first_line(error)}); make it anew.") from error

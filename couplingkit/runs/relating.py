@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from ..errors import DataError, MeasurementError, listed
-from ..evaluation.relating import RelatedModel, Relation, pairs_by_name, relation_of
+from ..errors import DataError, MeasurementError, first_line, listed
+from ..evaluation.relating import PairChange, RelatedModel, Relation, pairs_by_name, relation_of
 from ..evaluation.scores import Evaluation
 from ..evaluation.task import SCORES
 from ..files import new_folder
+from ..metrics.bootstrap import Estimate
+from ..metrics.ranks import WithinFamilies
 from ..study.measurement import Measurement
-from ..typed_files import json_text
+from ..typed_files import json_text, read_json
 from .evaluation_files import EvaluationRun, is_evaluation, read_evaluations
 from .models import CONTROL_ROW
 from .reading import read_run
 from .records import COUPLING, Run
 from .writing import Writer, command_line
 
-__all__ = ["QUANTITIES", "RelationRun", "coupling_of", "model_family", "read_both", "relate", "write_relation"]
+__all__ = [
+    "QUANTITIES",
+    "RelationRun",
+    "coupling_of",
+    "model_family",
+    "read_both",
+    "read_relation",
+    "relate",
+    "write_relation",
+]
 
 log = logging.getLogger(__name__)
 # Never the first alone.
 QUANTITIES = ("cr_mean", "specificity", "displacement")
 MOST_CLIPPED = 0.05
+PAIR = ("plain", "decoupled", "coupling", "score")
 
 
 @dataclass(frozen=True)
@@ -218,6 +230,47 @@ def write_relation(
         (draft / "summary.json").write_text(json_text(document), encoding="utf-8")
         for name, write in files.items():
             write(draft / name)
+
+
+def read_relation(folder: Path) -> RelationRun:
+    """Return what the figure of a folder is drawn of: models, scores and pairs; correlations stay in relations.csv.
+
+    Raises:
+        DataError: the folder is not whole.
+    """
+    document = read_json(folder / "summary.json", dict, "summary")
+    unknown = Estimate(math.nan, math.nan, math.nan)
+    try:
+        points = pd.read_csv(folder / "points.csv")
+        text = (folder / "pairs.csv").read_text(encoding="utf-8").strip()
+        pairs = pd.read_csv(folder / "pairs.csv").to_dict(orient="records") if text else []
+        models: dict[str, RelatedModel] = {}
+        named: dict[tuple[str, str], list[str]] = {}
+        rows: Iterable[Any] = points.itertuples()
+        for row in rows:
+            one = models.setdefault(
+                str(row.model), RelatedModel(str(row.model), str(row.family), {}, {}, bool(row.clipped))
+            )
+            x = Estimate(float(row.coupling), float(row.coupling_low), float(row.coupling_high))
+            y = Estimate(float(row.score), float(row.score_low), float(row.score_high))
+            coupling, scores = {**one.coupling, str(row.quantity): x}, {**one.scores, str(row.task): y}
+            models[one.name] = replace(one, coupling=coupling, scores=scores)
+            named.setdefault((str(row.task), str(row.quantity)), []).append(one.name)
+        relations = tuple(
+            Relation(
+                task, quantity, unknown, 0, WithinFamilies(math.nan, math.nan, 0, 0),
+                tuple(
+                    PairChange(**{key: pair[key] for key in PAIR})
+                    for pair in pairs
+                    if (pair["task"], pair["quantity"]) == (task, quantity)
+                ),
+                tuple(names),
+            )
+            for (task, quantity), names in named.items()
+        )  # fmt: skip
+        return RelationRun(tuple(models.values()), relations, str(document.get("data", "")))
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise DataError(f"relation {folder} cannot be read ({first_line(error)}); make it anew.") from error
 
 
 def coupling_of(run: EvaluationRun) -> Run | None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from ..data.coco import CocoIndex
+from ..errors import DataError
 from ..files import new_folder
 from ..metrics.localization import summarize_scores
 from ..streams import Stream
@@ -18,8 +21,10 @@ from ..typed_files import json_text
 from .records import EstimateEntry
 from .writing import Writer, command_line
 
-__all__ = ["survival_document", "write_survival"]
+__all__ = ["VISIBLE", "read_visible", "survival_document", "write_survival"]
 
+# The share that each mask leaves of each object, which curves are drawn of.
+VISIBLE = "visible.npz"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -53,9 +58,11 @@ def write_survival(
     files: Mapping[str, Writer],
     overwrite: bool = False,
 ) -> None:
-    """Write rows.csv (one row an object and setting), summary.json and what `files` write."""
+    """Write rows.csv (one row an object and setting), visible.npz, summary.json and what `files` write."""
     with new_folder(folder, overwrite=overwrite) as draft:
         pd.concat([_rows(part) for part in parts]).to_csv(draft / "rows.csv", index=False)
+        shares: dict[str, Any] = {f"{part.strategy} {part.ratio!r}": part.visible for part in parts}
+        np.savez_compressed(draft / VISIBLE, **shares)
         (draft / "summary.json").write_text(json_text(document), encoding="utf-8")
         for name, write in files.items():
             write(draft / name)
@@ -74,3 +81,17 @@ def _rows(part: Survival) -> pd.DataFrame:
             "erased": part.erased,
         }
     )
+
+
+def read_visible(folder: Path) -> dict[tuple[str, float], NDArray[np.float64]]:
+    """Return (strategy, ratio) -> what masks leave of objects, (objects, draws).
+
+    Raises:
+        DataError: the file is missing or broken.
+    """
+    try:
+        with np.load(folder / VISIBLE, allow_pickle=False) as held:
+            keys = {name: name.rsplit(" ", 1) for name in held.files}
+            return {(strategy, float(ratio)): held[name] for name, (strategy, ratio) in keys.items()}
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{folder / VISIBLE} cannot be read ({error}); make the folder anew.") from error
