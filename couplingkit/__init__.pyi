@@ -82,6 +82,7 @@ from .study.measurement import compare as compare
 from .study.measuring import measure as measure
 from .study.measuring import measure_layers as measure_layers
 from .study.measuring import measure_variants as measure_variants
+from .study.monitor import CouplingMonitor as CouplingMonitor
 from .study.settings import MeasureSettings as MeasureSettings
 from .study.sweeping import SweepPoint as SweepPoint
 from .study.sweeping import drawing_spec as drawing_spec

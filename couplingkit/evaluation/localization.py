@@ -20,6 +20,7 @@ from ..features.backbone import DenseBackbone
 from ..features.layered import LayeredBackbone
 from ..features.passes import BatchSize
 from ..features.regions import covered_shares
+from ..html_text import table_html
 from ..metrics.bootstrap import Estimate
 from ..metrics.localization import (
     SCORES,
@@ -71,6 +72,14 @@ class Localization:
     categories: pd.DataFrame
     counts: dict[str, int]
     provenance: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, estimate.text(), str(int(self.rows[name].notna().sum()))]
+            for name, estimate in self.estimates.items()
+        ]
+        notes = [f"{', '.join(f'{count} {name}' for name, count in self.counts.items())}; intervals over photos."]
+        return table_html(["score", "value", "objects"], rows, caption=self.name, notes=notes)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ class ObjectQuery:
     other_distance_px: float
 
 
-def draw_queries(index: CocoIndex, *, count: int, seed: int) -> list[ObjectQuery]:
+def draw_queries(index: CocoIndex, *, count: int, seed: int = 0) -> list[ObjectQuery]:
     """Choose eligible objects, in an order that the seed draws: the first 10 of 100 are those of 10.
 
     Args:

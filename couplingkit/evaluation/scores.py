@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import MeasurementError
+from ..html_text import table_html
 from ..metrics.bootstrap import Estimate
 from ..metrics.confusion import mean_iou
 from ..metrics.photo_intervals import photo_draws, photo_intervals, photo_p_value
@@ -60,6 +61,12 @@ class Evaluation:
     floor: float
     extras: dict[str, Estimate]
     provenance: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        levels = {"score": self.score.text(), "ceiling": f"{self.ceiling:z.3f}", "floor": f"{self.floor:z.3f}"}
+        levels |= {name: estimate.text() for name, estimate in self.extras.items()}
+        rows = [[name, "-" if text == "nan" else text] for name, text in levels.items()]
+        return table_html([self.task, "value"], rows, caption=self.name, notes=["Intervals over photos."])
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import BackboneError, first_line
+from ..html_text import table_html
 from ..pixels import normalize
 from ..words import rgb_numbers
 from .hardware import resolve_precision, whole_float32
@@ -153,6 +154,16 @@ class NetworkBackbone:
             raise BackboneError(f"{name} cannot read an image of {height} x {width} px: {error}") from error
         self.channels = features.shape[1]
         self.stride_px = self._stride((features.shape[-2], features.shape[-1]), declared.stride_px)
+
+    def __repr__(self) -> str:
+        height, width = self.size_px
+        return (
+            f"<{self.name}: {height} x {width} px, stride {self.stride_px} px, {self.channels} channels, {self.device}>"
+        )
+
+    def _repr_html_(self) -> str:
+        facts = {key: value for key, value in self.provenance().items() if isinstance(value, str | int | float | list)}
+        return table_html(["backbone", ""], [[key, str(value)] for key, value in facts.items()], caption=self.name)
 
     @property
     def device(self) -> torch.device:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
+from ..html_text import table_html
 from .backbone import DenseBackbone, NetworkBackbone
 from .names import RGB
 from .passes import AUTO, CPU_BATCH, LARGEST_BATCH, BatchSize, Passes
@@ -42,6 +43,13 @@ class LayeredBackbone:
         self.size_px = first.size_px
         self.mean = first.mean
         self.std: RGB | None = None
+
+    def __repr__(self) -> str:
+        return f"<{len(self.layers)} layers: {', '.join(layer.name for layer in self.layers)}>"
+
+    def _repr_html_(self) -> str:
+        rows = [[layer.name, str(layer.stride_px), str(layer.channels)] for layer in self.layers]
+        return table_html(["layer", "stride, px", "channels"], rows, caption=self.name)
 
     @property
     def empty(self) -> RGB:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, BackboneError, listed
+from ..signatures import taking
 from .architectures import recognise
 from .backbone import Declaration, NetworkBackbone
 from .checkpoints import open_checkpoint, tensors_sha256
@@ -37,6 +38,7 @@ NOT_COMPILED = "not compiled: it has no blocks of one shape, which torch.compile
 CHOSEN = ("layer", "norm", "image_size", "output_stride", "mean", "std")
 
 
+@taking(BackboneOptions)
 def load_backbone(name: str, **options: Any) -> NetworkBackbone:
     """Load a model by its name, to read one layer.
 
@@ -59,6 +61,7 @@ def load_backbone(name: str, **options: Any) -> NetworkBackbone:
     return backbone
 
 
+@taking(BackboneOptions)
 def load_layers(name: str, **options: Any) -> LayeredBackbone:
     """Load a model by its name, to read one or several layers in one forward pass; see `load_backbone`.
 

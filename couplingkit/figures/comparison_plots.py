@@ -16,7 +16,7 @@ from ..metrics.quantities import shown_in
 from ..runs.comparing import difference_table
 from ..study.comparing import Comparison
 from .labels import cut_labels, short_labels
-from .style import COLOURS, COLUMN_IN, MARKS, figure_rc
+from .style import COLOURS, COLUMN_IN, MARKS, PaperFigure, figure_rc
 from .sweep_plots import LONGEST
 from .tables import WAYS, difference_text, marked_text, marks_line, way_of_reading, ways_unlike
 from .text_tables import as_text
@@ -85,7 +85,7 @@ def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) ->
     heading = 0.16 * len(models) + 0.1
     height = ROW_IN * len(rows) * max(1.0, 0.55 * len(models)) + 0.55 + heading
     with figure_rc():
-        figure = Figure(figsize=(width_in, height), layout="constrained")
+        figure = PaperFigure(figsize=(width_in, height), layout="constrained")
         axes = figure.subplots()
         axes.axvline(0, color="#555555", linewidth=0.7, linestyle=(0, (4, 2)), zorder=0)
         step = 0.7 / len(models)

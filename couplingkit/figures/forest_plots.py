@@ -14,7 +14,7 @@ from ..metrics.quantities import QUANTITIES, Quantity, shown_in
 from ..study.measurement import Measurement
 from .labels import short_labels
 from .map_layout import shortened, text_width, whole_words, wrapped
-from .style import INK, LEVEL_ONE, MARK, PAGE_IN, figure_rc
+from .style import INK, LEVEL_ONE, MARK, PAGE_IN, PaperFigure, figure_rc
 from .tables import marked_text
 
 __all__ = ["forest_figure"]
@@ -49,7 +49,7 @@ def forest_figure(measurements: Sequence[Measurement], *, width_in: float = PAGE
         names_in = max(text_width(line, LETTERS_PT) for own in lines for line in own) + 0.06
         row_in = ROW_IN * (1.25 if any(len(own) > 1 for own in lines) else 1.0)
         height = row_in * len(measurements) + FOOT_IN + HEAD_IN
-        figure = Figure(figsize=(width_in, height))
+        figure = PaperFigure(figsize=(width_in, height))
         left = MARGIN_IN + names_in
         numbers = [marked_text(QUANTITIES["cr"], measurement.summary) for measurement in measurements]
         numbers_in = max(text_width(text, NUMBERS_PT) for text in numbers) + 0.08

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .map_layout import BAR_ROOM, CAPTION_PT, GAP, HEADING_PT, LINE, MARGIN, Content, Layout, wrapped
-from .style import figure_rc
+from .style import PaperFigure, figure_rc
 
 __all__ = ["GridRow", "Panel", "Scale", "map_grid"]
 
@@ -117,7 +117,7 @@ def map_grid(rows: Sequence[GridRow], headings: Sequence[str], *, width_in: floa
             foot=scales[0].label if by_column else "",
         )
         layout = Layout.of(content, width_in)
-        figure = Figure(figsize=(width_in, layout.height))
+        figure = PaperFigure(figsize=(width_in, layout.height))
         _write_names(figure, layout, first)
         tops = layout.row_tops(sizes)
         for row, top, lines in zip(rows, tops, layout.captions, strict=True):

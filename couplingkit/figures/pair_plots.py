@@ -14,7 +14,7 @@ from ..errors import ArgumentError
 from ..metrics.quantities import shown_in
 from ..runs.pair_differences import PairDifference
 from ..runs.trained_models import START, UNTRAINED, TrainedModel
-from .style import COLUMN_IN, INK, LEVEL_ONE, MARK, figure_rc
+from .style import COLUMN_IN, INK, LEVEL_ONE, MARK, PaperFigure, figure_rc
 from .tables import estimate_text, heading_of, quantity_columns
 from .text_tables import as_text
 
@@ -50,7 +50,7 @@ def pair_figure(runs: pd.DataFrame, *, width_in: float = COLUMN_IN) -> Figure:
     shown = [quantity for quantity in shown_in("curve") if quantity.name in runs]
     objects = {column: words for column, words in ACCURACY_LABELS.items() if column in runs}
     with figure_rc():
-        figure = Figure(figsize=(width_in, ROW_IN * (len(shown) + len(objects)) + FOOT_IN), layout="constrained")
+        figure = PaperFigure(figsize=(width_in, ROW_IN * (len(shown) + len(objects)) + FOOT_IN), layout="constrained")
         panels = list(figure.subplots(len(shown) + len(objects), 1, sharex=True))
         for axes, quantity in zip(panels, shown, strict=False):
             axes.axhline(quantity.neutral, color=LEVEL_ONE, linewidth=0.7, linestyle=(0, (4, 2)))

@@ -19,7 +19,7 @@ from ..study.measurement import Measurement
 from .forest_plots import forest_figure
 from .labels import short_labels
 from .map_layout import shortened, text_width, whole_words
-from .style import COLUMN_IN, INK, LEVEL_ONE, MARK, PAGE_IN, figure_rc
+from .style import COLUMN_IN, INK, LEVEL_ONE, MARK, PAGE_IN, PaperFigure, figure_rc
 from .tables import marked_text
 
 __all__ = [
@@ -73,7 +73,7 @@ def coupling_figure(measurements: Sequence[Measurement], *, width_in: float | No
     panels = PANEL_ROW_IN * len(measurements) + PANEL_FOOT_IN
     height = rates + panels
     with figure_rc():
-        figure = Figure(figsize=(width_in, height))
+        figure = PaperFigure(figsize=(width_in, height))
         above = figure.add_axes((0.02, (panels + FOOT_IN) / height, 0.96, (rates - FOOT_IN - 0.02) / height))
         draw_coupling(above, measurements, labels=labels)
         left, between = 0.055, 0.045
@@ -230,7 +230,7 @@ def probe_sheet(
     columns = len(headings)
     cell = width_in / columns
     with figure_rc():
-        figure = Figure(figsize=(width_in, (cell + 0.2) * len(rows) + 0.2), layout="constrained")
+        figure = PaperFigure(figsize=(width_in, (cell + 0.2) * len(rows) + 0.2), layout="constrained")
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for row, (images, caption) in enumerate(zip(rows, captions, strict=True)):
             for column, image in enumerate(images):

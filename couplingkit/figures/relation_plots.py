@@ -15,7 +15,7 @@ from ..evaluation.task import SCORES
 from ..metrics.ranks import FEWEST_FAMILIES
 from ..runs.relating import QUANTITIES, RelationRun
 from .labels import cut_labels
-from .style import COLOURS, MARKS, PAGE_IN, figure_rc
+from .style import COLOURS, MARKS, PAGE_IN, PaperFigure, figure_rc
 from .text_tables import as_text
 
 __all__ = ["relation_figure", "relation_text"]
@@ -38,7 +38,7 @@ def relation_figure(run: RelationRun, *, width_in: float = PAGE_IN) -> Figure:
     looks = {name: (COLOURS[place % len(COLOURS)], MARKS[place % len(MARKS)]) for place, name in enumerate(families)}
     legend_in = 0.15 * math.ceil(len(families) / 2) + 0.1
     with figure_rc():
-        figure = Figure(figsize=(width_in, PANEL_IN * len(tasks) + legend_in), layout="constrained")
+        figure = PaperFigure(figsize=(width_in, PANEL_IN * len(tasks) + legend_in), layout="constrained")
         panels = figure.subplots(len(tasks), len(QUANTITIES), squeeze=False, sharex="col", sharey="row")
         for row, task in enumerate(tasks):
             for column, quantity in enumerate(QUANTITIES):

@@ -12,7 +12,7 @@ from ..evaluation.scores import Evaluation
 from ..evaluation.task import SCORES
 from .evaluation_tables import by_task
 from .labels import cut_labels
-from .style import INK, MARK, PAGE_IN, figure_rc
+from .style import INK, MARK, PAGE_IN, PaperFigure, figure_rc
 
 __all__ = ["score_figure"]
 
@@ -34,7 +34,7 @@ def score_figure(evaluations: Sequence[Evaluation], *, width_in: float = PAGE_IN
     columns = min(MOST_PANELS, len(tasks))
     rows = math.ceil(len(tasks) / columns)
     with figure_rc():
-        figure = Figure(figsize=(width_in, rows * (ROW_IN * len(models) + FOOT_IN)), layout="constrained")
+        figure = PaperFigure(figsize=(width_in, rows * (ROW_IN * len(models) + FOOT_IN)), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axes, (task, own) in zip(panels, tasks.items(), strict=False):
             _draw(axes, task, own, models)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib import colormaps, rc_context
+from matplotlib.figure import Figure
 
 from ..errors import ArgumentError, listed, near
 
@@ -23,12 +25,14 @@ __all__ = [
     "PAGE_IN",
     "STYLES",
     "FigureStyle",
+    "PaperFigure",
     "check_colour_map",
     "chosen_style",
     "figure_rc",
     "in_style",
 ]
 
+SCREEN_DPI = 150
 SANS, SERIF = "DejaVu Sans", "STIXGeneral"
 # Of one quantity, beside the level that means nothing.
 INK, MARK, LEVEL_ONE = "#33567a", "#c03a2b", "#555555"
@@ -110,6 +114,16 @@ def figure_rc(**more: Any) -> Any:
         **more,
     }
     return rc_context(settings)
+
+
+class PaperFigure(Figure):
+    """A figure that notebooks show inline, wherever it was made: it belongs to no window."""
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        with figure_rc():
+            self.savefig(stream, format="png", dpi=SCREEN_DPI)
+        return stream.getvalue()
 
 
 def check_colour_map(name: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import ArgumentError
 from ..metrics.bootstrap import Estimate
-from .style import COLOURS, PAGE_IN, figure_rc
+from .style import COLOURS, PAGE_IN, PaperFigure, figure_rc
 from .tables import estimate_text
 from .text_tables import as_text
 
@@ -38,7 +38,7 @@ def survival_figure(
     ratios = sorted({ratio for _, ratio in visible})
     height = PANEL_IN + FOOT_IN
     with figure_rc():
-        figure = Figure(figsize=(width_in, height))
+        figure = PaperFigure(figsize=(width_in, height))
         row = figure.subplots(1, len(ratios), sharey=True, squeeze=False)[0]
         figure.subplots_adjust(
             left=0.58 / width_in, right=1 - 0.1 / width_in, top=1 - 0.2 / height, bottom=FOOT_IN / height

@@ -18,7 +18,7 @@ from ..runs.writing import summary_file
 from ..study.sweeping import SweepPoint
 from ..typed_files import json_text
 from .labels import cut_labels, short_labels
-from .style import COLOURS, COLUMN_IN, MARKS, figure_rc
+from .style import COLOURS, COLUMN_IN, MARKS, PaperFigure, figure_rc
 from .tables import WAYS, bounds_columns, quantity_columns, way_of_reading, ways_unlike
 from .text_tables import as_text
 
@@ -52,7 +52,7 @@ def sweep_figure(points: Sequence[SweepPoint], *, width_in: float = COLUMN_IN) -
     ]
     models = list(dict.fromkeys(point.measurement.name for point in points))
     with figure_rc():
-        figure = Figure(figsize=(width_in, PANEL_IN * len(statistics) + 0.35), layout="constrained")
+        figure = PaperFigure(figsize=(width_in, PANEL_IN * len(statistics) + 0.35), layout="constrained")
         panels = figure.subplots(len(statistics), squeeze=False, sharex=True)[:, 0]
         for axes, statistic in zip(panels, statistics, strict=True):
             _draw(axes, points, models, statistic)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..errors import ArgumentError
-from .style import COLOURS, COLUMN_IN, LEVEL_ONE, figure_rc
+from .style import COLOURS, COLUMN_IN, LEVEL_ONE, PaperFigure, figure_rc
 
 __all__ = ["coupling_curves", "loss_figure"]
 
@@ -38,7 +38,7 @@ def loss_figure(lines: Sequence[Mapping[str, float]], *, width_in: float = COLUM
     steps = np.array([line["step"] for line in lines])
     span = max(1, int(len(lines) * SMOOTHING))
     with figure_rc():
-        figure = Figure(figsize=(width_in, HEIGHT_IN), layout="constrained")
+        figure = PaperFigure(figsize=(width_in, HEIGHT_IN), layout="constrained")
         axes = figure.subplots()
         for index, name in enumerate(names):
             values = np.array([line[name] for line in lines])
@@ -76,7 +76,7 @@ def coupling_curves(
         lines = [line for curves in runs.values() for curve in curves for line in curve]
         told_apart = all("knn" in line and np.isfinite(line["knn"]) for line in lines)
         panels = PANELS if told_apart else PANELS[:1]
-        figure = Figure(figsize=(width_in, HEIGHT_IN + LOWER_IN * (len(panels) - 1)), layout="constrained")
+        figure = PaperFigure(figsize=(width_in, HEIGHT_IN + LOWER_IN * (len(panels) - 1)), layout="constrained")
         heights = [HEIGHT_IN, *[LOWER_IN] * (len(panels) - 1)]
         every = figure.subplots(len(panels), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
         for axes, (name, words) in zip(every, panels, strict=True):

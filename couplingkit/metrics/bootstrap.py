@@ -47,6 +47,15 @@ class Estimate:
     low: float
     high: float
 
+    def text(self) -> str:
+        """Return the value with its interval, three places behind the point.
+
+        >>> Estimate(-0.0001, 0.25, 0.5).text()
+        '0.000 [0.250, 0.500]'
+        """
+        bounds = "" if self.low != self.low else f" [{self.low:z.3f}, {self.high:z.3f}]"
+        return f"{self.value:z.3f}{bounds}"
+
 
 @dataclass(frozen=True)
 class Statistic:

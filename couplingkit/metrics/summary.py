@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, check_range
+from ..html_text import table_html
 from ..streams import Stream
 from .bootstrap import FEWEST_FOR_P, FEWEST_IMAGES, Estimate, Statistic, interval_and_p, intervals
 from .coupling import SEEN, CouplingRates, derived_columns
@@ -74,6 +75,27 @@ class RateSummary:
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self.estimates]
+
+    def _repr_html_(self) -> str:
+        return table_html(["quantity", "value", "interval"], self.table_rows(), notes=self.foot_notes())
+
+    def table_rows(self) -> list[list[str]]:
+        """Return name, value and interval of each quantity, as text; `(!)` stands behind what is no measurement."""
+        rows = []
+        for name, estimate in self.estimates.items():
+            quantity = QUANTITIES[name]
+            mark = " (!)" if self.marks(name) else ""
+            unit = " rad" if quantity.unit == "rad" else ""
+            known = estimate.low == estimate.low
+            bounds = f"[{quantity.text(estimate.low)}, {quantity.text(estimate.high)}]" if known else "-"
+            rows.append([name, f"{quantity.text(estimate.value)}{unit}{mark}", bounds])
+        return rows
+
+    def foot_notes(self) -> list[str]:
+        """Return what a reader of the numbers must know, as sentences."""
+        doubts = [f"(!) {name} is no measurement: {'; '.join(why)}." for name, why in self.doubts.items()]
+        made = f"{self.measured} of {self.probes} probes measured, from {self.source_images} photos"
+        return [f"{made}; {self.level:.0%} intervals over photos.", *doubts]
 
     def marks(self, name: str) -> tuple[str, ...]:
         """Return why a quantity is no measurement here; nothing where it is one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from ..data.coco import CocoIndex, Eligibility, read_instances
+from ..data.contact_sheets import sheet_html
 from ..data.cutouts import CACHE_BYTES, CutoutStore
 from ..data.masked_photos import MaskValues
 from ..data.own_photos import dataset_items, keep_items, keep_masked_photos, names_of_dataset
 from ..errors import ArgumentError
+from ..html_text import table_html
+from ..signatures import taking
 from .backgrounds import GRAY, Canvas
 from .checked_pictures import CheckedPictures
 from .compositing import Easel, Levels
@@ -34,6 +37,20 @@ from .triplet import Probe
 __all__ = ["GRAY", "ProbeSet"]
 
 RGB = tuple[float, float, float]
+# On the contact sheet that a notebook shows.
+SHOWN_PROBES = 4
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What `ProbeSet.from_coco` takes besides the data."""
+
+    count: int = 500
+    seed: int = 0
+    spec: ProbeSpec = ProbeSpec()  # noqa: RUF009 - frozen
+    eligibility: Eligibility = Eligibility()  # noqa: RUF009 - frozen
+    cache_bytes: int = CACHE_BYTES
+    pack_bytes: int = PACK_BYTES
 
 
 class ProbeSet(CheckedPictures):
@@ -107,6 +124,7 @@ class ProbeSet(CheckedPictures):
         return cls(settled, pairs, index, images, seed=seed, cache_bytes=cache_bytes, pack_bytes=pack_bytes)
 
     @classmethod
+    @taking(Drawing)
     def from_masks(
         cls,
         images: Iterable[Any],
@@ -139,6 +157,7 @@ class ProbeSet(CheckedPictures):
         return cls.from_coco(*kept, **drawing)
 
     @classmethod
+    @taking(Drawing)
     def from_dataset(
         cls,
         dataset: Any,
@@ -181,6 +200,7 @@ class ProbeSet(CheckedPictures):
         found.promised, found.drawn_gap = told.fingerprint, told.drawn_gap
         return found
 
+    @taking(ProbeSpec)
     def vary(self, **changes: Any) -> ProbeSet:
         """Return the same pairs with another look: fields of `ProbeSpec`. Photos and cutouts are shared.
 
@@ -205,6 +225,23 @@ class ProbeSet(CheckedPictures):
 
     def __len__(self) -> int:
         return len(self.pairs)
+
+    def __repr__(self) -> str:
+        objects = len({key for pair in self.pairs for key in pair.members()})
+        return f"<{len(self)} probes of {objects} objects of {self.index.path.name}, design {self.spec.design}>"
+
+    def _repr_html_(self) -> str:
+        """Show the first probes: A alone, A beside B, B alone, A beside C."""
+        numbers = range(min(SHOWN_PROBES, len(self)))
+        batch = self.render(numbers)
+        shown = [images for images in (batch.alone, batch.together, batch.partner, batch.control) if images is not None]
+        rows = [
+            [(images[row].permute(1, 2, 0).numpy()[::2, ::2] * 255).round().astype(np.uint8) for images in shown]
+            for row in numbers
+        ]
+        told = ["A alone", "A beside B", "B alone", "A beside C"][: len(shown)]
+        words = table_html(told, [], caption=repr(self)[1:-1], notes=[f"The first {len(numbers)} of {len(self)}."])
+        return words + (sheet_html(rows, description="probes") if rows else "")
 
     def __getitem__(self, number: int) -> Probe:
         """Return one probe without a batch axis, 224 x 224 px, on the gray canvas where the spec says `mean`."""

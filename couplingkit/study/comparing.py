@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import ArgumentError, MeasurementError, listed, near
+from ..html_text import table_html
 from ..metrics.bootstrap import Estimate
 from ..metrics.multiple import holm
 from ..metrics.quantities import Quantity, shown_in
@@ -64,6 +65,22 @@ class Comparison:
     models: Mapping[str, Measurement]
     differences: tuple[Difference, ...]
     across: Mapping[str, str]
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [
+                one.model,
+                one.effect,
+                one.estimate.text(),
+                str(one.probes),
+                "-" if one.p_holm != one.p_holm else f"{one.p_holm:.4f}",
+            ]
+            for one in self.differences
+            if one.grouping == "all"
+        ]
+        notes = ["Intervals over photos, on the probes of both."]
+        headings = ["model", "difference of", "value", "probes", "p (Holm)"]
+        return table_html(headings, rows, caption=f"minus {self.baseline}", notes=notes)
 
     def overall(self, effect: str | None = None) -> list[Difference]:
         """Return each model's difference over all probes; of the first effect by default."""

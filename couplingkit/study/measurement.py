@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..errors import ArgumentError, MeasurementError, listed, near
+from ..html_text import table_html
 from ..metrics.bootstrap import Estimate
 from ..metrics.quantities import QUANTITIES, Columns, Quantity
 from ..metrics.summary import RESOLUTION_RAD, PairedQuantity, RateSummary, paired_quantity
@@ -55,6 +56,11 @@ class Measurement:
     summary: RateSummary
     provenance: dict[str, Any]
     warnings: tuple[str, ...]
+
+    def _repr_html_(self) -> str:
+        notes = [*self.summary.foot_notes(), *(f"Note: {warning}" for warning in self.warnings)]
+        headings = ["quantity", "value", "interval"]
+        return table_html(headings, self.summary.table_rows(), caption=self.name, notes=notes)
 
     @cached_property
     def cr(self) -> NDArray[np.float64]:
