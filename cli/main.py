@@ -28,6 +28,7 @@ from .proposals import proposals
 from .relate import relate
 from .report import report
 from .scenes import scenes
+from .share import cite, share
 from .sweep import sweep
 from .train import train
 from .train_pair import train_pair
@@ -107,5 +108,5 @@ def main() -> None:
 
 
 COMMANDS = (affinity, backbones, compare, demo, evaluate, explore, inspect, masks, measure, plot, probes, proposals)
-for command in (*COMMANDS, relate, report, scenes, sweep, train, train_pair):
+for command in (*COMMANDS, relate, report, scenes, share, cite, sweep, train, train_pair):
     main.add_command(command)

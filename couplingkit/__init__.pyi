@@ -72,6 +72,8 @@ from .runs.models import ModelChoice as ModelChoice
 from .runs.reading import read_run as read_run
 from .runs.records import Run as Run
 from .runs.relating import relate as relate
+from .runs.sharing import model_card as model_card
+from .runs.sharing import push_to_hub as push_to_hub
 from .runs.sweeping import sweep_models as sweep_models
 from .runs.writing import write_run as write_run
 from .streams import Stream as Stream

@@ -13,7 +13,7 @@ from ..study.monitor import CouplingMonitor, Read
 __all__ = ["CouplingCallback"]
 
 
-class CouplingCallback(Callback):
+class CouplingCallback(Callback):  # type: ignore[misc]
     """Logs the coupling of a module's backbone after every `monitor.every` optimizer steps, on the first process.
 
     Args:

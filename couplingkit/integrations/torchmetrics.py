@@ -14,7 +14,7 @@ from ..study.monitor import CouplingMonitor, Read
 __all__ = ["CouplingMetric"]
 
 
-class CouplingMetric(Metric):
+class CouplingMetric(Metric):  # type: ignore[misc]
     """The coupling of a network as a metric: `update(network)` looks at it, `compute()` gives the last look's numbers.
 
     It is of the network and not of a batch, so that nothing is gathered over batches or processes: each process has
