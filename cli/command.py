@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import os
 import re
+from contextlib import redirect_stderr
 from typing import Any
 
 import click
@@ -19,14 +23,59 @@ class Refusal(click.ClickException):
 class Command(click.Command):
     """A command whose refusals are one sentence, in the words of its own options."""
 
+    def __init__(self, *given: Any, **named: Any):
+        super().__init__(*given, **named)
+        self.params += [
+            click.Option(
+                ["-q", "--quiet"],
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Say nothing but results and errors: no notes, no progress.",
+            ),
+            click.Option(
+                ["-v", "--verbose"],
+                is_flag=True,
+                expose_value=False,
+                callback=_remember,
+                help="Say more: what is kept in the cache folder, and why something is not.",
+            ),
+        ]
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it."""
+        """Run it, as loudly as it is asked for."""
+        if ctx.meta.get("verbose"):
+            logging.getLogger("couplingkit").setLevel(logging.DEBUG)
+        if not ctx.meta.get("quiet"):
+            return self._refusing(ctx)
+        # Progress bars of this process and of those that it starts.
+        before = os.environ.get("TQDM_DISABLE")
+        os.environ["TQDM_DISABLE"] = "1"
+        said = io.StringIO()
+        try:
+            with redirect_stderr(said):
+                return self._refusing(ctx)
+        except SystemExit as end:
+            if end.code:
+                # What failed is said last.
+                click.echo(said.getvalue().strip().rpartition("\n")[2], err=True)
+            raise
+        finally:
+            os.environ.pop("TQDM_DISABLE")
+            if before is not None:
+                os.environ["TQDM_DISABLE"] = before
+
+    def _refusing(self, ctx: click.Context) -> Any:
         try:
             if "masks" in ctx.params:
                 _as_annotations(ctx.params)
             return super().invoke(ctx)
         except CouplingKitError as error:
             raise Refusal(as_options(str(error))) from error
+
+
+def _remember(ctx: click.Context, option: click.Parameter, value: bool) -> None:
+    ctx.meta[str(option.name)] = value
 
 
 def _as_annotations(params: dict[str, Any]) -> None:

@@ -166,13 +166,19 @@ def test_schemas_are_those_of_the_files():
     assert [field["name"] for field in rows_schema()["fields"]] == FILE_COLUMNS
 
 
-def test_citation_and_card(tmp_path):
+def test_citation_and_card(tmp_path, data):
     told = run("cite")
     assert told.exit_code == 0
     assert f"version = {{{__version__}}}" in told.output
     assert f"version: {__version__}" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
-    done = run("measure", "control:leak:0.2", "--probes", "scenes_500", "--out", tmp_path / "run")
+    done = run("measure", "control:leak:0.2", *data, "--probes", "8", "--quiet", "--out", tmp_path / "run")
     assert done.exit_code == 0, done.output
+    # Nothing but the table is said, and what failed.
+    assert done.stderr == ""
+    assert "control:cell" in done.stdout
+    missing = run("measure", "no_such_network", *data, "-q")
+    assert missing.exit_code == 2
+    assert "no_such_network" in missing.stderr
     card = run("share", tmp_path / "run").output
     assert "| control:leak:0.2 |" in card
     assert "does not show decoupling" in card

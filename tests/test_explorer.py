@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import couplingkit as ck
 from couplingkit.data.photos import open_photo
@@ -228,6 +229,48 @@ def test_everything_can_be_operated(opened, photos):
     keys.press("]")
     assert opened.locator("#masks-label").is_hidden()
     assert opened.locator("#photos button").nth(1).get_attribute("aria-pressed") == "true"
+
+
+def test_a_link_restores_what_was_shown(opened, browser, tmp_path):
+    """Image, points, models and colours; what another page would hold is left at its default."""
+    opened.locator("#range").select_option("own")
+    opened.locator("#compare").check()
+    opened.locator("#models input").nth(1).uncheck()
+    opened.locator("#opacity").fill("40")
+    shown, link = pixels(opened, 1), opened.evaluate("location.href")
+    assert "hide=1" in link
+    assert "b=" in link
+    other = browser.new_page()
+    other.goto(link)
+    other.wait_for_timeout(300)
+    assert other.evaluate("location.href") == link
+    assert pixels(other, 1) == shown
+    assert other.locator("#compare").is_checked()
+    assert not other.locator("#models input").nth(1).is_checked()
+    assert other.locator("article:visible").count() == opened.locator("article:visible").count()
+    for odd in ("#photo=99&a=x,y&map=900&hide=77&range=none", "#a=-3,1e9&hide=0,1,2,3,4,5", "#%%"):
+        strange = browser.new_page()
+        errors = []
+        strange.on("pageerror", lambda error, found=errors: found.append(error))
+        strange.goto(link.split("#")[0] + odd)
+        strange.wait_for_timeout(200)
+        assert not errors
+        assert strange.locator("article:visible").count() >= 2
+    with opened.expect_download() as saved:
+        opened.locator("#save").click()
+    saved.value.save_as(tmp_path / "saved.png")
+    with Image.open(tmp_path / "saved.png") as picture:
+        assert picture.width > picture.height / 2
+        assert len(set(picture.convert("L").resize((32, 32)).tobytes())) > 8
+
+
+def test_on_a_phone_photo_and_maps_are_seen_together(opened):
+    opened.set_viewport_size({"width": 390, "height": 844})
+    opened.wait_for_timeout(100)
+    opened.locator("#cards article").nth(1).scroll_into_view_if_needed()
+    boxes = [opened.locator("#cards article canvas").nth(place).bounding_box() for place in (0, 1)]
+    assert all(0 <= box["y"] < 844 for box in boxes)
+    assert boxes[0]["height"] <= 0.36 * 844
 
 
 def test_dark_and_light(opened):

@@ -91,7 +91,15 @@ def test_dir_shows_statistics(measured):
     assert {"cr", "leak", "specificity"} <= set(dir(measured[0].summary))
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# The build of the site executes all of them, too.
+QUICK = "own_network"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[] if path.stem == QUICK else [pytest.mark.slow]) for path in NOTEBOOKS],
+    ids=lambda path: path.stem,
+)
 def test_notebooks_run(path, tmp_path):
     """From a fresh kernel, in an empty folder; and what is kept has no outputs of somebody's machine."""
     nbformat = pytest.importorskip("nbformat")

@@ -93,6 +93,7 @@ def report_page(
     }
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code"] = _code
+    environment.filters["whole_brackets"] = _whole_brackets
     template = environment.from_string((page / "report.html").read_text(encoding="utf-8"))
     return template.render(
         title=title,
@@ -105,6 +106,12 @@ def report_page(
         meanings=[(quantity.name, quantity.meaning) for quantity in quantities],
         **parts,
     )
+
+
+def _whole_brackets(text: str) -> str:
+    """Return a cell that may only be broken before its interval, so that ten columns fit beside each other."""
+    value, bracket, bounds = str(text).partition(" [")
+    return value.replace(" ", "\u00a0") + bracket + bounds.replace(" ", "\u00a0")
 
 
 def _code(text: str) -> Markup:

@@ -6,7 +6,7 @@
   const WIDEST = 480;
   const ARRAYS = { uint8: Uint8Array, uint16: Uint16Array, float32: Float32Array };
   const state = {
-    photo: 0, points: [null, null], active: 0, compare: false, opacity: 0.75, range: "shared", masks: false, hover: null,
+    photo: 0, points: [null, null], active: 0, compare: false, opacity: 0.75, range: "shared", masks: false, hover: null, hidden: new Set(),
   };
 
   // ---- features: decoded when a photo is first shown --------------------------------------------------------------
@@ -292,9 +292,11 @@
     const ranges = [];
     for (const card of cards) {
       if (card.model === null) continue;
+      const chosen = !state.hidden.has(card.model);
+      card.article.hidden = !chosen;
       const f = features(state.photo, card.model);
       card.rows.forEach((row, place) => {
-        const visible = shown.includes(place);
+        const visible = chosen && shown.includes(place);
         row.canvas.hidden = row.line.hidden = !visible;
         row.map = visible ? affinity(f, state.points[place]) : null;
         row.pixels = visible ? pixelsOf(f, row.map, width, height) : null;
@@ -324,6 +326,7 @@
     byId("bar-low").textContent = state.range === "own" ? "lowest" : common[0].toFixed(2);
     byId("bar-high").textContent = state.range === "own" ? "highest of each panel" : common[1].toFixed(2);
     read();
+    keepLink();
     byId("cards").dataset.answeredMs = (performance.now() - start).toFixed(2);
   }
 
@@ -411,10 +414,10 @@
     if (on && second) state.points[1] = second;
   }
 
-  function setPhoto(number) {
+  function setPhoto(number, points = []) {
     state.photo = (number + data.photos.length) % data.photos.length;
     const photo = data.photos[state.photo];
-    state.points = photo.start.map(([x, y]) => ({ x, y }));
+    state.points = photo.start.map(([x, y], place) => points[place] ?? { x, y });
     state.hover = null;
     document.querySelectorAll("#photos button").forEach((button, place) => button.setAttribute("aria-pressed", String(place === state.photo)));
     byId("masks-label").hidden = !photo.objects.length;
@@ -449,6 +452,7 @@
     } else if (event.key === "x" && state.compare) { state.active = 1 - state.active; draw();
     } else if (event.key === "[") { setPhoto(state.photo - 1);
     } else if (event.key === "]") { setPhoto(state.photo + 1);
+    } else if (event.key === "s") { save();
     } else if (event.key === "m") { byId("masks").checked = state.masks = !state.masks; draw();
     } else if (event.key === "-") { setOpacity(state.opacity - 0.1);
     } else if (event.key === "+" || event.key === "=") { setOpacity(state.opacity + 0.1);
@@ -472,6 +476,79 @@
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     root.dataset.theme = dark ? "light" : "dark";
   });
+
+  // ---- what the address holds, and a picture of what is shown ---------------------------------------------------------
+  function linkOf() {
+    const at = (point) => `${point.x},${point.y}`;
+    const parts = { photo: state.photo, a: at(state.points[0]) };
+    if (state.compare) Object.assign(parts, { b: at(state.points[1]) });
+    if (state.range !== "shared") parts.range = state.range;
+    if (state.range === "fixed") Object.assign(parts, { low: byId("low").value, high: byId("high").value });
+    if (state.opacity !== 0.75) parts.map = Math.round(100 * state.opacity);
+    if (state.masks) parts.masks = 1;
+    if (state.hidden.size) parts.hide = [...state.hidden].sort((one, other) => one - other).join(",");
+    return "#" + Object.entries(parts).map(([name, value]) => `${name}=${value}`).join("&");
+  }
+
+  function keepLink() {
+    try { history.replaceState(null, "", linkOf()); } catch { /* A page within a page has no address of its own. */ }
+  }
+
+  // Whatever in an address is not what this page has is left at its default.
+  function followLink() {
+    const told = new URLSearchParams(location.hash.slice(1));
+    const number = (name, low, high, usual) => {
+      const value = Number(told.get(name) ?? NaN);
+      return value >= low && value <= high ? value : usual;
+    };
+    const photo = data.photos[Math.floor(number("photo", 0, data.photos.length - 1, 0))];
+    const point = (name) => {
+      const [x, y] = (told.get(name) ?? "").split(",").map(Number);
+      return x >= 0 && x < photo.width && y >= 0 && y < photo.height ? { x: Math.floor(x), y: Math.floor(y) } : null;
+    };
+    const points = [point("a"), point("b")];
+    state.opacity = number("map", 0, 100, 75) / 100;
+    byId("opacity").value = Math.round(100 * state.opacity);
+    state.masks = byId("masks").checked = told.get("masks") === "1";
+    byId("low").value = number("low", -1, 1, 0);
+    byId("high").value = number("high", -1, 1, 1);
+    state.range = byId("range").value = ["own", "fixed"].includes(told.get("range")) ? told.get("range") : "shared";
+    byId("limits").hidden = state.range !== "fixed";
+    const hidden = (told.get("hide") ?? "").split(",").filter((part) => part !== "").map(Number);
+    state.hidden = new Set(hidden.filter((model) => Number.isInteger(model) && model >= 0 && model < data.models.length));
+    if (state.hidden.size === data.models.length) state.hidden.clear();
+    document.querySelectorAll("#models input").forEach((box, model) => { box.checked = !state.hidden.has(model); });
+    setCompare(points[1] !== null);
+    setPhoto(data.photos.indexOf(photo), points);
+  }
+
+  function save() {
+    const [width, height] = viewSize(), HEAD = 26, GAP = 8;
+    const columns = cards.filter((card) => card.model === null || !state.hidden.has(card.model));
+    const rows = state.compare ? 2 : 1;
+    const sheet = document.createElement("canvas");
+    sheet.width = columns.length * (width + GAP) - GAP;
+    sheet.height = HEAD + rows * (height + GAP) - GAP;
+    const context = sheet.getContext("2d");
+    context.fillStyle = "white";
+    context.fillRect(0, 0, sheet.width, sheet.height);
+    context.fillStyle = "black";
+    context.textBaseline = "middle";
+    columns.forEach((card, column) => {
+      const words = card.heading.textContent;
+      context.font = `${Math.min(16, Math.max(7, 1.7 * width / Math.max(1, words.length)))}px sans-serif`;
+      context.fillText(words, column * (width + GAP), HEAD / 2, width);
+      card.rows.slice(0, rows).forEach((row, place) => {
+        context.drawImage(row.canvas, column * (width + GAP), HEAD + place * (height + GAP), width, height);
+      });
+    });
+    const link = document.createElement("a");
+    link.download = `affinity-${data.photos[state.photo].name.replace(/[^\w-]+/g, "-")}.png`;
+    link.href = sheet.toDataURL("image/png");
+    link.click();
+  }
+  byId("save").addEventListener("click", save);
+  addEventListener("hashchange", followLink);
 
   // ---- start ----------------------------------------------------------------------------------------------------------
   data.photos.forEach((photo, number) => {
@@ -498,7 +575,20 @@
     item.textContent = line;
     byId("made").append(item);
   }
-  setPhoto(0);
+  data.models.forEach((name, model) => {
+    const label = document.createElement("label"), box = document.createElement("input");
+    box.type = "checkbox";
+    box.checked = true;
+    box.addEventListener("change", () => {
+      if (box.checked) state.hidden.delete(model); else state.hidden.add(model);
+      if (state.hidden.size === data.models.length) { state.hidden.delete(model); box.checked = true; }
+      draw();
+    });
+    label.append(box, name);
+    byId("models").append(label);
+  });
+  byId("models").hidden = data.models.length < 2;
+  followLink();
   // A browser compiles what has run a few times; the first click need not wait for that.
   setTimeout(() => { for (let times = 0; times < 4; times++) draw(); }, 100);
 })();
