@@ -48,7 +48,7 @@ def compare(
     \b
     Example:
       couplingkit compare runs/dino runs/ibot runs/ibot-d --baseline ibot --out comparison
-      couplingkit compare runs/dino-224 runs/dino-448 --across size --out sizes
+      couplingkit compare runs/dino-224 runs/dino-448 --across image_size --out sizes
 
     The folder of --out gets comparison.csv (one row a model and effect), groups.csv (by category pair, size, gap and
     direction), table.md, summary.json, and comparison.png/.pdf.

@@ -128,6 +128,7 @@ def coupling_files(run: Run) -> Mapping[str, Writer]:
 
 def end(run: Run, form: str, columns: tuple[str, ...]) -> None:
     """Print what a run found, and what its reader must know; exit code 2 where a model failed."""
+    from ..errors import counted
     from ..figures.tables import controls_line, render
 
     say_where(run, "rows.csv, summary.json, probes.json, extremes.npz, coupling.png/.pdf")
@@ -140,5 +141,7 @@ def end(run: Run, form: str, columns: tuple[str, ...]) -> None:
     if run.failures:
         count = len(run.identity["models"])
         again = "The same command tries them again."
-        click.echo(f"{len(run.failures)} of {count} models failed: {'; '.join(run.failures)} {again}", err=True)
+        click.echo(
+            f"{len(run.failures)} of {counted(count, 'model')} failed: {'; '.join(run.failures)} {again}", err=True
+        )
         raise SystemExit(2)

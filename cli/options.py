@@ -129,9 +129,9 @@ min_cells_option = click.option(
 )
 across_option = click.option(
     "--across",
-    callback=listed_values(str, "settings with commas, like size,layer"),
+    callback=listed_values(str, "settings with commas, like image_size,layer"),
     metavar="SETTING,...",
-    help="Settings in which the models are meant to differ: size, layer, norm, precision, ...",
+    help="Settings in which the models are meant to differ: image_size, layer, norm, precision, ...",
 )
 
 

@@ -95,6 +95,15 @@ def listed(names: Iterable[object], *, most: int = 6) -> str:
     return f"{', '.join(words[:most])} and {len(words) - most} more"
 
 
+def counted(count: int, noun: str, nouns: str = "") -> str:
+    """Return how many there are, in English.
+
+    >>> counted(1, "category", "categories"), counted(2, "photo"), counted(12_000, "object")
+    ('1 category', '2 photos', '12,000 objects')
+    """
+    return f"{count:,} {noun if count == 1 else nouns or noun + 's'}"
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """Say which known names are spelled like `name`, as the tail of an error sentence; '' if none is.
 

@@ -400,15 +400,15 @@ def test_a_report_refuses_what_is_not_alike_and_says_how_models_were_read(data_o
         words = ["--image-size", size, "--out", tmp_path / f"at-{size}"]
         assert run("measure", "random:test_vit", *data_of, *words).exit_code == 0
     both = [tmp_path / "at-224", tmp_path / "at-160"]
-    compared = run("compare", *both, "--across", "size", "--out", tmp_path / "compared")
+    compared = run("compare", *both, "--across", "image_size", "--out", tmp_path / "compared")
     assert compared.exit_code == 0, compared.output
     assert compared.stdout.count("at-160") >= 2
     assert re.search(r"^model\s.*\binput\b", compared.stdout, flags=re.MULTILINE)
     refused = run("report", *both, "--out", tmp_path / "page.html")
     assert refused.exit_code == 2
-    assert "size 224 x 224 and 160 x 160" in refused.stderr
-    assert "--across size" in refused.stderr
-    meant = run("report", *both, "--across", "size", "--out", tmp_path / "page.html")
+    assert "image_size 224 x 224 and 160 x 160" in refused.stderr
+    assert "--across image_size" in refused.stderr
+    meant = run("report", *both, "--across", "image_size", "--out", tmp_path / "page.html")
     assert meant.exit_code == 0, meant.output
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert ">input</button>" in page

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.objects import Objects
-from ..errors import ArgumentError, DataError, check_range
+from ..errors import ArgumentError, DataError, check_range, counted
 from ..streams import Stream
 from .spec import DIRECTIONS, UNITS, ObjectPair, ProbeSpec
 
@@ -264,7 +264,8 @@ class _Pool:
 
     def _why_none(self, lacking: str) -> str:
         photos, kinds = len(np.unique(self.images)), len(np.unique(self.categories))
-        have = f"{len(self.ids)} eligible objects of {kinds} categories in {photos} photos"
+        objects = counted(len(self.ids), "eligible object")
+        have = f"{objects} of {counted(kinds, 'category', 'categories')} in {counted(photos, 'photo')}"
         if lacking == "control":
             return (
                 f"{have} leave no third object for the control (another photo and category, and whole on the canvas): "

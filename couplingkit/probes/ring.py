@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.objects import Objects
-from ..errors import DataError, check_range
+from ..errors import DataError, check_range, counted
 from ..streams import Stream
 from .placement import AREA_FACTOR
 from .spec import RING_ROWS, ObjectPair, ProbeSpec
@@ -92,8 +92,9 @@ class _Pool:
         self.areas = np.log(np.maximum(drawn, 1e-9))
         self.uses = np.zeros(len(self.images), dtype=np.int64)
         self.needs = (
-            f"{len(self.images)} eligible objects of {len(np.unique(self.categories))} categories in "
-            f"{len(np.unique(self.images))} photos"
+            f"{counted(len(self.images), 'eligible object')} of "
+            f"{counted(len(np.unique(self.categories)), 'category', 'categories')} in "
+            f"{counted(len(np.unique(self.images)), 'photo')}"
         )
 
     def members(self, stream: Stream) -> list[int]:

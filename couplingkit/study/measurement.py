@@ -32,7 +32,7 @@ __all__ = [
 
 # What two measurements may differ in, and may be meant to: of the model, of the arithmetic, of the probes' look.
 SETTINGS = (
-    *("size", "layer", "norm", "stride", "precision", "normalisation"),
+    *("image_size", "layer", "norm", "stride", "precision", "normalisation"),
     *("eps", "min_cells", "center"),
     *("object_size", "gap", "canvas", "visible"),
 )
@@ -134,7 +134,7 @@ def _settings_of(measurement: Measurement) -> dict[str, Any]:
     spec = measurement.provenance["probes"]["spec"]
     height, width = model["image_size"]
     shown = {
-        "size": f"{height} x {width}",
+        "image_size": f"{height} x {width}",
         "layer": _layer(str(model.get("layer", "last"))),
         "norm": model.get("norm", "none"),
         "stride": model["stride_px"],
@@ -160,7 +160,8 @@ def check_alike(first: Measurement, second: Measurement, *, across: Collection[s
     """
     for name in across:
         if name not in SETTINGS:
-            raise ArgumentError(f"across must be of {', '.join(SETTINGS)}, not {name!r}{near(name, SETTINGS)}.")
+            now = " (it is called image_size now)" if name == "size" else near(name, SETTINGS)
+            raise ArgumentError(f"across must be of {', '.join(SETTINGS)}, not {name!r}{now}.")
     apart = different_probes(first, second)
     if apart:
         raise MeasurementError(
