@@ -92,7 +92,9 @@ def pngs(folder, count=2, values=(0, 1, 255), mode="L"):
     for number in range(count):
         Image.new("RGB", (12, 8), (number * 10, 5, 5)).save(folder / "images" / f"{folder.name}{number}.jpg")
         mask = np.resize(np.array(values, dtype=np.uint8), 96).reshape(8, 12)
-        Image.fromarray(mask).convert(mode).save(folder / "masks" / f"{folder.name}{number}.png")
+        # A gray map that was saved in colours is read; one of colours is not.
+        shown = np.dstack([mask, mask // 2, mask // 3]) if mode == "RGB" else mask
+        Image.fromarray(shown).convert(mode).save(folder / "masks" / f"{folder.name}{number}.png")
 
 
 def described(tmp_path, extra="", classes='0 = "sky"\n1 = "ground"'):
@@ -107,6 +109,9 @@ def test_a_toml_file_describes_own_photos_and_maps(tmp_path):
     data = open_labelled_data(described(tmp_path))
     assert data.classes == ("sky", "ground")
     rgb, labels = data.test.read("test0")
+    gray = tmp_path / "test" / "masks" / "test0.png"
+    Image.open(gray).convert("RGB").save(gray)
+    assert np.array_equal(data.test.read("test0")[1], labels)
     assert rgb.shape == (8, 12, 3) and sorted(np.unique(labels)) == [-1, 0, 1]
     assert (labels == -1).sum() == 32
 
