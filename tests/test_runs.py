@@ -50,6 +50,7 @@ for kill in range(kills + 1):
 """
 
 
+@pytest.mark.slow
 def test_ten_kills_in_a_row_end_with_the_same_rows(scenes, tmp_path):
     probes = ck.ProbeSet.from_coco(*scenes, count=88, spec=ck.ProbeSpec(design="pairs"))
     whole = ck.measure(ck.load_backbone("control:leak:0.3", device="cpu"), probes, ck.MeasureSettings(batch_size=4))

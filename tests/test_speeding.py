@@ -56,6 +56,7 @@ def test_blocks_are_found_in_networks_of_every_kind():
         assert len(repeated_blocks(ck.load_backbone(f"random:{name}", **SMALL).network)) == count, name
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_compiled_network_gives_the_same_but_for_rounding():
     images = torch.rand(3, 3, 64, 64)
