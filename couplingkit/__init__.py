@@ -8,6 +8,11 @@ The public names stand once, in `__init__.pyi`; each is loaded when it is first 
 costs nothing.
 """
 
+import logging
+
 import lazy_loader
 
+from .notes import OnceHandler
+
+logging.getLogger(__name__).addHandler(OnceHandler())
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -3,6 +3,8 @@
 import inspect
 import json
 import os
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -85,6 +87,29 @@ def test_signatures_say_what_can_be_given():
         parameters = inspect.signature(function).parameters
         assert names <= set(parameters)
         assert all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+
+
+TWICE = """
+import logging, numpy as np, couplingkit as ck
+scenes = ck.ScenePhotos(20)
+photos = [scenes.read(one)[0] for one in scenes.ids]
+masks = [[part.mask for part in scenes.objects(one)] for one in scenes.ids]
+for _ in range(3):
+    ck.ProbeSet.from_masks(photos, masks, folder="own", count=2)
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "times"),
+    [("", 1), ("logging.basicConfig(); ck.ProbeSet.from_masks(photos, masks, folder='own', count=2)", 2)],
+)
+def test_notes_are_said_once(more, times, tmp_path):
+    """Unless the program listens by itself: then each time, as it wishes."""
+    done = subprocess.run(
+        [sys.executable, "-c", TWICE.format(more=more)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("nobody named the objects") == times
 
 
 def test_dir_shows_statistics(measured):
