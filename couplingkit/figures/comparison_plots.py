@@ -15,9 +15,8 @@ from ..metrics.bootstrap import Estimate
 from ..metrics.quantities import shown_in
 from ..runs.comparing import difference_table
 from ..study.comparing import Comparison
-from .labels import cut_labels, short_labels
+from .labels import broken_labels, short_labels
 from .style import COLOURS, COLUMN_IN, MARKS, PaperFigure, figure_rc
-from .sweep_plots import LONGEST
 from .tables import WAYS, difference_text, marked_text, marks_line, way_of_reading, ways_unlike
 from .text_tables import as_text
 
@@ -69,7 +68,7 @@ def _p_text(p: float) -> str:
 def comparison_figure(comparison: Comparison, *, width_in: float = COLUMN_IN) -> Figure:
     """Draw each model's difference of the coupling rate with its interval: over all probes, and by group."""
     models = [difference.model for difference in comparison.overall()]
-    labels = cut_labels(models, LONGEST)
+    labels = broken_labels(models, width_in - 0.6)
     effect = shown_in("compared")[0].difference
     first = [
         difference

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import PurePath
 
-__all__ = ["cut_labels", "short_labels", "shorten"]
+from .map_layout import wrapped
+
+__all__ = ["broken_labels", "cut_labels", "short_labels", "shorten"]
 
 
 def short_labels(names: Sequence[str]) -> list[str]:
@@ -32,6 +34,11 @@ def cut_labels(names: Sequence[str], longest: int) -> list[str]:
     if len(set(labels)) < len(set(names)):
         labels = [f"{row}: {shorten(label, longest - 4)}" for row, label in enumerate(short_labels(names), 1)]
     return labels
+
+
+def broken_labels(names: Sequence[str], width_in: float, size: float = 7) -> list[str]:
+    """Return short labels in lines of at most `width_in` inches, broken at separators as far as there are any."""
+    return ["\n".join(wrapped(label, width_in, size)) for label in short_labels(names)]
 
 
 def shorten(label: str, longest: int) -> str:

@@ -14,14 +14,13 @@ from ..evaluation.relating import RelatedModel, Relation
 from ..evaluation.task import SCORES
 from ..metrics.ranks import FEWEST_FAMILIES
 from ..runs.relating import QUANTITIES, RelationRun
-from .labels import cut_labels
+from .labels import broken_labels
 from .style import COLOURS, MARKS, PAGE_IN, PaperFigure, figure_rc
 from .text_tables import as_text
 
 __all__ = ["relation_figure", "relation_text"]
 
 PANEL_IN = 1.7
-LONGEST = 30
 ARROW = {"arrowstyle": "->", "color": "#444444", "lw": 0.9}
 TITLES = {"cr_mean": "cr_mean", "specificity": "specificity", "displacement": "displacement, rad"}
 
@@ -49,7 +48,7 @@ def relation_figure(run: RelationRun, *, width_in: float = PAGE_IN) -> Figure:
             panels[-1, column].set_xlabel(TITLES[quantity])
         handles = [
             panels[0, 0].plot([], [], mark, color=colour, markersize=4, label=label)[0]
-            for label, (colour, mark) in zip(cut_labels(families, LONGEST), looks.values(), strict=True)
+            for label, (colour, mark) in zip(broken_labels(families, width_in / 2 - 0.5), looks.values(), strict=True)
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=2, frameon=False)
     return figure

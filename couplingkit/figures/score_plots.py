@@ -11,13 +11,14 @@ from matplotlib.figure import Figure
 from ..evaluation.scores import Evaluation
 from ..evaluation.task import SCORES
 from .evaluation_tables import by_task
-from .labels import cut_labels
+from .labels import broken_labels
 from .style import INK, MARK, PAGE_IN, PaperFigure, figure_rc
 
 __all__ = ["score_figure"]
 
 ROW_IN, FOOT_IN = 0.17, 0.75
-LONGEST = 26
+# Room for the names of models, inches.
+NAMES_IN = 1.6
 MOST_PANELS = 3
 RANDOM = "random:"
 
@@ -38,7 +39,7 @@ def score_figure(evaluations: Sequence[Evaluation], *, width_in: float = PAGE_IN
         panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
         for axes, (task, own) in zip(panels, tasks.items(), strict=False):
             _draw(axes, task, own, models)
-        panels[0].set_yticks(range(len(models)), cut_labels(models, LONGEST))
+        panels[0].set_yticks(range(len(models)), broken_labels(models, NAMES_IN))
         panels[0].set_ylim(len(models) - 0.5, -0.5)
         for axes in panels[len(tasks) :]:
             axes.set_visible(False)

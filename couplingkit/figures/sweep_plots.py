@@ -17,7 +17,7 @@ from ..runs.sweeping import points_of
 from ..runs.writing import summary_file
 from ..study.sweeping import SweepPoint
 from ..typed_files import json_text
-from .labels import cut_labels, short_labels
+from .labels import broken_labels, cut_labels, short_labels
 from .style import COLOURS, COLUMN_IN, MARKS, PaperFigure, figure_rc
 from .tables import WAYS, bounds_columns, quantity_columns, way_of_reading, ways_unlike
 from .text_tables import as_text
@@ -32,8 +32,8 @@ NAMES = {
     "layer": "layer",
 }
 PANEL_IN = 1.5
-# Letters of a name that a legend of one column has room for.
-LONGEST = 42
+# Room for a name in the legend, inches.
+LEGEND_IN = 2.6
 # And a table for a terminal, beside axis and value.
 LONGEST_IN_TABLE = 24
 
@@ -80,7 +80,7 @@ def _draw(axes: Axes, points: Sequence[SweepPoint], models: Sequence[str], quant
     values = list(dict.fromkeys(point.value for point in points))
     numeric = all(isinstance(value, int | float) for value in values)
     shift = 0.012 * ((max(values) - min(values)) if numeric else len(values) - 1)
-    labels = cut_labels(models, LONGEST)
+    labels = broken_labels(models, LEGEND_IN)
     for row, (model, label) in enumerate(zip(models, labels, strict=True)):
         own = [point for point in points if point.measurement.name == model]
         at = np.array([point.value if numeric else values.index(point.value) for point in own], dtype=np.float64)
