@@ -255,6 +255,8 @@ def test_classes_are_taken_apart():
     assert len(label_objects(numbers)) == 1
     binary = np.where(numbers == 3, 255, 0)
     assert len(label_objects(binary)) == 1
+    # Of classes, 255 is no object, whatever else a map holds.
+    assert label_objects(binary, "classes") == []
     assert label_objects(numbers, "classes", {1: "cat"}) == []
 
 

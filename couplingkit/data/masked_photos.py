@@ -71,7 +71,7 @@ def label_objects(
     ['cat', 'cat', 'dog']
     """
     found = np.unique(numbers)
-    if numbers.dtype == bool or set(found.tolist()) == {0, VOID}:
+    if numbers.dtype == bool or (values == "objects" and set(found.tolist()) == {0, VOID}):
         void = ()
     objects = []
     for number in found.tolist():

@@ -14,7 +14,6 @@ from ..version import __version__
 __all__ = ["model_card", "push_to_hub"]
 
 PAPER = "https://openreview.net/forum?id=WQYHbr36Fo"
-LARGEST = 2**33
 
 
 def model_card(folder: str | Path) -> str:
