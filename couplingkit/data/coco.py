@@ -16,7 +16,15 @@ from .instances import BROKEN, FAULTS, InstanceTable, object_mask
 from .instances_cache import read_table
 from .objects import Exif, ImageRecord, ObjectRecord, Objects, Photos, described
 
-__all__ = ["AnnotatedPhotos", "CocoIndex", "Eligibility", "PhotoObjects", "read_instances", "read_objects"]
+__all__ = [
+    "AnnotatedPhotos",
+    "CocoIndex",
+    "Eligibility",
+    "PhotoObjects",
+    "StatedObjects",
+    "read_instances",
+    "read_objects",
+]
 
 # Annotators click near the border, not on it: of COCO's objects that the photo cuts off, about a third has a mask
 # that ends 1 or 2 px inside. So a mask this close to the border touches it.
@@ -193,6 +201,27 @@ class PhotoObjects:
     crowds: tuple[ObjectRecord, ...]
 
 
+@dataclass(frozen=True)
+class StatedObjects:
+    """What is annotated on one photo, by ascending id.
+
+    Attributes:
+        ids: int64 (n,).
+        categories: int64 (n,), places in `category_names`.
+        boxes: float64 (n, 4), left, top, width and height in px.
+        areas: float64 (n,), px.
+        crowd: bool (n,).
+        rles: compressed masks; None where there is none.
+    """
+
+    ids: NDArray[np.int64]
+    categories: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    areas: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    rles: tuple[dict[str, Any] | None, ...]
+
+
 class AnnotatedPhotos(Mapping[int, PhotoObjects]):
     """All photos of an instances JSON by their ids; what is on one of them is read when it is asked for.
 
@@ -213,8 +242,7 @@ class AnnotatedPhotos(Mapping[int, PhotoObjects]):
         self._places = {identity: row for row, identity in enumerate(self.images)}
 
     def __getitem__(self, image_id: int) -> PhotoObjects:
-        table, place = self._table, self._places[image_id]
-        of_photo = self._order[self._bounds[place] : self._bounds[place + 1]]
+        table, of_photo = self._table, self._rows(image_id)
         # Not checked against what the file states: nothing is chosen by it here.
         records = {
             int(row): described(table, int(row), self.path)
@@ -226,6 +254,28 @@ class AnnotatedPhotos(Mapping[int, PhotoObjects]):
             for crowd in (False, True)
         )
         return PhotoObjects(self.images[image_id], objects, crowds)
+
+    def stated(self, image_id: int) -> StatedObjects:
+        """Return what is annotated on a photo, masks or not, with boxes and areas as `InstanceTable` has them."""
+        table, rows = self._table, self._rows(image_id)
+        rows = np.sort(rows[table.fault[rows] == 0])
+        rles = tuple(object_mask(table, row, self.path) if table.length[row] else None for row in rows.tolist())
+        return StatedObjects(
+            table.ids[rows], table.category[rows], table.box[rows], table.area[rows], table.crowd[rows], rles
+        )
+
+    def _rows(self, image_id: int) -> NDArray[np.int64]:
+        place = self._places[image_id]
+        return self._order[self._bounds[place] : self._bounds[place + 1]]
+
+    def any_mask(self) -> bool:
+        """Return whether any annotation has a mask."""
+        return bool((self._table.length > 0).any())
+
+    def has_object(self, image_id: int) -> bool:
+        """Return whether anything but crowds is annotated on a photo."""
+        rows = self._rows(image_id)
+        return bool((~self._table.crowd[rows] & (self._table.fault[rows] == 0)).any())
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.images)

@@ -8,7 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-__all__ = ["BrokenMask", "encode_mask", "polygons_rle", "rle_mask", "segmentation_rle", "tight_box"]
+__all__ = [
+    "BrokenMask",
+    "encode_mask",
+    "overlaps",
+    "polygons_rle",
+    "rle_area",
+    "rle_mask",
+    "segmentation_rle",
+    "tight_box",
+]
 
 # A corner so many times the longer side away is no corner.
 FARTHEST = 8
@@ -114,3 +123,21 @@ def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """Return the compressed RLE of bool (H, W), with counts as str, as JSON wants them."""
     rle: dict[str, Any] = coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode()}
+
+
+def overlaps(detected: Any, objects: Any, crowd: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the IoU of detections with objects, float64 (D, G); with a crowd, the share of the detection in it.
+
+    Args:
+        detected, objects: boxes, float64 (n, 4) of left, top, width and height in px, or compressed RLEs, as lists.
+        crowd: bool (G,).
+    """
+    if not len(detected) or not len(objects):
+        return np.zeros((len(detected), len(objects)))
+    found: NDArray[np.float64] = coco_mask.iou(detected, objects, crowd.astype(np.uint8).tolist())
+    return found
+
+
+def rle_area(rle: dict[str, Any]) -> int:
+    """Return the px of a compressed RLE."""
+    return int(coco_mask.area(rle))
