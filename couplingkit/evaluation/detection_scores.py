@@ -198,7 +198,7 @@ def _in_order(photo: str) -> tuple[bool, int, str]:
 
 
 def detection_sums(rows: pd.DataFrame, objects: pd.DataFrame, interpolation: Interpolation) -> dict[str, DetectionSums]:
-    """Return AP (`score`), `AP50`, `AP75` and, of COCO's rule, those of sizes: `APs`, `APm`, `APl`, where there are any.
+    """Return AP (`score`), `AP50`, `AP75` and, of COCO's rule, those of sizes: `APs`, `APm`, `APl`, where some are.
 
     Photos without any object and without any detection are not among the rows, and change no score.
     """

@@ -18,7 +18,9 @@ from ..features.own_format import BackboneHeader, save_backbone
 from ..files import new_folder, write_text
 from ..typed_files import Record, json_text, made_by, read_json
 from .corpus import Corpus
+from .job import Job
 from .method import Method
+from .objective import Objective
 from .proposals import Proposals
 from .recipe import Recipe
 
@@ -40,14 +42,14 @@ CHECKPOINTS, RUN = "checkpoints", "run.json"
 KEPT = 2
 
 
-def write_checkpoint(out: Path, step: int, recipe: Recipe, method: Method, optimizer: Mapping[str, Any]) -> Path:
-    """Write `checkpoints/step-NNNNNNNN`: student and teacher as models, and the rest of the state beside them.
+def write_checkpoint(out: Path, step: int, job: Job, objective: Objective, optimizer: Mapping[str, Any]) -> Path:
+    """Write `checkpoints/step-NNNNNNNN`: the networks as models, and the rest of the state beside them.
 
     Args:
         out: the run folder.
         step: steps that are done.
-        recipe: of the run.
-        method: the networks.
+        job: of the run.
+        objective: its networks.
         optimizer: its state.
 
     Raises:
@@ -55,14 +57,14 @@ def write_checkpoint(out: Path, step: int, recipe: Recipe, method: Method, optim
     """
     folder = out / CHECKPOINTS / f"step-{step:08d}"
     with new_folder(folder, overwrite=True) as draft:
-        write_branches(draft, recipe, method)
-        state = {"step": step, "method": method.state_dict(), "optimizer": dict(optimizer)}
+        job.write_networks(draft, objective)
+        state = {"step": step, "method": objective.state_dict(), "optimizer": dict(optimizer)}
         try:
             torch.save(state, draft / "state.pt")
         except RuntimeError as error:
             # So torch says that the disk is full.
             raise OSError(f"{first_line(error)}; is the disk full?") from error
-        said = StepRecord(step=step, method=recipe.name, evaluated=method.evaluated)
+        said = StepRecord(step=step, method=job.name, evaluated=job.evaluated)
         write_text(draft / "step.json", json_text(said))
     return folder
 
@@ -94,8 +96,8 @@ def last_step(out: Path) -> int:
     return int(found[-1].name.removeprefix("step-")) if found else 0
 
 
-def read_checkpoint(folder: Path, method: Method) -> tuple[int, dict[str, Any]]:
-    """Load the networks of a checkpoint into `method`; return the steps that are done and the optimizer's state.
+def read_checkpoint(folder: Path, objective: Objective) -> tuple[int, dict[str, Any]]:
+    """Load the networks of a checkpoint into `objective`; return the steps that are done and the optimizer's state.
 
     Raises:
         OutputError: it cannot be read, or is of another method.
@@ -103,7 +105,7 @@ def read_checkpoint(folder: Path, method: Method) -> tuple[int, dict[str, Any]]:
     try:
         state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         step, optimizer = int(state["step"]), dict(state["optimizer"])
-        method.load_state_dict(state["method"])
+        objective.load_state_dict(state["method"])
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise OutputError(
             f"checkpoint {folder} cannot be resumed ({first_line(error)}); is it of this recipe?"

@@ -22,15 +22,14 @@ from ..files import write_text
 from ..processes import follow_parent
 from ..typed_files import read_json_lines
 from ..words import whole_number
-from .method import Method
-from .recipe import Recipe
+from .objective import Objective
+from .settings import Run
 
 __all__ = [
     "LogLine",
     "float32_products",
     "leave_signals_alone",
     "open_engine",
-    "own_part",
     "peak_memory_gib",
     "run_log",
     "stop_requests",
@@ -42,7 +41,7 @@ LOG = "metrics.jsonl"
 SAME_REQUEST_S = 3.0
 
 
-def open_engine(recipe: Recipe, device: str) -> Accelerator:
+def open_engine(run: Run, device: str) -> Accelerator:
     """Return the training engine of this process: alone, or one of those that torchrun started.
 
     Raises:
@@ -52,7 +51,7 @@ def open_engine(recipe: Recipe, device: str) -> Accelerator:
     cpu = resolve_device(device).type == "cpu"
     # Prototypes that are held, or a mask token that nobody asked for, get no gradient in a step.
     kwargs = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    precision = "bf16" if recipe.run.precision == "bfloat16" else "no"
+    precision = "bf16" if run.precision == "bfloat16" else "no"
     # The engine keeps the precision of a process's first run for ever; a later run may have another one.
     AcceleratorState._reset_state()
     engine = Accelerator(cpu=cpu, mixed_precision=precision, kwargs_handlers=[kwargs])
@@ -64,30 +63,14 @@ def open_engine(recipe: Recipe, device: str) -> Accelerator:
     return engine
 
 
-def own_part(recipe: Recipe, engine: Accelerator) -> tuple[int, int]:
-    """Return the first image of this process in the batch of all, and how many are its own.
-
-    Raises:
-        ArgumentError: the batch cannot be shared out evenly, in pairs (an image and its donor).
-    """
-    size, processes, parts = recipe.run.batch_size, engine.num_processes, recipe.run.accumulate
-    shares = processes * parts
-    if size % shares or (shares > 1 and size // shares % 2):
-        raise ArgumentError(
-            "run.batch_size must be an even number of images for each process and each part of a step, but is "
-            f"{size} for {processes} x {parts}."
-        )
-    return engine.process_index * (size // processes), size // processes
-
-
-def synchronise_norms(method: Method, engine: Accelerator) -> None:
-    """Let batch normalisation be over the images of all GPUs, where the method is to have it so; in place.
+def synchronise_norms(objective: Objective, engine: Accelerator) -> None:
+    """Let batch normalisation be over the images of all GPUs, where it is to be so; in place.
 
     torch does it on GPUs only; processes on CPUs normalise their own images.
     """
-    if method.core().synchronised_norms and engine.num_processes > 1 and engine.device.type == "cuda":
+    if objective.core().synchronised_norms and engine.num_processes > 1 and engine.device.type == "cuda":
         convert: Any = torch.nn.SyncBatchNorm.convert_sync_batchnorm
-        convert(method)
+        convert(objective)
 
 
 def peak_memory_gib(device: torch.device) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["fed"]
 
 # What a step needs on the device; what is to be done to colours is drawn up on the CPU.
-LISTS, TABLES = ("crops", "recoloured", "local", "boxes"), ("cuts",)
+SENT = ("crops", "recoloured", "local", "boxes", "cuts", "images", "targets")
 
 
 def fed(batches: Iterable[dict[str, Any]], device: torch.device) -> Iterator[dict[str, Any]]:
@@ -49,22 +49,28 @@ def fed(batches: Iterable[dict[str, Any]], device: torch.device) -> Iterator[dic
 
 
 def _sent(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    def moved(values: Tensor) -> Tensor:
-        return values.to(device, non_blocking=True)
+    sent = {name: _each(batch[name], lambda values: values.to(device, non_blocking=True)) for name in _there(batch)}
+    return {**batch, **sent}
 
-    lists = {name: [moved(values) for values in batch.get(name, [])] for name in LISTS}
-    tables = {name: {key: moved(values) for key, values in batch.get(name, {}).items()} for name in TABLES}
-    return {**batch, **lists, **tables}
+
+def _there(batch: dict[str, Any]) -> list[str]:
+    return [name for name in SENT if name in batch]
+
+
+def _each(part: Any, change: Callable[[Tensor], Any]) -> Any:
+    """Return tensors, and lists and dicts of them, with each of them changed."""
+    if isinstance(part, Tensor):
+        return change(part)
+    if isinstance(part, dict):
+        return {key: _each(value, change) for key, value in part.items()}
+    return [_each(value, change) for value in part]
 
 
 def _arrived(batch: dict[str, Any], event: torch.cuda.Event, device: torch.device) -> dict[str, Any]:
     """Let the work behind wait, on the device, until a batch is there."""
     work = torch.cuda.current_stream(device)
     work.wait_event(event)
-    for values in (
-        *(one for name in LISTS for one in batch[name]),
-        *(v for name in TABLES for v in batch[name].values()),
-    ):
+    for name in _there(batch):
         # Its memory is the other stream's, which must not give it out again while it is read here.
-        values.record_stream(work)
+        _each(batch[name], lambda values: values.record_stream(work))
     return batch

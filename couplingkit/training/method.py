@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -12,6 +12,7 @@ from ..features.names import RGB
 from ..words import rgb_numbers
 from .batch import Batch, Progress, Views, cells_of_view, in_place, pixels_of_cells
 from .masking import Cutout, Masking
+from .objective import Objective
 
 __all__ = [
     "Batch",
@@ -41,7 +42,7 @@ def check_normalisation(mean: RGB, std: RGB) -> None:
     rgb_numbers(std, "std", 1e-3, 10.0)
 
 
-class Method(nn.Module, ABC):
+class Method(Objective):
     """A self-supervised objective: the module that a run trains, whichever method it is.
 
     Its parameters are those of the student (and of its heads) and of the teacher, which is what does not learn: a
@@ -50,8 +51,6 @@ class Method(nn.Module, ABC):
 
     # Whether crops that only the student sees are of any use to it.
     takes_local_views = False
-    # Whether batch normalisation is over the images of all GPUs, as the method's authors have it.
-    synchronised_norms = False
 
     @property
     @abstractmethod
@@ -75,19 +74,6 @@ class Method(nn.Module, ABC):
     def losses(self, views: Views) -> dict[str, Tensor]:
         """Return named scalars, weighted; a step minimises their sum."""
 
-    def before_step(self, progress: Progress) -> None:
-        """Set what the schedules say of this step."""
-
-    def after_step(self, progress: Progress) -> None:
-        """Move the teacher; take in what `losses` left since the last step, which came in one part or several."""
-
-    def observed(self) -> dict[str, Tensor]:
-        """Return what the log is to say of the last step beside the losses: scalars.
-
-        `features`, vectors (n, D), are not written themselves, but their rank is, now and then.
-        """
-        return {}
-
     def networks(self) -> list[nn.Module]:
         """Return the backbones; what else has weights is a head, or learns with it."""
         return list(self.branches().values())
@@ -107,10 +93,6 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def branches(self) -> dict[str, nn.Module]:
         """Return the backbones that a checkpoint holds as models, under the names of the recipe's architecture."""
-
-    @abstractmethod
-    def blocks(self) -> list[nn.Module]:
-        """Return the parts of the networks that are worth compiling."""
 
 
 def mean_of_places(each: Tensor, where: Tensor) -> Tensor:

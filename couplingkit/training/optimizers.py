@@ -9,27 +9,28 @@ from timm.optim import Lars
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..features.sources.timm_training import parameter_depths
-from .method import Method, Progress
+from .batch import Progress
+from .objective import Objective
 from .settings import Optimizer
 from .teacher import cosine, warmed_up
 
 __all__ = ["build_optimizer", "drop_gradients", "hold_statistics", "schedule"]
 
 
-def build_optimizer(method: Method, settings: Optimizer, *, fused: bool = False) -> torch.optim.Optimizer:
+def build_optimizer(objective: Objective, settings: Optimizer, *, fused: bool = False) -> torch.optim.Optimizer:
     """Return the optimizer of a recipe.
 
     Its groups say of their parameters whether they have weight decay (matrices do, biases and what else has one
     dimension do not), `scale`, the factor of their learning rate, and whether they are a backbone's.
 
     Args:
-        method: parameters that need no gradient are left out.
+        objective: parameters that need no gradient are left out.
         settings: of the recipe; learning rate and weight decay are set anew at each step.
         fused: whether a step of AdamW is one kernel; for a GPU.
     """
-    scales = _backbone_scales(method, settings.layer_decay)
+    scales = _backbone_scales(objective, settings.layer_decay)
     grouped: dict[tuple[bool, float, bool], list[torch.nn.Parameter]] = {}
-    for parameter in method.parameters():
+    for parameter in objective.parameters():
         if parameter.requires_grad:
             within = id(parameter) in scales
             # Heads move at the full rate.
@@ -48,10 +49,10 @@ def build_optimizer(method: Method, settings: Optimizer, *, fused: bool = False)
     return lars
 
 
-def _backbone_scales(method: Method, decay: float) -> dict[int, float]:
+def _backbone_scales(objective: Objective, decay: float) -> dict[int, float]:
     """Return the factor of the learning rate of each parameter of a backbone, by its identity."""
     scales: dict[int, float] = {}
-    for backbone in method.branches().values():
+    for backbone in objective.branches().values():
         learnt = {name: p for name, p in backbone.named_parameters() if p.requires_grad}
         if decay == 1:
             scales |= {id(p): 1.0 for p in learnt.values()}
@@ -88,9 +89,9 @@ def _rate(where: Progress, settings: Optimizer, begin: int) -> float:
     return warmed_up(0.0, settings.lr, settings.final_lr, step=where.step - begin, warmup=warmup, steps=steps)
 
 
-def hold_statistics(method: Method, *, held: bool) -> None:
+def hold_statistics(objective: Objective, *, held: bool) -> None:
     """Leave the running statistics of backbones as they are, or let them follow the batches again."""
-    for backbone in method.branches().values():
+    for backbone in objective.branches().values():
         for module in backbone.modules():
             if isinstance(module, _BatchNorm):
                 module.train(not held)

@@ -92,7 +92,7 @@ class StepLog:
         self._pace = seconds if self._pace is None else 0.95 * self._pace + 0.05 * seconds
         line = {
             **{"step": where.step, **losses, **others, **self._noted.pop(where.step)},
-            **{"seconds": seconds, "images_per_s": running.recipe.run.batch_size / seconds},
+            **{"seconds": seconds, "images_per_s": running.job.run.batch_size / seconds},
             "left_s": self._pace * (where.steps - where.step - 1),
         }
         self._write(line)

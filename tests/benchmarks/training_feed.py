@@ -46,7 +46,7 @@ def looped(recipe, corpus, device):
 
 def held(recipe, device, rounds):
     """Images/s of the bare step on a batch that is on the device already."""
-    engine = open_engine(recipe, device)
+    engine = open_engine(recipe.run, device)
     method = build_method(recipe).train()
     built = build_optimizer(method, recipe.optimizer, fused=engine.device.type == "cuda")
     model, optimizer = engine.prepare(method, built)
