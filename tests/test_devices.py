@@ -28,7 +28,7 @@ def found(case, device, scenes):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@every_device
+@pytest.mark.parametrize("device", [pytest.param("pretended:0", marks=pytest.mark.slow), GPU])
 def test_measuring_gives_the_same_numbers_and_waits_once_a_chunk(scenes, device):
     said = found("measure", device, scenes)
     assert len(said["apart"]) == 8

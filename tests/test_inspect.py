@@ -108,10 +108,10 @@ def measured_without(scenes, tmp_path_factory):
 @pytest.mark.parametrize(
     ("words", "key", "value"),
     [
-        (["--branch", "student"], "branch", "student"),
         (["--key", "student.module.backbone", "--mean", ".4", "--std", ".2"], "format", "given by key"),
-        (["--image-size", "224x288"], "image_size", [224, 288]),
-        (["--output-stride", 16], "stride_px", 16),
+        pytest.param(["--branch", "student"], "branch", "student", marks=pytest.mark.slow),
+        pytest.param(["--image-size", "224x288"], "image_size", [224, 288], marks=pytest.mark.slow),
+        pytest.param(["--output-stride", 16], "stride_px", 16, marks=pytest.mark.slow),
         (["--mean", "0.3"], "normalisation", "as chosen, the rest by the file's layout: iBOT"),
     ],
     ids=str,

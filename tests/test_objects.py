@@ -56,7 +56,8 @@ def test_the_minimum_is_one_wherever_the_search_begins_and_in_float32():
     begun = fit_logistic(vectors, targets, 1e-3, gradient=1e-9, start=other).log_probabilities(vectors)
     halved = fit_logistic(vectors, targets, 1e-3, products=torch.float32).log_probabilities(vectors)
     assert np.allclose(begun, want, atol=1e-6)
-    assert np.allclose(np.exp(halved), np.exp(want), atol=1e-4)
+    # It stops at a gradient of its own, 1e-4 away; which products a processor has moves it within that.
+    assert np.allclose(np.exp(halved), np.exp(want), atol=5e-4)
     model, strength = fit_chosen(vectors, targets, np.arange(300) % 5 == 0)
     assert np.allclose(model.weights, fit_logistic(vectors, targets, strength, gradient=1e-9).weights, atol=1e-2)
     assert fit_chosen(vectors, targets, np.zeros(300, dtype=bool), strengths=(1e-1, 1e-3, 1e-2))[1] == 1e-2

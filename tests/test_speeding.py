@@ -11,7 +11,12 @@ from couplingkit.features import loading
 from couplingkit.features.speeding import repeated_blocks, round_weights
 
 SMALL = {"image_size": 64, "device": "cpu"}
-NETWORKS = ("vit_tiny_patch16_224,depth=2", "resnet18", "resnetv2_50x1_bit", "torchvision:resnet18")
+NETWORKS = (
+    "vit_tiny_patch16_224,depth=2",
+    "resnet18",
+    pytest.param("resnetv2_50x1_bit", marks=pytest.mark.slow),
+    pytest.param("torchvision:resnet18", marks=pytest.mark.slow),
+)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -555,7 +555,7 @@ def command(*words, **options):
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_to_the_same_weights(whole_run, tiny, tmp_path, number):
     out = tmp_path / "run"
     words = ["couplingkit", "train", "ibot-d", "--data", "scenes:40", "--recipe", tiny, "--out", out, "--device", "cpu"]
@@ -611,6 +611,7 @@ distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_dense_contrast_on_two_processes(corpus, tmp_path):
     recipe = write(tmp_path / "densecl.toml", DENSECL)
     script = write(tmp_path / "together.py", TOGETHER)

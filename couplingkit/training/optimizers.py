@@ -84,9 +84,20 @@ def schedule(optimizer: Any, where: Progress, settings: Optimizer, *, head_steps
 
 def _rate(where: Progress, settings: Optimizer, begin: int) -> float:
     """Return the learning rate of what begins to learn with step `begin`."""
-    steps = where.steps - begin
-    warmup = min(round(settings.warmup_epochs * where.steps_per_epoch), steps // 2)
-    return warmed_up(0.0, settings.lr, settings.final_lr, step=where.step - begin, warmup=warmup, steps=steps)
+    steps, step = where.steps - begin, where.step - begin
+    warmup = settings.warmup_steps or round(settings.warmup_epochs * where.steps_per_epoch)
+    warmup = min(warmup, steps // 2)
+    if settings.schedule == "cosine":
+        start = settings.warmup_start * settings.lr
+        return warmed_up(start, settings.lr, settings.final_lr, step=step, warmup=warmup, steps=steps)
+    share = step / steps
+    if settings.schedule == "steps":
+        rate = settings.lr * 0.1 ** sum(share >= milestone for milestone in settings.milestones)
+    else:
+        rate = settings.final_lr + (settings.lr - settings.final_lr) * (1 - share)
+    if step < warmup:
+        rate *= settings.warmup_start + (1 - settings.warmup_start) * step / warmup
+    return rate
 
 
 def hold_statistics(objective: Objective, *, held: bool) -> None:

@@ -12,6 +12,7 @@ __all__ = ["Decoupling", "LocalView", "Optimizer", "Run", "Start"]
 
 PRECISIONS = ("float32", "bfloat16")
 OPTIMIZERS = ("adamw", "sgd", "lars")
+SCHEDULES = ("cosine", "steps", "poly")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class Decoupling:
 class Optimizer:
     """How parameters move: learning rate and weight decay go along cosines, the former after a warm-up.
 
+    With `schedule` steps the learning rate is a tenth from each of the `milestones` on, shares of the run; with poly it
+    falls in a straight line. A warm-up of `warmup_steps`, where it is not 0, stands in place of `warmup_epochs`; it
+    begins at `warmup_start` times the rate.
+
     `kind` is adamw (with `betas`), sgd or lars (with `momentum`). Gradients are clipped to the norm `clip`: all
     together, or with `clip_each` those of each parameter by itself; 0 leaves them as they are. The learning rate of a
     layer of a backbone is `layer_decay` times that of the next one; heads have the whole.
@@ -48,8 +53,17 @@ class Optimizer:
     clip: float = 3.0
     clip_each: bool = False
     layer_decay: float = 1.0
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    warmup_steps: int = 0
+    warmup_start: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.schedule not in SCHEDULES:
+            raise ArgumentError(f"optimizer.schedule must be one of {', '.join(SCHEDULES)}, not {self.schedule!r}.")
+        check_range("warmup_steps", self.warmup_steps, 0)
+        for name, value in (("warmup_start", self.warmup_start), *(("milestones", at) for at in self.milestones)):
+            check_range(name, value, 0, 1)
         for name in ("lr", "final_lr", "weight_decay", "final_weight_decay", "warmup_epochs"):
             check_range(name, getattr(self, name), 0)
         for name, value in (("momentum", self.momentum), *(("betas", value) for value in self.betas)):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
 import torch
-from timm.layers import build_sincos2d_pos_embed
+from timm.layers import DropPath, Format, build_sincos2d_pos_embed
 from timm.models import group_parameters
 from torch import Tensor, nn
 
@@ -17,10 +17,13 @@ from .timm_shapes import known_architectures
 
 __all__ = [
     "class_attention",
+    "drop_paths",
     "embed_cells",
     "fix_positions",
+    "level_maps",
     "parameter_depths",
     "run_tokens",
+    "take_any_size",
     "token_features",
     "token_levels",
     "vit_to_train",
@@ -168,3 +171,57 @@ def class_attention(network: Any, before_last: Tensor) -> Tensor:
     shares = (query @ key.transpose(-2, -1) * attention.scale).softmax(dim=-1)
     found: Tensor = shares[:, :, 0, 1:].mean(dim=1)
     return found
+
+
+def level_maps(network: Any, images: Tensor, levels: Sequence[int], *, norm: bool = False) -> list[Tensor]:
+    """Return the maps (B, D, h, w) of some blocks or stages of a network of timm's, with their gradients.
+
+    Args:
+        network: of timm's.
+        images: normalised, (B, 3, H, W).
+        levels: from the first to the last.
+        norm: whether a final norm is applied to each.
+
+    Raises:
+        BackboneError: it has no maps of its levels.
+    """
+    if not hasattr(network, "forward_intermediates"):
+        raise BackboneError(
+            f"{type(network).__name__} gives no maps of its levels; networks of timm's, or files that are read as one, "
+            "can be fine-tuned."
+        )
+    maps: list[Tensor] = network.forward_intermediates(
+        images, indices=list(levels), norm=norm, output_fmt="NCHW", intermediates_only=True, stop_early=True
+    )
+    return maps
+
+
+def take_any_size(network: Any) -> None:
+    """Let a ViT take images of any size that its patch divides, in place; its positions are resampled to each.
+
+    Networks without positions are left as they are.
+    """
+    if getattr(network, "pos_embed", None) is None or getattr(network, "patch_embed", None) is None:
+        return
+    if not hasattr(network, "dynamic_img_size"):
+        raise BackboneError(
+            f"{type(network).__name__} takes images of one size only; networks without positions, and timm's vit_*, "
+            "can be fine-tuned on photos of several sizes."
+        )
+    # What timm does when it builds with dynamic_img_size; no weight is another.
+    network.dynamic_img_size = True
+    network.patch_embed.strict_img_size = False
+    network.patch_embed.flatten = False
+    network.patch_embed.output_fmt = Format.NHWC
+
+
+def drop_paths(network: Any, rate: float) -> None:
+    """Give a ViT's blocks stochastic depth, in place: from 0 in the first to `rate` in the last."""
+    blocks = list(getattr(network, "blocks", ()))
+    if rate and not (blocks and all(hasattr(block, "drop_path1") for block in blocks)):
+        raise BackboneError(f"{type(network).__name__} has no blocks that can be left out; set `drop_path` to 0.")
+    for place, block in enumerate(blocks if rate else ()):
+        own = rate * place / max(len(blocks) - 1, 1)
+        for name in ("drop_path1", "drop_path2"):
+            if hasattr(block, name):
+                setattr(block, name, DropPath(own) if own else nn.Identity())
