@@ -56,7 +56,8 @@ def backbone_options(options: dict[str, Any]) -> BackboneOptions:
 
     from ..features.names import BackboneOptions
 
-    return BackboneOptions(**{part.name: options[part.name] for part in fields(BackboneOptions)})
+    names = [part.name for part in fields(BackboneOptions) if part.name in options]
+    return BackboneOptions(**{name: options[name] for name in names})
 
 
 def model_choices(models: tuple[str, ...], options: dict[str, Any], zoo: Path | None = None) -> list[ModelChoice]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..runs.evaluation_files import EvaluationRun
     from ..runs.writing import Writer
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "score_files"]
 
 
 @click.command(cls=Command, short_help="Score frozen features: segmentation, objects, discovery.")
@@ -101,14 +101,14 @@ def evaluate(
                 settings,
                 leaks=Leaks(options["leak"], options["reach"]),
                 probes=probes,
-                place=EvaluationPlace(folder, overwrite, _files),
+                place=EvaluationPlace(folder, overwrite, score_files),
                 processes=processes,
             )
         if processes.first:
             _end(run, form)
 
 
-def _files(run: EvaluationRun) -> Mapping[str, Writer]:
+def score_files(run: EvaluationRun) -> Mapping[str, Writer]:
     """Return what writes the figure and the numbers of an evaluation."""
     from ..figures.evaluation_tables import evaluation_numbers
     from ..figures.plots import figure_files

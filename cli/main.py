@@ -19,6 +19,7 @@ from .compare import compare
 from .demo import demo
 from .evaluate import evaluate
 from .explore import explore
+from .finetune import finetune
 from .inspect import inspect
 from .masks import masks
 from .measure import measure
@@ -102,11 +103,12 @@ def main() -> None:
       couplingkit affinity --help            draw what a point is similar to, and score it
       couplingkit explore --help             the same as a page to click on
       couplingkit evaluate --help            score the same features: segmentation, objects
+      couplingkit finetune --help            train detectors or segmenters on them, and score those
       couplingkit relate --help              set these scores against coupling
       couplingkit train-pair --help          train a coupled and a decoupled model, and compare them
     """
 
 
 COMMANDS = (affinity, backbones, compare, demo, evaluate, explore, inspect, masks, measure, plot, probes, proposals)
-for command in (*COMMANDS, relate, report, scenes, share, cite, sweep, train, train_pair):
+for command in (*COMMANDS, finetune, relate, report, scenes, share, cite, sweep, train, train_pair):
     main.add_command(command)

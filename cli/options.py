@@ -241,6 +241,21 @@ probe_options = together(
     ),
     pair_options,
 )
+weights_options = together(
+    click.option(
+        "--branch", help="Network to read of a checkpoint with several. [default: the format's: query, teacher]"
+    ),
+    click.option(
+        "--key", help="Where the weights are in a checkpoint of unknown format, like state_dict.module.encoder."
+    ),
+    click.option(
+        "--trust-checkpoint",
+        is_flag=True,
+        help="Open checkpoints that hold Python objects; this runs whatever code they name.",
+    ),
+    click.option("--mean", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
+    click.option("--std", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
+)
 model_options = together(
     click.option(
         "--layer",
@@ -265,19 +280,7 @@ model_options = together(
         type=click.IntRange(1, 64),
         help="Px per cell of a CNN that can be dilated, like 16 or 8. [default: the model's own]",
     ),
-    click.option(
-        "--branch", help="Network to read of a checkpoint with several. [default: the format's: query, teacher]"
-    ),
-    click.option(
-        "--key", help="Where the weights are in a checkpoint of unknown format, like state_dict.module.encoder."
-    ),
-    click.option(
-        "--trust-checkpoint",
-        is_flag=True,
-        help="Open checkpoints that hold Python objects; this runs whatever code they name.",
-    ),
-    click.option("--mean", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
-    click.option("--std", callback=rgb, help="Normalisation: one number or three. [default: the weights' own]"),
+    weights_options,
     click.option(
         "--precision",
         type=click.Choice(["auto", "float32", "bfloat16"]),

@@ -11,9 +11,10 @@ from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from couplingkit.data.detection import CocoDetections, Targets, VocDetections
+from couplingkit.data.detection import CocoDetections, Targets
 from couplingkit.data.labelled_data import VOC_CLASSES
 from couplingkit.data.segmentation import encode_mask, rle_mask
+from couplingkit.data.voc import VocDetections
 from couplingkit.evaluation.detection_scores import Detections, detection_sums, photo_rows
 from couplingkit.metrics.detection import IOUS, Matches, average_precisions, mean_ap
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import xml.etree.ElementTree as ElementTree
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +12,19 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ArgumentError, DataError, first_line, near
+from ..errors import ArgumentError
 from .coco import AnnotatedPhotos
-from .image_files import READ_ERRORS, opened_image
 from .photo_files import photo_files
 from .photos import read_photo
 from .segmentation import encode_mask, rle_mask
-from .semantic import BACKGROUND, LabelledPhotos, Pixels
+from .semantic import BACKGROUND, LabelledPhotos, Pixels, ScenePhotos
 
-__all__ = ["CocoDetections", "DetectionPhotos", "LabelledDetections", "Protocol", "Targets", "VocDetections"]
+__all__ = ["CocoDetections", "DetectionPhotos", "LabelledDetections", "Protocol", "SceneDetections", "Targets"]
 
 Protocol = Literal["coco", "voc07", "voc10"]
 Floats = NDArray[np.float64]
+# Scenes, 400 kB each.
+MOST_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,10 @@ class DetectionPhotos(ABC):
     def fingerprint(self) -> str:
         """Return a hash that other photos, objects or classes would change."""
 
+    @abstractmethod
+    def sources(self) -> set[str]:
+        """Return what tells each photo from those of other sets: the path of its file, or which scene it is."""
+
     def has_object(self, identity: str) -> bool:
         """Return whether there is anything on a photo that a detector learns from."""
         return bool((~self.targets(identity).crowd).any())
@@ -145,7 +149,11 @@ class CocoDetections(DetectionPhotos):
     def fingerprint(self) -> str:
         """Return a hash that other content would change."""
         sizes = [str(self.files.stamp(self.annotated.images[int(one)].file_name)[0]) for one in self.ids]
-        return _digest(self.annotated.sha256, *sizes)
+        return digest(self.annotated.sha256, *sizes)
+
+    def sources(self) -> set[str]:
+        """Return the paths of the photos."""
+        return {str(self.files.place(self.annotated.images[int(one)].file_name)) for one in self.ids}
 
 
 class LabelledDetections(DetectionPhotos):
@@ -183,88 +191,39 @@ class LabelledDetections(DetectionPhotos):
 
     def fingerprint(self) -> str:
         """Return a hash that other content would change."""
-        return _digest("objects of", self.photos.fingerprint())
+        return digest("objects of", self.photos.fingerprint())
+
+    def sources(self) -> set[str]:
+        """Return the photos by their names, and by their folder where they have one."""
+        files = getattr(self.photos, "files", None)
+        return {f"{files.path if files is not None else type(self.photos).__name__}/{one}" for one in self.ids}
 
 
-class VocDetections(DetectionPhotos):
-    """Photos of PASCAL VOC with their XML files: boxes, some of them difficult, no masks.
+class SceneDetections(LabelledDetections):
+    """The objects of built-in scenes; what was drawn is kept in memory, for it is asked for in every epoch."""
 
-    Args:
-        root: VOCdevkit, or what holds it.
-        splits: like `("VOC2007", "trainval")`; several are put together.
-        classes: of the objects.
-    """
+    def __init__(self, photos: ScenePhotos):
+        super().__init__(photos)
+        self._drawn: dict[str, tuple[Pixels, Targets]] = {}
 
-    def __init__(self, root: Path, splits: Sequence[tuple[str, str]], classes: Sequence[str]):
-        base = root / "VOCdevkit" if (root / "VOCdevkit").is_dir() else root
-        self._places: dict[str, tuple[Path, str]] = {}
-        for year, split in splits:
-            listing = base / year / "ImageSets" / "Main" / f"{split}.txt"
-            if not listing.is_file():
-                raise DataError(f"data voc:{root} has no {listing.relative_to(base)}; unpack {year} there.")
-            for stem in listing.read_text(encoding="utf-8").split():
-                self._places[f"{year}/{stem}"] = (base / year, stem)
-        self._numbers = {identity: number for number, identity in enumerate(self._places)}
-        name = " + ".join(f"{year} {split}" for year, split in splits)
-        super().__init__(name, classes, list(self._places), has_masks=False)
-        # Its test set decides how it is scored (as detectron2 has it).
-        self.protocol = "voc07" if splits[0][0] == "VOC2007" else "voc10"
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_drawn": {}}
+
+    def _kept(self, identity: str) -> tuple[Pixels, Targets]:
+        found = self._drawn.get(identity)
+        if found is None:
+            found = super().pixels(identity), super().targets(identity)
+            if len(self._drawn) < MOST_KEPT:
+                self._drawn[identity] = found
+        return found
 
     def pixels(self, identity: str) -> Pixels:
         """Return a photo; see `DetectionPhotos.pixels`."""
-        folder, stem = self._places[identity]
-        path = folder / "JPEGImages" / f"{stem}.jpg"
-        try:
-            with opened_image(path, path) as image:
-                return np.array(image.convert("RGB"))
-        except FileNotFoundError as error:
-            raise DataError(f"image {path} is missing.") from error
-        except READ_ERRORS as error:
-            raise DataError(f"image {path} cannot be read ({error}).") from error
-
-    def size(self, identity: str) -> tuple[int, int]:
-        """Return the height and the width of a photo, px."""
-        root, path = self._parsed(identity)
-        return int(_number(root, "size/height", path)), int(_number(root, "size/width", path))
-
-    def _parsed(self, identity: str) -> tuple[ElementTree.Element, Path]:
-        folder, stem = self._places[identity]
-        path = folder / "Annotations" / f"{stem}.xml"
-        try:
-            return ElementTree.parse(path).getroot(), path
-        except (OSError, ElementTree.ParseError) as error:
-            raise DataError(f"annotation {path} cannot be read ({first_line(error)}).") from error
+        return self._kept(identity)[0]
 
     def targets(self, identity: str) -> Targets:
-        """Return the objects of a photo; what VOC calls pixel 1 is pixel 0 here, and its last pixel is within."""
-        root, path = self._parsed(identity)
-        boxes, labels, difficult = [], [], []
-        for entry in root.iterfind("object"):
-            kind = (entry.findtext("name") or "").strip()
-            if kind not in self.classes:
-                raise DataError(f"annotation {path} has an object of {kind!r}{near(kind, self.classes)}.")
-            left, top, right, bottom = (
-                _number(entry, f"bndbox/{side}", path) for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-            boxes.append((left - 1, top - 1, right - left + 1, bottom - top + 1))
-            labels.append(self.classes.index(kind))
-            difficult.append((entry.findtext("difficult") or "0").strip() == "1")
-        count, first = len(boxes), self._numbers[identity] * 1000
-        sides = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-        return Targets(
-            np.arange(first, first + count),
-            np.array(labels, dtype=np.int64),
-            sides,
-            sides[:, 2] * sides[:, 3],
-            np.zeros(count, dtype=bool),
-            np.array(difficult, dtype=bool),
-            (None,) * count,
-        )
-
-    def fingerprint(self) -> str:
-        """Return a hash that other content would change."""
-        files = [folder / "Annotations" / f"{stem}.xml" for folder, stem in self._places.values()]
-        return _digest(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in files if path.is_file()))
+        """Return the objects of a photo."""
+        return self._kept(identity)[1]
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
@@ -274,12 +233,6 @@ def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
     return float(columns[0]), float(rows[0]), float(columns[-1] - columns[0] + 1), float(rows[-1] - rows[0] + 1)
 
 
-def _number(entry: ElementTree.Element, name: str, path: Path) -> float:
-    try:
-        return float(entry.findtext(name) or "")
-    except ValueError as error:
-        raise DataError(f"annotation {path} has no number at {name}.") from error
-
-
-def _digest(*parts: str) -> str:
+def digest(*parts: str) -> str:
+    """Return the SHA-256 of some words."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -19,7 +19,7 @@ from ..data.segmentation import overlaps, rle_area
 from ..metrics.detection import IOUS, SIZES, Interpolation, Matches, average_precisions, coco_matches, mean_ap
 from ..metrics.detection import voc_matches as voc_rule
 
-__all__ = ["BITS", "DETECTIONS", "OBJECTS", "DetectionSums", "Detections", "detection_sums", "photo_rows"]
+__all__ = ["BITS", "DETECTIONS", "MARKS", "OBJECTS", "DetectionSums", "Detections", "detection_sums", "photo_rows"]
 
 Array = NDArray[np.float64]
 MOST = 100

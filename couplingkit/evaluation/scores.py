@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,9 @@ from ..html_text import table_html
 from ..metrics.bootstrap import Estimate
 from ..metrics.confusion import mean_iou
 from ..metrics.photo_intervals import photo_draws, photo_intervals, photo_p_value
+from ..metrics.seeds import over_seeds
 from ..streams import Stream
+from .detection_scores import DetectionSums, detection_sums
 from .task import SCORES
 
 __all__ = [
@@ -32,6 +34,7 @@ __all__ = [
 
 Array = NDArray[np.float64]
 # What is said of objects' pixels beside the score itself.
+OVER_SEEDS = "over_seeds"
 TAKEN = ("taken_by_neighbour", "taken_elsewhere", "taken_by_other", "taken")
 
 
@@ -43,12 +46,14 @@ class Evaluation:
         name: of the model.
         task: name of the score.
         rows: of segmentations one per photo and class (photo, class, intersection, predicted, labelled), of `discover`
-            one per photo (photo, iou, hit); of `objects` none: there, `objects` are its rows.
+            one per photo (photo, iou, hit), of detectors one per detection (`DETECTIONS`); of `objects` none: there,
+            `objects` are its rows. Of what was trained, a column `seed` says which one.
         objects: one per object, where the photos' objects are known.
         score: with its interval over photos, in [0, 1].
         ceiling: what true labels at the cells' resolution would score; NaN where there is no such thing.
         floor: what the commonest class, or the whole photo as a box, would score.
-        extras: `TAKEN`, of segmentations of photos with objects.
+        extras: `TAKEN`, of segmentations of photos with objects; of detectors AP50, AP75, APs, APm, APl; of what was
+            trained with several seeds `over_seeds`.
         provenance: of the model, the data and the settings, as JSON values.
     """
 
@@ -128,8 +133,48 @@ def _ratio_sums(table: pd.DataFrame, photo: str, columns: Sequence[str]) -> Phot
     return PhotoSums(tuple(photos.tolist()), np.column_stack(sums), kind)
 
 
-def photo_sums(task: str, rows: pd.DataFrame, objects: pd.DataFrame | None) -> dict[str, PhotoSums]:
-    """Return what an evaluation's rows say, as functions of sums over photos: `score`, and `TAKEN` where known."""
+@dataclass(frozen=True)
+class SeededSums:
+    """The mean of a score over the seeds of what was trained.
+
+    Attributes:
+        seeds: the score of each.
+    """
+
+    seeds: tuple[PhotoSums, ...]
+
+    @property
+    def photos(self) -> tuple[str, ...]:
+        """Ids, (P,)."""
+        return self.seeds[0].photos
+
+    def score(self, weights: Array) -> Array:
+        """Return the mean under weights of the photos, (R, P): (R,)."""
+        return np.asarray(np.mean([one.score(weights) for one in self.seeds], axis=0))
+
+    def value(self) -> float:
+        """Return the mean of the photos as they are."""
+        return float(np.mean(self.per_seed()))
+
+    def per_seed(self) -> list[float]:
+        """Return the score of each seed."""
+        return [one.value() for one in self.seeds]
+
+    def of(self, photos: Sequence[str]) -> SeededSums:
+        """Return the same of some photos, in their order."""
+        return SeededSums(tuple(one.of(photos) for one in self.seeds))
+
+
+def photo_sums(
+    task: str, rows: pd.DataFrame, objects: pd.DataFrame | None
+) -> Mapping[str, PhotoSums | SeededSums | DetectionSums]:
+    """Return what an evaluation's rows say, as functions of weights of photos: `score`, and what else is known."""
+    reads = SCORES[task].reads
+    if reads is not None:
+        assert objects is not None
+        return detection_sums(rows, objects, reads)
+    if "seed" in rows:
+        return {"score": SeededSums(tuple(segment_sums(own) for _, own in rows.groupby("seed")))}
     if SCORES[task].segments:
         found = {"score": segment_sums(rows)}
         known = None if objects is None else objects[objects["taken_by_neighbour"].notna()]
@@ -148,9 +193,13 @@ def photo_sums(task: str, rows: pd.DataFrame, objects: pd.DataFrame | None) -> d
 def score_estimates(
     task: str, rows: pd.DataFrame, objects: pd.DataFrame | None, *, seed: int, level: float, resamples: int
 ) -> dict[str, Estimate]:
-    """Return `score` and what else the rows say, each with its interval over photos."""
+    """Return `score` and what else the rows say, each with its interval over photos.
+
+    Of what was trained with several seeds also `over_seeds`: the same mean, with its interval over seeds.
+    """
     stream = Stream(seed).child("bootstrap", "evaluation")
-    return {
+    sums = photo_sums(task, rows, objects)
+    found = {
         name: photo_intervals(
             lambda weights, one=one: one.score(weights)[:, None],  # type: ignore[misc]
             len(one.photos),
@@ -158,8 +207,16 @@ def score_estimates(
             level=level,
             resamples=resamples,
         )[0]
-        for name, one in photo_sums(task, rows, objects).items()
+        for name, one in sums.items()
     }
+    each = seed_scores(sums)
+    return found | {OVER_SEEDS: over_seeds(each, level=level)} if len(each) > 1 else found
+
+
+def seed_scores(sums: Mapping[str, Any]) -> list[float]:
+    """Return the score of each seed of what was trained; empty for what was not."""
+    score = sums.get("score")
+    return score.per_seed() if isinstance(score, SeededSums | DetectionSums) else []
 
 
 @dataclass(frozen=True)
@@ -169,7 +226,8 @@ class ScoreGap:
     Attributes:
         model, baseline: whose they are.
         task: name of the score.
-        effect: `score`, or one of `TAKEN`.
+        effect: `score`, one of `TAKEN`, one of AP50, AP75, APs, APm and APl, or `over_seeds`: the score, with an
+            interval over the seeds of what was trained.
         estimate: of the difference.
         photos: that both have.
         p: two-sided, of its being 0; NaN below 30 photos.
@@ -199,7 +257,7 @@ def score_gaps(first: Evaluation, second: Evaluation) -> list[ScoreGap]:
         common = [photo for photo in ours[name].photos if photo in set(theirs[name].photos)]
         pair = (ours[name].of(common), theirs[name].of(common))
 
-        def difference(weights: Array, pair: tuple[PhotoSums, PhotoSums] = pair) -> Array:
+        def difference(weights: Array, pair: tuple[Any, Any] = pair) -> Array:
             return np.asarray(pair[0].score(weights) - pair[1].score(weights))[:, None]
 
         stream = Stream(settings["seed"]).child("bootstrap", "evaluation")
@@ -207,6 +265,12 @@ def score_gaps(first: Evaluation, second: Evaluation) -> list[ScoreGap]:
         _, deviations = photo_draws(difference, len(common), stream, level=level, resamples=resamples)
         p = photo_p_value(estimate.value, None if deviations is None else deviations[:, 0], len(common))
         gaps.append(ScoreGap(first.name, second.name, first.task, name, estimate, len(common), p))
+    pairs = [seed_scores(sums) for sums in (ours, theirs)]
+    if min(map(len, pairs)) > 1 and len(pairs[0]) == len(pairs[1]):
+        # What two have the same seed for began alike and saw the same photos in the same order.
+        of_each = [one - other for one, other in zip(*pairs, strict=True)]
+        estimate = over_seeds(of_each, level=level)
+        gaps.append(ScoreGap(first.name, second.name, first.task, OVER_SEEDS, estimate, gaps[0].photos, float("nan")))
     return gaps
 
 

@@ -14,12 +14,13 @@ from torch import Tensor
 from ..data.labelled_data import LabelledData
 from ..errors import ArgumentError, check_range, near
 from ..features.passes import BatchSize
+from ..metrics.detection import Interpolation
 from ..streams import Stream
 from .bank import Bank
 from .knn_segmentation import TEMPERATURE, K, NeighbourSegmenter
 from .linear_segmentation import LinearSegmenter
 
-__all__ = ["SCORES", "TASKS", "EvaluateSettings", "Score", "Segmenter", "Task", "check_tasks"]
+__all__ = ["FINE_TUNED", "SCORES", "TASKS", "EvaluateSettings", "Score", "Segmenter", "Task", "check_tasks"]
 
 # Vectors of cells (Q, D) in, shares of the classes (Q, K) out.
 Segmenter = Callable[[Tensor], NDArray[np.float64]]
@@ -70,12 +71,14 @@ class Score:
         title: in tables.
         meaning: what it is, in a sentence.
         segments: whether it is made of pixels' classes.
+        reads: of average precision, how precision is read.
     """
 
     name: str
     title: str
     meaning: str
     segments: bool = False
+    reads: Interpolation | None = None
 
 
 def _neighbours(bank: Bank, settings: EvaluateSettings, device: torch.device) -> Segmenter:
@@ -134,7 +137,17 @@ TASKS: dict[str, Task] = {
         ),
     )
 }
-SCORES: dict[str, Score] = {score.name: score for task in TASKS.values() for score in task.scores}
+# What is built on a network and trained, see `transfer`.
+FINE_TUNED = (
+    Score("box-ap", "box AP", "average precision of boxes, mean over IoU .5 to .95 (COCO's)", reads="101 points"),
+    Score("mask-ap", "mask AP", "the same of masks", reads="101 points"),
+    Score("voc07-ap", "VOC07 AP", "average precision of boxes at 11 recalls, mean of ten IoU", reads="11 points"),
+    Score("voc10-ap", "VOC10 AP", "average precision of boxes as an area, mean of ten IoU", reads="area"),
+    Score("segment", "mIoU", "segmentation by a network that is trained on the backbone", segments=True),
+)
+SCORES: dict[str, Score] = {
+    score.name: score for score in (*(one for task in TASKS.values() for one in task.scores), *FINE_TUNED)
+}
 
 
 def check_tasks(names: Iterable[str], data: LabelledData | None = None) -> list[Task]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..files import new_folder
 from ..probes.manifest import Manifest
 from ..typed_files import Record, as_record, decode_json, json_text, read_text
 from ..words import as_path
+from .evaluation_rows import DETECTED, OBJECTS, as_flags, detected_rows, own_rows, read_rows, score_rows
 from .reading import check_derived
 from .records import COUPLING, ROWS, SUMMARY, EstimateEntry, Run
 from .workspace import UNFINISHED
@@ -27,10 +28,6 @@ from .writing import Writer, write_run
 __all__ = ["EvaluationRun", "is_evaluation", "read_evaluations", "score_rows", "write_evaluations"]
 
 FORMAT, VERSION = "couplingkit evaluation", 1
-OBJECTS = "objects.csv"
-FRONT = ["model", "task"]
-# Ids that look like numbers stay what they are.
-TYPES: dict[str, Any] = {"model": str, "task": str, "photo": str, "class": str, "category": str, "predicted_class": str}
 
 
 @dataclass(frozen=True)
@@ -144,30 +141,14 @@ def write_evaluations(
         OutputError: the place is taken, or the disk refuses.
     """
     with new_folder(folder, overwrite=overwrite) as draft:
-        rows, objects = score_rows(run.evaluations)
-        rows.to_csv(draft / ROWS, index=False)
-        objects.to_csv(draft / OBJECTS, index=False)
+        for name, table in score_rows(run.evaluations).items():
+            table.to_csv(draft / name, index=False)
         (draft / SUMMARY).write_text(json_text(_file(run)), encoding="utf-8")
         if run.coupling is not None and probes is not None:
             write_run(draft / COUPLING, run.coupling, probes)
         for name, write in (files or {}).items():
             write(draft / name)
     return replace(run, folder=folder)
-
-
-def score_rows(evaluations: Sequence[Evaluation]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of photos and those of objects of all evaluations, one under the other."""
-    tables = []
-    for kind in ("rows", "objects"):
-        parts = [(one, getattr(one, kind)) for one in evaluations]
-        named = [
-            part.assign(model=one.name, task=one.task)[[*FRONT, *part.columns]]
-            for one, part in parts
-            if part is not None and len(part)
-        ]
-        # Of tables with different columns pandas joins what there is; object columns keep whole numbers whole.
-        tables.append(pd.concat(named, ignore_index=True) if named else pd.DataFrame(columns=FRONT))
-    return tables[0], tables[1]
 
 
 def _file(run: EvaluationRun) -> _File:
@@ -227,8 +208,10 @@ def read_evaluations(folder: str | Path) -> EvaluationRun:
     if head.version != VERSION:
         raise DataError(f"{what} has version {head.version}, and {VERSION} can be read here; evaluate again.")
     content = decode_json(text, _File, f"{what}: {SUMMARY}")
-    rows, objects = (_table(folder / name, what) for name in (ROWS, OBJECTS))
-    evaluations = tuple(_evaluation(entry, rows, objects, what) for entry in content.evaluations)
+    tables = {name: read_rows(folder / name, what) for name in (ROWS, OBJECTS)}
+    if any(entry.task in SCORES and SCORES[entry.task].reads for entry in content.evaluations):
+        tables[DETECTED] = read_rows(folder / DETECTED, what)
+    evaluations = tuple(_evaluation(entry, tables, what) for entry in content.evaluations)
     gaps = tuple(
         ScoreGap(
             gap.model, gap.baseline, gap.task, gap.effect, gap.difference.estimate(), gap.photos,
@@ -247,32 +230,25 @@ def read_evaluations(folder: str | Path) -> EvaluationRun:
     )
 
 
-def _table(path: Path, what: str) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, float_precision="round_trip", dtype=TYPES, keep_default_na=False, na_values=[""])
-    except (OSError, ValueError) as error:
-        raise DataError(f"{what}: {path.name} cannot be read ({error}); evaluate again.") from error
-
-
-def _own(table: pd.DataFrame, entry: _Entry) -> pd.DataFrame:
-    """Return the rows of one evaluation, with the columns that its task has."""
-    own = table[(table["model"] == entry.model) & (table["task"] == entry.task)].drop(columns=FRONT)
-    return own.dropna(axis=1, how="all").reset_index(drop=True)
-
-
-def _evaluation(entry: _Entry, rows: pd.DataFrame, objects: pd.DataFrame, what: str) -> Evaluation:
+def _evaluation(entry: _Entry, tables: Mapping[str, pd.DataFrame], what: str) -> Evaluation:
     what = f"{what}: {entry.model}, {entry.task}"
     if entry.task not in SCORES:
         raise DataError(f"{what} is no score that is known here; evaluate again.")
     as_record(entry.provenance, _Provenance, f"{what}: its provenance")
-    own, of_objects = _own(rows, entry), _own(objects, entry)
-    for name in ("intersection", "predicted", "labelled"):
+    if SCORES[entry.task].reads is None:
+        own, of_objects = (
+            own_rows(tables[ROWS], entry.model, entry.task),
+            own_rows(tables[OBJECTS], entry.model, entry.task),
+        )
+    else:
+        own, of_objects = detected_rows(tables, entry.model, entry.task, what)
+    for name in ("intersection", "predicted", "labelled", "seed"):
         if name in own:
             own[name] = own[name].astype("int64")
     for name in ("hit", "correct", "measured"):
         for table in (own, of_objects):
             if name in table:
-                table[name] = table[name].map({"True": True, "False": False, True: True, False: False})
+                table[name] = as_flags(table[name])
     bounds = [math.nan if part is None else part for part in (entry.ceiling, entry.floor)]
     try:
         found = concluded(

@@ -22,7 +22,8 @@ __all__ = ["UNFINISHED", "Workspace", "open_workspace"]
 
 UNFINISHED = ".unfinished"
 RECORD, LOCK = "run.json", "lock"
-KEPT = ("chunk-*.csv", "train-*.npz", "test-*.npz")
+# The last are training runs, which have folders of their own.
+KEPT = ("chunk-*.csv", "train-*.npz", "test-*.npz", "run/**/*")
 
 
 @dataclass(frozen=True)
@@ -64,14 +65,15 @@ class Workspace:
         for path in [self.work / RECORD, *_kept(self.work), *drafts]:
             path.unlink(missing_ok=True)
         (self.work / LOCK).unlink(missing_ok=True)
-        for folder in [*(self.work / "parts").glob("*"), self.work / "parts", self.work]:
+        inner = sorted((path for path in self.work.glob("parts/*/run/**/") if path.is_dir()), reverse=True)
+        for folder in [*inner, *(self.work / "parts").glob("*"), self.work / "parts", self.work]:
             with suppress(OSError):
                 folder.rmdir()
 
 
 def _kept(work: Path) -> list[Path]:
-    """Return the files of rows and of photos' features that are kept."""
-    return [path for pattern in KEPT for path in (work / "parts").glob(f"*/{pattern}")]
+    """Return the files of rows, of photos' features and of training runs that are kept."""
+    return [path for pattern in KEPT for path in (work / "parts").glob(f"*/{pattern}") if not path.is_dir()]
 
 
 @contextmanager

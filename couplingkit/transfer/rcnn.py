@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.poolers import initLevelMapper
@@ -29,6 +30,7 @@ RATIOS = (0.5, 1.0, 2.0)
 # Of the one map of C4, as detectron2 has it.
 C4_ANCHORS = (32, 64, 128, 256, 512)
 MASK_CELLS, BOX_CELLS, C4_CELLS = 14, 7, 14
+MASK_LAYERS = 4
 
 
 class DrawnSides(GeneralizedRCNNTransform):
@@ -109,8 +111,9 @@ def _built(
     sides = (C4_ANCHORS,) if head.neck == "c4" else tuple((round(head.anchor * stride),) for stride in strides)
     options: dict[str, Any] = {
         "rpn_anchor_generator": AnchorGenerator(sides, (RATIOS,) * len(sides)),
-        "rpn_post_nms_top_n_train": 2 * head.proposals,
-        "rpn_post_nms_top_n_test": head.proposals,
+        **{f"rpn_{when}_nms_top_n_train": 2 * head.proposals for when in ("pre", "post")},
+        **{f"rpn_{when}_nms_top_n_test": head.proposals for when in ("pre", "post")},
+        "box_batch_size_per_image": head.samples,
         "image_mean": list(normalisation[0]),
         "image_std": list(normalisation[1]),
         "min_size": photos.test_side,
@@ -128,7 +131,9 @@ def _built(
     detector: FasterRCNN
     if head.masks:
         options["mask_roi_pool"] = _pool(backbone, head, MASK_CELLS)
-        options["mask_predictor"] = _mask_predictor(classes)
+        width = head.mask_channels
+        options["mask_head"] = MaskRCNNHeads(backbone.out_channels, (width,) * MASK_LAYERS, dilation=1)
+        options["mask_predictor"] = MaskRCNNPredictor(width, width, classes + 1)
         detector = MaskRCNN(backbone, **options)
     else:
         detector = FasterRCNN(backbone, **options)
@@ -141,12 +146,6 @@ def _draw_sides(detector: FasterRCNN, photos: DetectPhotos, divisor: int) -> Non
     drawn = DrawnSides(plain.min_size, plain.max_size, plain.image_mean, plain.image_std, size_divisible=divisor)
     drawn.longest = photos.longest
     detector.transform = drawn
-
-
-def _mask_predictor(classes: int) -> nn.Module:
-    from torchvision.models.detection.mask_rcnn import MaskRCNNPredictor
-
-    return MaskRCNNPredictor(256, 256, classes + 1)
 
 
 def _pool(backbone: PyramidBackbone, head: DetectHead, cells: int) -> MultiScaleRoIAlign:

@@ -12,7 +12,7 @@ from ..training.recipe_files import apply_change, check_keys, parsed_recipe, tab
 from ..training.settings import Optimizer, Run
 from .settings import BackboneUse, DetectHead, DetectPhotos, SegmentHead, SegmentPhotos
 
-__all__ = ["TASKS", "FineTuneRecipe", "read_recipe", "recipe_names"]
+__all__ = ["TASKS", "FineTuneRecipe", "read_recipe", "recipe_names", "recipe_status"]
 
 # Of each task the records of its head and of its photos.
 TASKS: dict[str, tuple[type, type]] = {"detect": (DetectHead, DetectPhotos), "segment": (SegmentHead, SegmentPhotos)}
@@ -58,6 +58,12 @@ class FineTuneRecipe:
 def recipe_names() -> list[str]:
     """Return the names of the recipes that come with couplingkit."""
     return sorted(one.name.removesuffix(".toml") for one in (files(__package__) / "recipes").iterdir())
+
+
+def recipe_status(recipe: str) -> tuple[str, str]:
+    """Return the task of a recipe that comes with couplingkit, and on what it was run."""
+    content = parsed_recipe(recipe, __package__ or "", recipe_names())
+    return str(content["task"]), str(content["status"])
 
 
 def read_recipe(task: str, recipe: str, changes: Sequence[str] = ()) -> FineTuneRecipe:

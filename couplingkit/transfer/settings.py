@@ -55,6 +55,8 @@ class DetectHead:
         anchor: side of an anchor in cells.
         canonical_px: side of a box whose features are taken at stride 16.
         proposals: of a photo that the boxes' head is shown.
+        samples: of them that it learns from.
+        mask_channels: of the head for masks.
     """
 
     neck: str = "fpn"
@@ -66,6 +68,8 @@ class DetectHead:
     anchor: float = 8.0
     canonical_px: int = 224
     proposals: int = 1000
+    samples: int = 512
+    mask_channels: int = 256
 
     def __post_init__(self) -> None:
         if self.neck not in NECKS:
@@ -76,7 +80,7 @@ class DetectHead:
             raise ArgumentError(f"head.scales must be some of 4, 2, 1 and 0.5, not {list(self.scales)}.")
         if self.neck == "blocks" and tuple(self.scales) != (4, 2, 1, 0.5):
             raise ArgumentError("head.scales of the neck `blocks` are 4, 2, 1 and 0.5, one for each block.")
-        for name in ("channels", "hidden", "proposals", "canonical_px"):
+        for name in ("channels", "hidden", "proposals", "canonical_px", "samples", "mask_channels"):
             check_range(name, getattr(self, name), 1, 10_000)
         check_range("anchor", self.anchor, 0.5, 64)
 

@@ -1,0 +1,200 @@
+"""A recipe, a pretrained network and photos in, what the trainer's loop makes of them out."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..data.detection import DetectionPhotos
+from ..errors import ArgumentError
+from ..features.names import RGB
+from ..features.own_format import BackboneHeader, save_backbone
+from ..processes import START_METHOD
+from ..training.checkpoint import read_run_record
+from ..training.engine import leave_signals_alone
+from ..training.job import Job, Place
+from ..training.objective import Objective
+from .photo_views import GroupedSampler, ShownPhotos, collated, groups_of, learnable
+from .rcnn import DetectorObjective, build_detector
+from .recipe import FineTuneRecipe
+
+__all__ = ["DetectJob", "FineTuneJob", "Pretrained"]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network that fine-tuning begins with; it stays as it is.
+
+    Attributes:
+        network: of timm's.
+        mean, std: of its images.
+        facts: of its provenance.
+    """
+
+    network: nn.Module
+    mean: RGB
+    std: RGB
+    facts: Mapping[str, Any]
+
+    def copied(self) -> nn.Module:
+        """Return a copy on the CPU that can learn."""
+        found = copy.deepcopy(self.network).cpu().float()
+        # What was read in inference mode cannot be saved for a gradient.
+        for parameter in found.parameters():
+            parameter.data = parameter.data.clone()
+        return found.requires_grad_(True)
+
+
+class FineTuneJob(Job):
+    """What both tasks share.
+
+    Args:
+        recipe: all settings.
+        model: what it begins with.
+        corpus: what tells the photos from others, as JSON values.
+    """
+
+    def __init__(self, recipe: FineTuneRecipe, model: Pretrained, corpus: dict[str, Any]):
+        self.recipe, self.model, self.corpus = recipe, model, corpus
+        self.name, self.run, self.optimizer = recipe.task, recipe.run, recipe.optimizer
+
+    @property
+    def evaluated(self) -> str:
+        """The one network that is written."""
+        return "backbone"
+
+    def toml(self) -> str:
+        """Return the whole recipe."""
+        return self.recipe.toml()
+
+    def record(self) -> dict[str, Any]:
+        """Return what run.json is to say."""
+        return {"method": self.name, "corpus": self.corpus}
+
+    def check(self, out: Path) -> None:
+        """Raise `ArgumentError` if the run in a folder was begun on other photos."""
+        said = read_run_record(out)
+        if said.corpus != self.corpus:
+            raise ArgumentError(f"run {out} was begun on {said.corpus}, and cannot go on with {self.corpus}.")
+
+    @abstractmethod
+    def dataset(self) -> Dataset[dict[str, Any]]:
+        """Return the photos by (epoch, number, step)."""
+
+    @abstractmethod
+    def sampler(self, place: Place) -> Sampler[list[tuple[int, int, int]]]:
+        """Return the batches of a process."""
+
+    def loader(self, objective: Objective, place: Place) -> DataLoader[Any]:
+        """Return the batches of a process from a step on."""
+        workers = self.run.workers
+        return DataLoader(
+            self.dataset(),
+            batch_sampler=self.sampler(place),
+            collate_fn=collated,
+            num_workers=workers,
+            pin_memory=place.device.type == "cuda",
+            # Its own, or making an iterator would draw from the global one.
+            generator=torch.Generator().manual_seed(self.run.seed),
+            multiprocessing_context=START_METHOD if workers else None,
+            worker_init_fn=leave_signals_alone if workers else None,
+        )
+
+    def write_networks(self, folder: Path, objective: Objective) -> None:
+        """Write the backbone as it has become, which `load_backbone` reads, and all weights, for `torch.load`."""
+        facts = self.model.facts
+        header = BackboneHeader(
+            architecture=str(facts["architecture"]),
+            settings={name: _plain(value) for name, value in facts.get("options", {}).items()},
+            mean=self.model.mean,
+            std=self.model.std,
+            norm_trained=facts.get("norm") != "raw",
+            branch="backbone",
+            method=self.name,
+        )
+        save_backbone(folder / "backbone.safetensors", objective.branches()["backbone"].state_dict(), header)
+        torch.save(objective.state_dict(), folder / "trained.pt")
+
+
+def _plain(value: str) -> Any:
+    """Return a setting of an architecture as the value that it was written from."""
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+class DetectJob(FineTuneJob):
+    """Trains a detector on photos with objects.
+
+    Args:
+        recipe: of the task `detect`.
+        model: what it begins with.
+        photos: to learn from.
+
+    Raises:
+        DataError: no photo has an object.
+        ArgumentError: there are fewer photos than a batch has.
+    """
+
+    def __init__(self, recipe: FineTuneRecipe, model: Pretrained, photos: DetectionPhotos):
+        ids = learnable(photos)
+        super().__init__(recipe, model, {"data": photos.name, "photos": len(ids), "fingerprint": photos.fingerprint()})
+        if recipe.head.masks and not photos.has_masks:
+            raise ArgumentError(f"{photos.name} has boxes alone; set head.masks to false, or take a recipe without.")
+        self.photos, self.ids = photos, tuple(ids)
+        self._groups = groups_of(photos, ids, batch=recipe.run.batch_size, grouped=recipe.photos.grouped)
+
+    def build(self) -> DetectorObjective:
+        """Return the detector, with the pretrained network's weights and new ones from the recipe's seed."""
+        detector = build_detector(
+            self.model.copied(),
+            normalisation=(self.model.mean, self.model.std),
+            classes=len(self.photos.classes),
+            use=self.recipe.backbone,
+            head=self.recipe.head,
+            photos=self.recipe.photos,
+            seed=self.run.seed,
+        )
+        return DetectorObjective(detector, synchronised=self.recipe.backbone.synchronised)
+
+    def steps_per_epoch(self) -> int:
+        """Return how many steps go once through the photos."""
+        return self._sampler(0, 1, 0).per_epoch
+
+    def sampler(self, place: Place) -> GroupedSampler:
+        """Return the batches of a process."""
+        return self._sampler(place.first, place.count, place.start)
+
+    def _sampler(self, first: int, count: int, start: int) -> GroupedSampler:
+        run = self.run
+        return GroupedSampler(
+            self._groups,
+            batch=run.batch_size,
+            seed=run.seed,
+            first=first,
+            count=count,
+            start=start,
+            steps=run.steps,
+        )
+
+    def dataset(self) -> ShownPhotos:
+        """Return the photos as they are shown."""
+        return ShownPhotos(self.photos, self.ids, self.recipe.photos, self.recipe.head.masks, self.run.seed)
+
+    def parts(self, sample: dict[str, Any], place: Place, step: int) -> Sequence[Any]:
+        """Return the photos of this process, as so many parts as gradients are accumulated over."""
+        images = [image.to(torch.float32) / 255 for image in sample["images"]]
+        size = len(images) // self.run.accumulate
+        begins = range(0, size * self.run.accumulate, size)
+        columns = (images, sample["targets"], sample["sides"])
+        return [tuple(column[begin : begin + size] for column in columns) for begin in begins]

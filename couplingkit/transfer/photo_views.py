@@ -1,0 +1,182 @@
+"""Photos and their objects in, what a detector is shown in training out: batches that depend on seed and step alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset, Sampler
+
+from ..data.detection import DetectionPhotos, Targets
+from ..errors import ArgumentError, DataError
+from ..streams import Stream
+from .settings import DetectPhotos
+
+__all__ = ["GroupedSampler", "ShownPhotos", "collated", "detector_target", "groups_of", "learnable"]
+
+Key = tuple[int, int, int]
+BROKEN_TRIES = 10
+
+
+def learnable(photos: DetectionPhotos) -> list[str]:
+    """Return the photos that have an object, as the field trains detectors on; raises `DataError` where none has."""
+    found = [identity for identity in photos.ids if photos.has_object(identity)]
+    if not found:
+        raise DataError(f"no photo of {photos.name} has an object to learn from.")
+    return found
+
+
+def groups_of(photos: DetectionPhotos, ids: Sequence[str], *, batch: int, grouped: bool) -> NDArray[np.int64]:
+    """Return 0 for photos that are upright, 1 for the others; all 0 where groups are not wanted or too small.
+
+    Args:
+        photos: the photos.
+        ids: some of them.
+        batch: photos that must be of one group.
+        grouped: whether groups are wanted.
+    """
+    if not grouped:
+        return np.zeros(len(ids), dtype=np.int64)
+    sizes = np.array([photos.size(identity) for identity in ids])
+    groups = (sizes[:, 1] >= sizes[:, 0]).astype(np.int64)
+    counts = np.bincount(groups, minlength=2)
+    # A group that fills no batch would never be shown.
+    return np.zeros_like(groups) if counts[counts > 0].min() < batch else groups
+
+
+def detector_target(targets: Targets, size: tuple[int, int], *, masks: bool) -> dict[str, torch.Tensor]:
+    """Return what torchvision's detectors learn from: boxes as left, top, right, bottom, labels from 1, masks.
+
+    Crowds are left out, and so is what has no width or height.
+    """
+    kept = targets.of(~targets.crowd & (targets.boxes[:, 2:] > 0).all(axis=1))
+    corners = kept.boxes.copy()
+    corners[:, 2:] += corners[:, :2]
+    found = {
+        "boxes": torch.from_numpy(corners).to(torch.float32).reshape(-1, 4),
+        "labels": torch.from_numpy(kept.labels) + 1,
+    }
+    if masks:
+        found["masks"] = torch.from_numpy(kept.masks(size).astype(np.uint8))
+    return found
+
+
+@dataclass(frozen=True)
+class ShownPhotos(Dataset[dict[str, Any]]):
+    """Photos with their objects by (epoch, number, step): read, mirrored or not, with the side that they are shown at.
+
+    Attributes:
+        photos: the photos.
+        ids: those that are shown, by number.
+        settings: of the recipe.
+        masks: whether the detector has a head for masks.
+        seed: of the run.
+    """
+
+    photos: DetectionPhotos
+    ids: tuple[str, ...]
+    settings: DetectPhotos
+    masks: bool
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        epoch, number, _ = key
+        pixels, targets, broken = self._read(number)
+        generator = Stream(self.seed).child("views", epoch, number).generator()
+        side = int(self.settings.sides[int(generator.integers(len(self.settings.sides)))])
+        mirrored = bool(generator.random() < self.settings.flip)
+        image = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).contiguous()
+        target = detector_target(targets, (pixels.shape[0], pixels.shape[1]), masks=self.masks)
+        if mirrored:
+            image, target = _mirrored(image, target)
+        return {"image": image, "target": target, "side": side, "broken": broken}
+
+    def _read(self, number: int) -> tuple[NDArray[np.uint8], Targets, list[int]]:
+        """Return a photo and its objects; in place of a broken one the next that is whole."""
+        broken: list[int] = []
+        last: DataError | None = None
+        for further in range(BROKEN_TRIES):
+            place = (number + further) % len(self.ids)
+            try:
+                identity = self.ids[place]
+                return self.photos.pixels(identity), self.photos.targets(identity), broken
+            except DataError as error:
+                broken.append(place)
+                last = error
+        raise DataError(f"{BROKEN_TRIES} photos in a row cannot be read; the last one: {last}")
+
+
+def _mirrored(image: torch.Tensor, target: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return a photo and its objects with left and right exchanged."""
+    width = image.shape[-1]
+    boxes = target["boxes"].clone()
+    boxes[:, [0, 2]] = width - target["boxes"][:, [2, 0]]
+    found = {**target, "boxes": boxes}
+    if "masks" in target:
+        found["masks"] = target["masks"].flip(-1)
+    return image.flip(-1), found
+
+
+def collated(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return one batch: lists of images, of objects and of sides."""
+    return {
+        "images": [sample["image"] for sample in samples],
+        "targets": [sample["target"] for sample in samples],
+        "sides": [sample["side"] for sample in samples],
+        "broken": [number for sample in samples for number in sample["broken"]],
+    }
+
+
+class GroupedSampler(Sampler[list[Key]]):
+    """The batches of a run from any step on, each of one group: step n holds the same photos whatever came before it.
+
+    Args:
+        groups: of each photo.
+        batch: photos in the batch of all processes.
+        seed: of the order.
+        first: place of this process's first photo in the batch of all.
+        count: photos of this process.
+        start: the step it begins with.
+        steps: of the run.
+    """
+
+    def __init__(
+        self, groups: NDArray[np.int64], *, batch: int, seed: int, first: int, count: int, start: int, steps: int
+    ):
+        self.per_epoch = int((np.bincount(groups) // batch).sum())
+        if not self.per_epoch:
+            raise ArgumentError(f"run.batch_size must be at most the {len(groups)} photos there are, but is {batch}.")
+        self.groups, self.batch, self.first, self.count = groups, batch, first, count
+        self.start, self.steps = start, steps
+        self.stream = Stream(seed).child("order")
+
+    def __len__(self) -> int:
+        return self.steps - self.start
+
+    def batches(self, epoch: int) -> NDArray[np.int64]:
+        """Return the photos of each batch of an epoch, (per_epoch, batch)."""
+        generator = self.stream.child(epoch).generator()
+        order = generator.permutation(len(self.groups))
+        parts = []
+        for group in np.unique(self.groups):
+            own = order[self.groups[order] == group]
+            parts.append(own[: len(own) // self.batch * self.batch].reshape(-1, self.batch))
+        every = np.concatenate(parts)
+        # Groups come in turn as they would by chance.
+        return np.asarray(every[generator.permutation(len(every))] if len(parts) > 1 else every)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        held, batches = -1, np.empty((0, self.batch), dtype=np.int64)
+        for step in range(self.start, self.steps):
+            epoch, place = divmod(step, self.per_epoch)
+            if epoch != held:
+                held, batches = epoch, self.batches(epoch)
+            own = batches[place, self.first : self.first + self.count]
+            yield [(epoch, int(number), step) for number in own]
