@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.detection_data import DetectionData, open_detection_data
+from ..data.labelled_data import LabelledData, open_labelled_data
 from ..errors import ArgumentError, CouplingKitError
 from ..evaluation.chunks import Chunks
 from ..evaluation.scores import Evaluation, score_gaps
@@ -37,9 +38,14 @@ RUN = "run"
 KEPT = ("recipe.toml", "metrics.jsonl")
 
 
-def fine_tuning_data(task: str, words: str) -> DetectionData:
-    """Return the photos that a task is trained and scored on; errors as in `open_detection_data`."""
-    return open_detection_data(words)
+def fine_tuning_data(task: str, words: str) -> DetectionData | LabelledData:
+    """Return the photos that a task is trained and scored on.
+
+    Args:
+        task: detect or segment.
+        words: as of `open_detection_data` or of `open_labelled_data`, whose errors it raises.
+    """
+    return open_detection_data(words) if task == "detect" else open_labelled_data(words)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,7 @@ class _Work:
     """What is done with each network."""
 
     recipe: FineTuneRecipe
-    data: DetectionData
+    data: DetectionData | LabelledData
     settings: FineTuneSettings
     workspace: Workspace
     processes: Processes
@@ -103,7 +109,7 @@ def _is_done(run: Path, steps: int) -> bool:
 def fine_tune_models(
     models: Sequence[str | ModelChoice],
     recipe: FineTuneRecipe,
-    data: DetectionData,
+    data: DetectionData | LabelledData,
     settings: FineTuneSettings = FineTuneSettings(),  # noqa: B008 - frozen
     *,
     place: EvaluationPlace,
@@ -181,7 +187,10 @@ def _copied(source: Path, path: Path) -> None:
 
 
 def _identity(
-    choices: Sequence[ModelChoice], recipe: FineTuneRecipe, data: DetectionData, settings: FineTuneSettings
+    choices: Sequence[ModelChoice],
+    recipe: FineTuneRecipe,
+    data: DetectionData | LabelledData,
+    settings: FineTuneSettings,
 ) -> dict[str, Any]:
     """Return what decides a run's results, as JSON values; files by their content."""
     said = {

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from ..data.detection import DetectionPhotos
+from ..data.semantic import LabelledPhotos
 from ..errors import ArgumentError
 from ..features.names import RGB
 from ..features.own_format import BackboneHeader, save_backbone
@@ -26,8 +29,10 @@ from ..training.objective import Objective
 from .photo_views import GroupedSampler, ShownPhotos, collated, groups_of, learnable
 from .rcnn import DetectorObjective, build_detector
 from .recipe import FineTuneRecipe
+from .segment_views import LabelledCrops
+from .upernet import SegmenterObjective, build_segmenter
 
-__all__ = ["DetectJob", "FineTuneJob", "Pretrained"]
+__all__ = ["DetectJob", "FineTuneJob", "Pretrained", "SegmentJob"]
 
 
 @dataclass(frozen=True)
@@ -61,10 +66,11 @@ class FineTuneJob(Job):
         recipe: all settings.
         model: what it begins with.
         corpus: what tells the photos from others, as JSON values.
+        groups: of each photo; a batch is of one.
     """
 
-    def __init__(self, recipe: FineTuneRecipe, model: Pretrained, corpus: dict[str, Any]):
-        self.recipe, self.model, self.corpus = recipe, model, corpus
+    def __init__(self, recipe: FineTuneRecipe, model: Pretrained, corpus: dict[str, Any], groups: NDArray[np.int64]):
+        self.recipe, self.model, self.corpus, self._groups = recipe, model, corpus, groups
         self.name, self.run, self.optimizer = recipe.task, recipe.run, recipe.optimizer
 
     @property
@@ -90,9 +96,25 @@ class FineTuneJob(Job):
     def dataset(self) -> Dataset[dict[str, Any]]:
         """Return the photos by (epoch, number, step)."""
 
-    @abstractmethod
-    def sampler(self, place: Place) -> Sampler[list[tuple[int, int, int]]]:
+    def steps_per_epoch(self) -> int:
+        """Return how many steps go once through the photos."""
+        return self._sampler(0, 1, 0).per_epoch
+
+    def sampler(self, place: Place) -> GroupedSampler:
         """Return the batches of a process."""
+        return self._sampler(place.first, place.count, place.start)
+
+    def _sampler(self, first: int, count: int, start: int) -> GroupedSampler:
+        run = self.run
+        return GroupedSampler(
+            self._groups,
+            batch=run.batch_size,
+            seed=run.seed,
+            first=first,
+            count=count,
+            start=start,
+            steps=run.steps,
+        )
 
     def loader(self, objective: Objective, place: Place) -> DataLoader[Any]:
         """Return the batches of a process from a step on."""
@@ -147,12 +169,13 @@ class DetectJob(FineTuneJob):
     """
 
     def __init__(self, recipe: FineTuneRecipe, model: Pretrained, photos: DetectionPhotos):
-        ids = learnable(photos)
-        super().__init__(recipe, model, {"data": photos.name, "photos": len(ids), "fingerprint": photos.fingerprint()})
         if recipe.head.masks and not photos.has_masks:
             raise ArgumentError(f"{photos.name} has boxes alone; set head.masks to false, or take a recipe without.")
+        ids = learnable(photos)
+        said = {"data": photos.name, "photos": len(ids), "fingerprint": photos.fingerprint()}
+        groups = groups_of(photos, ids, batch=recipe.run.batch_size, grouped=recipe.photos.grouped)
+        super().__init__(recipe, model, said, groups)
         self.photos, self.ids = photos, tuple(ids)
-        self._groups = groups_of(photos, ids, batch=recipe.run.batch_size, grouped=recipe.photos.grouped)
 
     def build(self) -> DetectorObjective:
         """Return the detector, with the pretrained network's weights and new ones from the recipe's seed."""
@@ -167,26 +190,6 @@ class DetectJob(FineTuneJob):
         )
         return DetectorObjective(detector, synchronised=self.recipe.backbone.synchronised)
 
-    def steps_per_epoch(self) -> int:
-        """Return how many steps go once through the photos."""
-        return self._sampler(0, 1, 0).per_epoch
-
-    def sampler(self, place: Place) -> GroupedSampler:
-        """Return the batches of a process."""
-        return self._sampler(place.first, place.count, place.start)
-
-    def _sampler(self, first: int, count: int, start: int) -> GroupedSampler:
-        run = self.run
-        return GroupedSampler(
-            self._groups,
-            batch=run.batch_size,
-            seed=run.seed,
-            first=first,
-            count=count,
-            start=start,
-            steps=run.steps,
-        )
-
     def dataset(self) -> ShownPhotos:
         """Return the photos as they are shown."""
         return ShownPhotos(self.photos, self.ids, self.recipe.photos, self.recipe.head.masks, self.run.seed)
@@ -198,3 +201,56 @@ class DetectJob(FineTuneJob):
         begins = range(0, size * self.run.accumulate, size)
         columns = (images, sample["targets"], sample["sides"])
         return [tuple(column[begin : begin + size] for column in columns) for begin in begins]
+
+
+class SegmentJob(FineTuneJob):
+    """Trains a segmenter on photos with a class for each pixel.
+
+    Args:
+        recipe: of the task `segment`.
+        model: what it begins with.
+        photos: to learn from.
+
+    Raises:
+        ArgumentError: there are fewer photos than a batch has.
+    """
+
+    def __init__(self, recipe: FineTuneRecipe, model: Pretrained, photos: LabelledPhotos):
+        said = {"data": photos.name, "photos": len(photos), "fingerprint": photos.fingerprint()}
+        super().__init__(recipe, model, said, np.zeros(len(photos), dtype=np.int64))
+        self.photos = photos
+
+    def share(self, index: int, count: int) -> tuple[int, int]:
+        """Return the photos of a process; batch normalisation of a map of one cell needs two of them at once."""
+        first, own = super().share(index, count)
+        if own // self.run.accumulate < 2:
+            raise ArgumentError(
+                f"run.batch_size must be two photos or more for each process and each part of a step, but is "
+                f"{self.run.batch_size} for {count} x {self.run.accumulate}."
+            )
+        return first, own
+
+    def build(self) -> SegmenterObjective:
+        """Return the segmenter, with the pretrained network's weights and new ones from the recipe's seed."""
+        head = self.recipe.head
+        segmenter = build_segmenter(
+            self.model.copied(),
+            normalisation=(self.model.mean, self.model.std),
+            classes=len(self.photos.classes),
+            use=self.recipe.backbone,
+            head=head,
+            seed=self.run.seed,
+        )
+        return SegmenterObjective(segmenter, auxiliary=head.auxiliary, synchronised=self.recipe.backbone.synchronised)
+
+    def dataset(self) -> LabelledCrops:
+        """Return the photos as they are shown."""
+        return LabelledCrops(self.photos, self.recipe.photos, self.run.seed)
+
+    def parts(self, sample: dict[str, Any], place: Place, step: int) -> Sequence[Any]:
+        """Return the crops of this process, as so many parts as gradients are accumulated over."""
+        images = torch.stack(sample["images"]).to(torch.float32) / 255
+        labels = torch.stack(sample["targets"])
+        size = len(images) // self.run.accumulate
+        begins = range(0, size * self.run.accumulate, size)
+        return [(images[begin : begin + size], labels[begin : begin + size]) for begin in begins]

@@ -1,4 +1,4 @@
-"""A fine-tuned detector and a photo in, its detections in px of the photo out."""
+"""A fine-tuned detector or segmenter and a photo in, its detections or classes in px of the photo out."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
 from ..data.segmentation import encode_mask
 from ..evaluation.detection_scores import Detections
+from .segment_views import resized_photo, shorter_side
+from .settings import SegmentPhotos
+from .upernet import Segmenter
 
-__all__ = ["as_image", "detect"]
+__all__ = ["as_image", "detect", "segment", "windows"]
 
 MASK = 0.5
 
@@ -47,3 +51,60 @@ def detect(detector: nn.Module, pixels: NDArray[np.uint8], *, precision: str = "
 def _rles(masks: torch.Tensor) -> tuple[dict[str, Any], ...]:
     """Return the compressed masks of shares (n, 1, H, W)."""
     return tuple(encode_mask(mask[0].cpu().numpy()) for mask in (masks > MASK))
+
+
+def windows(length: int, window: int, step: int) -> list[tuple[int, int]]:
+    """Return where windows begin and end along a side, the last one at its end; one where the side is no longer.
+
+    >>> windows(1000, 512, 341), windows(300, 512, 341)
+    ([(0, 512), (341, 853), (488, 1000)], [(0, 300)])
+    """
+    if length <= window:
+        return [(0, length)]
+    begins = [*range(0, length - window, step), length - window]
+    return [(begin, begin + window) for begin in dict.fromkeys(begins)]
+
+
+@torch.no_grad()
+def segment(
+    segmenter: Segmenter, pixels: NDArray[np.uint8], settings: SegmentPhotos, *, precision: str = "float32"
+) -> NDArray[np.int64]:
+    """Return the class of each of a photo's own pixels, (H, W): scores are means over windows, then brought to it.
+
+    Args:
+        segmenter: in evaluation mode.
+        pixels: uint8 (H, W, 3).
+        settings: of the recipe.
+        precision: float32 or bfloat16.
+    """
+    device = next(segmenter.parameters()).device
+    own = (pixels.shape[0], pixels.shape[1])
+    image = resized_photo(as_image(pixels, device), shorter_side(own, settings.side))
+    total: torch.Tensor | None = None
+    count = image.new_zeros(image.shape[1:])
+    for top, bottom in windows(image.shape[1], settings.window, settings.step):
+        for left, right in windows(image.shape[2], settings.window, settings.step):
+            part = image[:, top:bottom, left:right]
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+                scores = segmenter(_padded(part, segmenter)[None]).float()
+            scores = _as_large(scores, segmenter, part)
+            total = image.new_zeros(scores.shape[0], *image.shape[1:]) if total is None else total
+            total[:, top:bottom, left:right] += scores
+            count[top:bottom, left:right] += 1
+    assert total is not None
+    mean = F.interpolate((total / count)[None], size=own, mode="bilinear", align_corners=False)[0]
+    return mean.argmax(dim=0).cpu().numpy().astype(np.int64)
+
+
+def _padded(part: torch.Tensor, segmenter: Segmenter) -> torch.Tensor:
+    """Return a window with sides that the network takes; what is added has its mean colour."""
+    below, right = (-length % segmenter.divisor for length in part.shape[1:])
+    mean = segmenter.mean[0]
+    return F.pad(part - mean, (0, right, 0, below)) + mean
+
+
+def _as_large(scores: torch.Tensor, segmenter: Segmenter, part: torch.Tensor) -> torch.Tensor:
+    """Return scores (1, K, h, w) of a padded window at the pixels of the window itself, (K, H, W)."""
+    padded = tuple(length + -length % segmenter.divisor for length in part.shape[1:])
+    whole = F.interpolate(scores, size=padded, mode="bilinear", align_corners=False)[0]
+    return whole[:, : part.shape[1], : part.shape[2]]

@@ -164,8 +164,9 @@ class PyramidBackbone(nn.Module):
         if head.neck == "c4":
             self.out_channels = reader.channels[0]
         elif head.neck == "fpn":
+            norm = nn.BatchNorm2d if head.neck_norm else None
             self.neck: nn.Module = FeaturePyramidNetwork(
-                list(reader.channels), head.channels, extra_blocks=LastLevelMaxPool(), norm_layer=nn.BatchNorm2d
+                list(reader.channels), head.channels, extra_blocks=LastLevelMaxPool(), norm_layer=norm
             )
         else:
             strides = [_whole(reader.strides[-1] / scale) for scale in head.scales]

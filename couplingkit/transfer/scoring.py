@@ -13,17 +13,19 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..data.detection_data import DetectionData
-from ..errors import check_range
+from ..data.labelled_data import LabelledData
+from ..errors import ArgumentError, check_range
 from ..evaluation.chunks import Arrays, Chunks
 from ..evaluation.concluding import concluded
 from ..evaluation.detection_scores import Detections, photo_rows
 from ..evaluation.scores import Evaluation
 from ..features.hardware import resolve_device
+from ..metrics.confusion import count_pixels
 from ..processes import Processes
 from ..training.checkpoint import read_checkpoint
 from ..training.objective import Objective
-from .jobs import DetectJob, FineTuneJob, Pretrained
-from .predicting import detect
+from .jobs import DetectJob, FineTuneJob, Pretrained, SegmentJob
+from .predicting import detect, segment
 from .recipe import FineTuneRecipe
 
 __all__ = ["FineTuneSettings", "ScoredTask", "scored_task"]
@@ -189,10 +191,72 @@ def _detections(arrays: Arrays, place: int, size: tuple[int, int]) -> Detections
     return Detections(arrays["labels"][own], arrays["scores"][own], arrays["boxes"][own], rles)
 
 
-def scored_task(recipe: FineTuneRecipe, data: Any) -> ScoredTask:
+class ScoredSegmentation(ScoredTask):
+    """Segmenters on photos with a class for each pixel."""
+
+    data: LabelledData
+    _kind: int | None = None
+
+    def job(self, recipe: FineTuneRecipe, model: Pretrained) -> SegmentJob:
+        """Return what trains a segmenter."""
+        return SegmentJob(recipe, model, self.data.train)
+
+    def look(self, objective: Objective, places: Sequence[int]) -> Arrays:
+        """Return the pixels of each class in some photos: rows of place, class, intersection, predicted, labelled."""
+        segmenter: Any = objective
+        settings, precision = self.recipe.photos, self.recipe.run.precision
+        parts = []
+        for place in places:
+            pixels, labels = self.data.test.read(self.data.test.ids[place])
+            found = segment(segmenter.segmenter, pixels, settings, precision=precision)
+            counts = count_pixels(found, labels, len(self.data.classes))
+            every = np.stack([counts.intersection, counts.predicted, counts.labelled], axis=1)
+            kinds = np.flatnonzero(every.any(axis=1))
+            parts.append(np.column_stack([np.full(len(kinds), place), kinds, every[kinds]]))
+        return {"rows": np.concatenate(parts)}
+
+    def evaluations(self, name: str, provenance: dict[str, Any]) -> list[Evaluation]:
+        """Return the mean intersection over union."""
+        tables = []
+        for seed, parts in self._found.items():
+            rows = np.concatenate([part["rows"] for part in parts])
+            table = pd.DataFrame(rows, columns=["photo", "class", "intersection", "predicted", "labelled"])
+            table["photo"] = np.array(self.data.test.ids, dtype=object)[rows[:, 0]]
+            table["class"] = np.array(self.data.classes, dtype=object)[rows[:, 1]]
+            table.insert(0, "seed", seed)
+            tables.append(table)
+        every = pd.concat(tables, ignore_index=True)
+        return [concluded(name, "segment", every, None, bounds=(np.nan, self._floor(tables[0])), provenance=provenance)]
+
+    def _floor(self, rows: pd.DataFrame) -> float:
+        """Return what the commonest class of the training photos would score."""
+        kind = self.data.classes[self._commonest()]
+        labelled = rows.groupby("class")["labelled"].sum()
+        present = labelled[labelled > 0]
+        share = float(present.get(kind, 0)) / max(float(present.sum()), 1.0)
+        return share / max(len(present), 1)
+
+    def _commonest(self) -> int:
+        if self._kind is None:
+            total = np.zeros(len(self.data.classes), dtype=np.int64)
+            for identity in tqdm(self.data.train.ids, desc="commonest class", unit="photo", leave=False):
+                labels = self.data.train.read(identity)[1]
+                total += np.bincount(labels[labels >= 0].astype(np.int64), minlength=len(total))
+            self._kind = int(total.argmax())
+        return self._kind
+
+
+def scored_task(recipe: FineTuneRecipe, data: DetectionData | LabelledData) -> ScoredTask:
     """Return the task of a recipe on some photos.
 
     Raises:
         ArgumentError: the photos are not those of the task.
     """
-    return ScoredDetection(recipe, data)
+    if recipe.task == "detect" and isinstance(data, DetectionData):
+        return ScoredDetection(recipe, data)
+    if recipe.task == "segment" and isinstance(data, LabelledData):
+        return ScoredSegmentation(recipe, data)
+    raise ArgumentError(f"data of {recipe.task} must have {NEEDED[recipe.task]}, but are {type(data).__name__}.")
+
+
+NEEDED = {"detect": "objects (`open_detection_data`)", "segment": "labels (`open_labelled_data`)"}

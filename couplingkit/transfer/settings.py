@@ -49,6 +49,7 @@ class DetectHead:
             map, and the last stage of a ResNet as the head of the boxes (He et al., 2020, with one more batch norm).
         scales: of a pyramid's maps to those of the network, the finest first.
         channels: of the neck.
+        neck_norm: whether the neck `fpn` has batch norm behind its convolutions.
         hidden: width of the fully connected head of the boxes.
         cascade: whether boxes are refined in three stages (Cai & Vasconcelos, 2018).
         masks: whether there is a head for masks.
@@ -62,6 +63,7 @@ class DetectHead:
     neck: str = "fpn"
     scales: tuple[float, ...] = (4.0, 2.0, 1.0, 0.5)
     channels: int = 256
+    neck_norm: bool = True
     hidden: int = 1024
     cascade: bool = False
     masks: bool = True
