@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from ..evaluation.scores import TAKEN, Evaluation, ScoreGap
-from ..evaluation.task import SCORES
+from ..errors import counted
+from ..evaluation.scores import OVER_SEEDS, TAKEN, Evaluation, ScoreGap
+from ..evaluation.task import FINE_TUNED, SCORES
 from ..metrics.bootstrap import Estimate
 from ..metrics.multiple import holm
 from ..runs.evaluation_files import EvaluationRun, plain_evaluations
@@ -29,6 +30,7 @@ __all__ = [
     "percent_text",
 ]
 
+APS = ("AP50", "AP75", "APs", "APm", "APl")
 # Title in the table, and whether its interval is shown: of the controls the difference has it.
 SHOWN = {
     "taken_by_neighbour": ("neighbour's", True),
@@ -78,6 +80,14 @@ def evaluation_text(run: EvaluationRun, form: str, *, width: int | None = None) 
             "is not; the difference; for each of the other classes), %:"
         )
         blocks += [title, as_text(taken, form, width=width, lead=2)]
+    parts = _average_precisions(run, labels)
+    if parts is not None:
+        blocks += ["Average precision at IoU .5 and .75, and of small, medium and large objects, %:"]
+        blocks += [as_text(parts, form, width=width, lead=2)]
+    seeds = _over_seeds(run, labels)
+    if seeds is not None:
+        blocks += ["Over seeds of what was trained, and the difference to the first model, %:"]
+        blocks += [as_text(seeds, form, width=width, lead=2)]
     if form == "table":
         blocks.append(_foot(run, tasks, width))
     return "\n\n".join(blocks)
@@ -120,6 +130,35 @@ def _taken(run: EvaluationRun, labels: Mapping[str, str]) -> pd.DataFrame | None
     return pd.DataFrame(rows) if rows else None
 
 
+def _average_precisions(run: EvaluationRun, labels: Mapping[str, str]) -> pd.DataFrame | None:
+    rows = [
+        {
+            "model": labels[one.name],
+            "task": SCORES[one.task].title,
+            **{name: _value(one.extras[name]) for name in APS if name in one.extras},
+        }
+        for one in run.evaluations
+        if SCORES[one.task].reads
+    ]
+    return pd.DataFrame(rows).fillna("-") if rows else None
+
+
+def _over_seeds(run: EvaluationRun, labels: Mapping[str, str]) -> pd.DataFrame | None:
+    """Return scores with intervals over seeds, which say something of a method, and not of these networks."""
+    gaps = {(gap.model, gap.task): gap.estimate for gap in run.gaps if gap.effect == OVER_SEEDS}
+    rows = [
+        {
+            "model": labels[one.name],
+            "task": SCORES[one.task].title,
+            "over seeds": percent_text(one.extras[OVER_SEEDS]),
+            f"minus {labels[run.models[0]]}": percent_text(gaps.get((one.name, one.task))),
+        }
+        for one in run.evaluations
+        if OVER_SEEDS in one.extras
+    ]
+    return pd.DataFrame(rows) if rows else None
+
+
 def _value(estimate: Estimate | None) -> str:
     return percent_text(None if estimate is None else Estimate(estimate.value, math.nan, math.nan))
 
@@ -132,12 +171,35 @@ def data_facts(data: Mapping[str, Any]) -> str:
     )
 
 
+def _bounds(tasks: Sequence[str]) -> str:
+    """Return what stands beside the scores of some tasks."""
+    trained = {score.name for score in FINE_TUNED}
+    if set(tasks) <= trained:
+        floor = "the commonest class" if "segment" in tasks else "nothing found"
+        return f"Floor: {floor}. random: the same architecture without training, trained here in the same way."
+    return (
+        "Floor: the commonest class (or the whole photo as a box); ceiling: true labels at the cells' resolution. "
+        "random: the same architecture without training. No task stands alone: they disagree."
+    )
+
+
+def _trained(run: EvaluationRun) -> list[str]:
+    """Return how what was fine-tuned was trained, in a sentence."""
+    said = run.evaluations[0].provenance["settings"].get("recipe")
+    if said is None:
+        return []
+    length, photos = said["run"]["steps"], said["run"]["batch_size"]
+    network = "frozen" if said["backbone"]["frozen"] else "trained, too"
+    seeds = len(run.evaluations[0].provenance["settings"]["seeds"])
+    return [f"{counted(length, 'step')} of {counted(photos, 'photo')}, {counted(seeds, 'seed')}; networks {network}."]
+
+
 def _foot(run: EvaluationRun, tasks: Sequence[str], width: int | None) -> str:
     lines = [
         f"{data_facts(run.evaluations[0].provenance['data'])} Brackets: 95 % over photos, of these networks.",
         *(f"{SCORES[task].title}: {SCORES[task].meaning}." for task in tasks),
-        "Floor: the commonest class (or the whole photo as a box); ceiling: true labels at the cells' resolution. "
-        "random: the same architecture without training. No task stands alone: they disagree.",
+        _bounds(tasks),
+        *_trained(run),
     ]
     return "\n".join(line for part in lines for line in textwrap.wrap(part, width or 10_000))
 
@@ -195,7 +257,7 @@ def gaps_text(gaps: Sequence[ScoreGap], form: str, *, width: int | None = None) 
             "photos": str(gap.photos),
         }
         for gap, p_holm in zip(gaps, holm_gaps(gaps), strict=True)
-        if gap.effect in ("score", "taken")
+        if gap.effect in ("score", "taken", OVER_SEEDS)
     ]
     return as_text(pd.DataFrame(rows).fillna("-"), form, width=width, lead=3)
 
