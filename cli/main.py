@@ -31,6 +31,7 @@ from .report import report
 from .scenes import scenes
 from .share import cite, share
 from .sweep import sweep
+from .tables import tables
 from .train import train
 from .train_pair import train_pair
 
@@ -110,5 +111,5 @@ def main() -> None:
 
 
 COMMANDS = (affinity, backbones, compare, demo, evaluate, explore, inspect, masks, measure, plot, probes, proposals)
-for command in (*COMMANDS, finetune, relate, report, scenes, share, cite, sweep, train, train_pair):
+for command in (*COMMANDS, finetune, relate, report, scenes, share, cite, sweep, tables, train, train_pair):
     main.add_command(command)
