@@ -56,8 +56,7 @@ def backbone_options(options: dict[str, Any]) -> BackboneOptions:
 
     from ..features.names import BackboneOptions
 
-    names = [part.name for part in fields(BackboneOptions) if part.name in options]
-    return BackboneOptions(**{name: options[name] for name in names})
+    return BackboneOptions(**{one.name: options[one.name] for one in fields(BackboneOptions) if one.name in options})
 
 
 def model_choices(models: tuple[str, ...], options: dict[str, Any], zoo: Path | None = None) -> list[ModelChoice]:

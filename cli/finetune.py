@@ -106,10 +106,12 @@ def finetune(
 
 
 def _recipe(task: str, options: dict[str, Any]) -> FineTuneRecipe:
-    from ..transfer.recipe import read_recipe
+    from ..transfer.recipe import read_fine_tune_recipe
 
     changes = [*options["changes"], *([f"run.steps={options['steps']}"] if options["steps"] else [])]
-    return read_recipe(task, options["recipe"], [*changes, *(["backbone.frozen=true"] if options["frozen"] else [])])
+    return read_fine_tune_recipe(
+        task, options["recipe"], [*changes, *(["backbone.frozen=true"] if options["frozen"] else [])]
+    )
 
 
 def _list() -> None:

@@ -1,5 +1,7 @@
 from .data.coco import Eligibility as Eligibility
 from .data.coco import read_instances as read_instances
+from .data.detection_data import DetectionData as DetectionData
+from .data.detection_data import open_detection_data as open_detection_data
 from .data.label_maps import ArrayPhotos as ArrayPhotos
 from .data.label_maps import PngPhotos as PngPhotos
 from .data.labelled_data import LabelledData as LabelledData
@@ -66,6 +68,7 @@ from .runs.evaluating import EvaluationPlace as EvaluationPlace
 from .runs.evaluating import evaluate_models as evaluate_models
 from .runs.evaluation_files import EvaluationRun as EvaluationRun
 from .runs.evaluation_files import read_evaluations as read_evaluations
+from .runs.fine_tuning import fine_tune_models as fine_tune_models
 from .runs.measuring import RunPlace as RunPlace
 from .runs.measuring import measure_models as measure_models
 from .runs.models import ModelChoice as ModelChoice
@@ -90,4 +93,6 @@ from .study.sweeping import SweepPoint as SweepPoint
 from .study.sweeping import drawing_spec as drawing_spec
 from .study.sweeping import sweep as sweep
 from .study.sweeping import sweep_variants as sweep_variants
+from .transfer.recipe import read_fine_tune_recipe as read_fine_tune_recipe
+from .transfer.scoring import FineTuneSettings as FineTuneSettings
 from .version import __version__ as __version__

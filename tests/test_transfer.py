@@ -24,7 +24,7 @@ from couplingkit.transfer.jobs import DetectJob, Pretrained, SegmentJob
 from couplingkit.transfer.photo_views import GroupedSampler, ShownPhotos, collated, groups_of
 from couplingkit.transfer.predicting import detect, segment, windows
 from couplingkit.transfer.rcnn import build_detector
-from couplingkit.transfer.recipe import read_recipe, recipe_names, recipe_status
+from couplingkit.transfer.recipe import read_fine_tune_recipe, recipe_names, recipe_status
 from couplingkit.transfer.settings import BackboneUse, DetectHead, DetectPhotos, SegmentHead, SegmentPhotos
 from couplingkit.transfer.upernet import ConvolutionalHead, UperNetHead, build_segmenter
 
@@ -66,13 +66,13 @@ def photo(height=120, width=160, seed=0):
 @pytest.mark.parametrize("name", recipe_names())
 def test_recipes_read_and_write(name, tmp_path):
     task, status = recipe_status(name)
-    recipe = read_recipe(task, name)
+    recipe = read_fine_tune_recipe(task, name)
     path = tmp_path / "again.toml"
     path.write_text(recipe.toml())
-    assert read_recipe(task, str(path)) == recipe
+    assert read_fine_tune_recipe(task, str(path)) == recipe
     assert status == "not run" or "tiny" in name
     with pytest.raises(ArgumentError, match="is for the task"):
-        read_recipe("segment" if task == "detect" else "detect", name)
+        read_fine_tune_recipe("segment" if task == "detect" else "detect", name)
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_recipes_read_and_write(name, tmp_path):
 )
 def test_recipes_out_of_range_are_refused(change, said):
     with pytest.raises(ArgumentError, match=said.replace("[", r"\[")):
-        read_recipe("detect", "detect-tiny", [change])
+        read_fine_tune_recipe("detect", "detect-tiny", [change])
 
 
 def test_c4_has_no_masks_here():
     with pytest.raises(ArgumentError, match="one stage"):
-        read_recipe("detect", "voc-c4", ["head.masks=true"])
+        read_fine_tune_recipe("detect", "voc-c4", ["head.masks=true"])
 
 
 # --- schedules and layers
@@ -117,7 +117,7 @@ def test_schedules_are_those_of_the_field():
 
 
 def test_layers_learn_at_rates_that_fall_towards_the_first(photos):
-    job = DetectJob(read_recipe("detect", "detect-tiny", SMALL), pretrained(), photos)
+    job = DetectJob(read_fine_tune_recipe("detect", "detect-tiny", SMALL), pretrained(), photos)
     objective = job.build()
     optimizer = build_optimizer(objective, job.optimizer)
     named = {id(parameter): name for name, parameter in objective.named_parameters()}
@@ -384,7 +384,7 @@ def test_photos_without_objects_are_not_learned_from():
             return False
 
     with pytest.raises(DataError, match="no photo of 3 scenes has an object"):
-        DetectJob(read_recipe("detect", "detect-tiny", SMALL), pretrained(), Empty(ScenePhotos(3)))
+        DetectJob(read_fine_tune_recipe("detect", "detect-tiny", SMALL), pretrained(), Empty(ScenePhotos(3)))
 
 
 # --- training
@@ -395,8 +395,8 @@ def losses_of(run):
 
 
 def jobs(photos, changes=()):
-    detect_recipe = read_recipe("detect", "detect-tiny", [*SMALL, *changes])
-    segment_recipe = read_recipe("segment", "segment-tiny", [*SMALL, *changes])
+    detect_recipe = read_fine_tune_recipe("detect", "detect-tiny", [*SMALL, *changes])
+    segment_recipe = read_fine_tune_recipe("segment", "segment-tiny", [*SMALL, *changes])
     return {
         "detect": DetectJob(detect_recipe, pretrained(), photos),
         "segment": SegmentJob(segment_recipe, pretrained(), photos.photos),
@@ -445,7 +445,7 @@ def test_the_backbone_that_a_run_leaves_can_be_measured(photos, tmp_path):
     path = checkpoints_of(tmp_path / "run")[-1] / "backbone.safetensors"
     facts = {"embed_dim": "32", "depth": "4", "num_heads": "2"}
     model = Pretrained(vit(), *HALF, {**pretrained().facts, "options": {**pretrained().facts["options"], **facts}})
-    DetectJob(read_recipe("detect", "detect-tiny", SMALL), model, photos).write_networks(
+    DetectJob(read_fine_tune_recipe("detect", "detect-tiny", SMALL), model, photos).write_networks(
         tmp_path, jobs(photos)["detect"].build()
     )
     assert path.is_file()
@@ -458,7 +458,7 @@ def test_other_photos_are_no_way_to_go_on(photos, tmp_path):
     other = SceneDetections(ScenePhotos(12, seed=8))
     with pytest.raises(ArgumentError, match="was begun on"):
         run_job(
-            DetectJob(read_recipe("detect", "detect-tiny", SMALL), pretrained(), other),
+            DetectJob(read_fine_tune_recipe("detect", "detect-tiny", SMALL), pretrained(), other),
             tmp_path / "run",
             TrainSettings(device="cpu", resume=True),
         )

@@ -60,9 +60,16 @@ class Targets:
 
     def of(self, keep: NDArray[np.bool_]) -> Targets:
         """Return some of them."""
-        columns = (self.annotations, self.labels, self.boxes, self.areas, self.crowd, self.difficult)
         rles = tuple(rle for rle, kept in zip(self.rles, keep, strict=True) if kept)
-        return Targets(*(column[keep] for column in columns), rles)
+        return Targets(
+            self.annotations[keep],
+            self.labels[keep],
+            self.boxes[keep],
+            self.areas[keep],
+            self.crowd[keep],
+            self.difficult[keep],
+            rles,
+        )
 
 
 class DetectionPhotos(ABC):

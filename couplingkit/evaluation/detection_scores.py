@@ -214,16 +214,17 @@ def detection_sums(rows: pd.DataFrame, objects: pd.DataFrame, interpolation: Int
         for seed in seeds:
             own, there = rows[rows["seed"] == seed], objects[objects["seed"] == seed]
             counted = there[~there["crowd"] & ~there["difficult"] & there["area"].between(low, high)]
-            bits = [
+            found, left_out = (
                 (own[name + ending].to_numpy(dtype=np.int64)[:, None] & BITS[list(thresholds)]) > 0
                 for name in ("found", "left_out")
-            ]
+            )
             parts.append(
                 Matches(
                     own["photo"].map(number).to_numpy(dtype=np.int64),
                     own["category"].map(kinds).to_numpy(dtype=np.int64),
                     own["score"].to_numpy(dtype=np.float64),
-                    *bits,
+                    found,
+                    left_out,
                     counted["photo"].map(number).to_numpy(dtype=np.int64),
                     counted["category"].map(kinds).to_numpy(dtype=np.int64),
                     len(photos),
@@ -231,7 +232,7 @@ def detection_sums(rows: pd.DataFrame, objects: pd.DataFrame, interpolation: Int
             )
         return DetectionSums(photos, tuple(parts), interpolation)
 
-    found = {"score": sums("all", range(len(IOUS))), "AP50": sums("all", [0]), "AP75": sums("all", [5])}
+    every = {"score": sums("all", range(len(IOUS))), "AP50": sums("all", [0]), "AP75": sums("all", [5])}
     if interpolation == "101 points":
-        found |= {f"AP{size[0]}": sums(size, range(len(IOUS))) for size in RANGES[1:]}
-    return {name: one for name, one in found.items() if np.isfinite(one.value())}
+        every |= {f"AP{size[0]}": sums(size, range(len(IOUS))) for size in RANGES[1:]}
+    return {name: one for name, one in every.items() if np.isfinite(one.value())}

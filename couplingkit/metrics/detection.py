@@ -84,11 +84,11 @@ def coco_matches(overlaps: Array, crowd: Bools, ignored: Bools) -> NDArray[np.in
         row = overlaps[place]
         open_to = (row >= lowest) & (free | crowd)  # (A, T, G)
         for allowed in (open_to & counted, open_to & ~counted):
-            here = np.nonzero(allowed.any(axis=2) & (found[:, :, place] < 0))
+            range_, threshold = np.nonzero(allowed.any(axis=2) & (found[:, :, place] < 0))
             # The last of equal ones, as in pycocotools.
-            best = objects - 1 - np.where(allowed, row, -1.0)[:, :, ::-1].argmax(axis=2)[here]
-            free[(*here, best)] = False
-            found[(*here, place)] = best
+            best = objects - 1 - np.where(allowed, row, -1.0)[:, :, ::-1].argmax(axis=2)[range_, threshold]
+            free[range_, threshold, best] = False
+            found[range_, threshold, place] = best
     return found
 
 

@@ -36,10 +36,11 @@ class Stage(nn.Module):
         return self.scores(vectors), self.correction(vectors)
 
 
-class CascadeHeads(RoIHeads):
+class CascadeHeads(RoIHeads):  # type: ignore[misc]
     """torchvision's heads, but that each stage starts from the boxes of the one before."""
 
     stages: nn.ModuleList
+    box_coder: Any
 
     def forward(
         self,

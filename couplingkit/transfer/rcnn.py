@@ -33,10 +33,12 @@ MASK_CELLS, BOX_CELLS, C4_CELLS = 14, 7, 14
 MASK_LAYERS = 4
 
 
-class DrawnSides(GeneralizedRCNNTransform):
+class DrawnSides(GeneralizedRCNNTransform):  # type: ignore[misc]
     """torchvision's resizing, but that the length of each photo's shorter side in training is drawn by who reads it."""
 
     given: Sequence[int] = ()
+    longest = 1333
+    max_size: int
 
     def torch_choice(self, k: list[int]) -> int:
         """Return the next of the given lengths; the first known one where none is given."""
@@ -54,8 +56,6 @@ class DrawnSides(GeneralizedRCNNTransform):
         finally:
             self.max_size = longest
         return found
-
-    longest = 1333
 
 
 class LastStage(nn.Module):

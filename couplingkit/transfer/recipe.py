@@ -12,7 +12,7 @@ from ..training.recipe_files import apply_change, check_keys, parsed_recipe, tab
 from ..training.settings import Optimizer, Run
 from .settings import BackboneUse, DetectHead, DetectPhotos, SegmentHead, SegmentPhotos
 
-__all__ = ["TASKS", "FineTuneRecipe", "read_recipe", "recipe_names", "recipe_status"]
+__all__ = ["TASKS", "FineTuneRecipe", "read_fine_tune_recipe", "recipe_names", "recipe_status"]
 
 # Of each task the records of its head and of its photos.
 TASKS: dict[str, tuple[type, type]] = {"detect": (DetectHead, DetectPhotos), "segment": (SegmentHead, SegmentPhotos)}
@@ -42,7 +42,7 @@ class FineTuneRecipe:
     run: Run
 
     def toml(self) -> str:
-        """Return the whole recipe as TOML, which `read_recipe` reads again."""
+        """Return the whole recipe as TOML, which `read_fine_tune_recipe` reads again."""
         parts = [f'task = "{self.task}"\nstatus = "{self.status}"']
         parts += ["\n".join([f"[{name}]", *table_lines(getattr(self, name))]) for name in TABLES]
         return "\n\n".join(parts) + "\n"
@@ -66,7 +66,7 @@ def recipe_status(recipe: str) -> tuple[str, str]:
     return str(content["task"]), str(content["status"])
 
 
-def read_recipe(task: str, recipe: str, changes: Sequence[str] = ()) -> FineTuneRecipe:
+def read_fine_tune_recipe(task: str, recipe: str, changes: Sequence[str] = ()) -> FineTuneRecipe:
     """Read a recipe for a task.
 
     Args:

@@ -89,7 +89,11 @@ class Segmenter(nn.Module):
 
     Attributes:
         divisor: what sides of images must be multiples of.
+        mean, std: of images, (1, 3, 1, 1).
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, reader: LevelReader, head: SegmentHead, classes: int, normalisation: tuple[RGB, RGB]):
         super().__init__()
