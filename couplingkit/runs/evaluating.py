@@ -25,6 +25,7 @@ from ..study.measurement import Measurement
 from ..study.measuring import measure_layers, share_digests
 from ..study.settings import MeasureSettings
 from ..version import __version__
+from ..words import as_path
 from .concluding import concluded as concluded_run
 from .evaluation_files import EvaluationRun, read_evaluations, write_evaluations
 from .measuring import RunPlace, as_choices, described, taken_place
@@ -57,6 +58,10 @@ class EvaluationPlace:
     out: Path
     overwrite: bool = False
     draw: Drawing = _nothing
+
+    def __post_init__(self) -> None:
+        # A path in words is one, too.
+        object.__setattr__(self, "out", as_path(self.out))
 
 
 @dataclass(frozen=True)
