@@ -12,7 +12,9 @@ from .asked import claim, default_out, model_choices
 from .command import Command, as_options
 from .evaluate import score_files
 from .options import (
+    annotations_option,
     format_option,
+    images_option,
     label_option,
     out_options,
     some_models_argument,
@@ -37,6 +39,8 @@ __all__ = ["finetune"]
 @click.option(
     "--data", metavar="WORDS", help="scenes:TRAIN+TEST (built in), coco:ROOT, voc:ROOT, ade20k:ROOT, FILE.toml."
 )
+@annotations_option(required=False)
+@images_option(required=False)
 @click.option("--recipe", help="One that comes with couplingkit (--list), or a .toml file.")
 @click.option("--frozen", is_flag=True, help="Leave the networks as they are: only what is built on them learns.")
 @click.option("--seeds", type=click.IntRange(1, 100), default=1, show_default=True, help="Runs of each model.")
@@ -70,7 +74,8 @@ def finetune(
       couplingkit finetune detect moco.pth densecl.pth --data voc:VOCdevkit --recipe voc-c4 --out runs/voc
       torchrun --nproc-per-node 8 -m couplingkit finetune detect dc.pth --data coco:ROOT --recipe coco-fpn-1x
 
-    A TOML file for --data has tables [train] and [test] with `images` and `annotations` (an instances JSON). The
+    A TOML file for --data has tables [train] and [test] with `images` and `annotations` (an instances JSON); in place
+    of --data, --annotations and --images name one JSON, whose photos are halved. The
     folder of --out gets detections.csv (each with what it found), objects.csv, rows.csv, summary.json, scores.csv,
     scores.png/.pdf and training/ (of each run the recipe, the log and the weights): `compare`, `relate` and `report`
     take it. A run that is stopped goes on with the same command and --out, bit for bit.
@@ -84,7 +89,7 @@ def finetune(
     if listing:
         _list()
         return
-    if task is None or options["data"] is None or options["recipe"] is None:
+    if task is None or options["recipe"] is None:
         raise ArgumentError("a run needs TASK, a MODEL, --data and --recipe; --list lists the recipes.")
     recipe = _recipe(task, options)
     seeds = tuple(range(options["seed"], options["seed"] + options["seeds"]))
@@ -95,7 +100,7 @@ def finetune(
         run = fine_tune_models(
             model_choices(models, {**options, "seed": 0}, zoo),
             recipe,
-            fine_tuning_data(task, options["data"]),
+            fine_tuning_data(task, **{key: options[key] for key in ("annotations", "images")}, words=options["data"]),
             settings,
             place=EvaluationPlace(folder, options["overwrite"], _files),
             processes=processes,

@@ -123,12 +123,15 @@ class CocoDetections(DetectionPhotos):
         annotations: the JSON.
         images: folder of its photos, or a zip or tar of it.
         name: what tables call them; the JSON's by default.
+        chosen: ids of the photos, of those in the file; all by default.
     """
 
-    def __init__(self, annotations: str | Path, images: str | Path, *, name: str = ""):
+    def __init__(
+        self, annotations: str | Path, images: str | Path, *, name: str = "", chosen: Sequence[int] | None = None
+    ):
         self.annotated = AnnotatedPhotos(annotations)
         self.files = photo_files(images)
-        ids = list(self.annotated)
+        ids = list(self.annotated) if chosen is None else list(chosen)
         self.files.check(self.annotated.images[one].file_name for one in ids)
         masks = self.annotated.any_mask()
         title = name or self.annotated.path.stem
@@ -156,7 +159,7 @@ class CocoDetections(DetectionPhotos):
     def fingerprint(self) -> str:
         """Return a hash that other content would change."""
         sizes = [str(self.files.stamp(self.annotated.images[int(one)].file_name)[0]) for one in self.ids]
-        return digest(self.annotated.sha256, *sizes)
+        return digest(self.annotated.sha256, *self.ids, *sizes)
 
     def sources(self) -> set[str]:
         """Return the paths of the photos."""

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ArgumentError, DataError, listed
+from ..streams import Stream
 from ..words import as_path
+from .coco import AnnotatedPhotos
 from .detection import CocoDetections, DetectionPhotos, LabelledDetections, SceneDetections
 from .labelled_data import VOC_CLASSES, open_labelled_data
 from .semantic import CocoPhotos, LabelledPhotos, ScenePhotos
 from .voc import VocDetections
 
-__all__ = ["DetectionData", "open_detection_data"]
+__all__ = ["DetectionData", "detection_halves_of", "open_detection_data"]
 
 FORMS = ("scenes:TRAIN+TEST", "coco:ROOT", "voc:ROOT", "FILE.toml")
 
@@ -74,6 +76,15 @@ def open_detection_data(words: str) -> DetectionData:
         data = open_labelled_data(words)
         return DetectionData(data.name, _objects_of(data.train), _objects_of(data.test))
     raise ArgumentError(f"data must be one of {', '.join(FORMS)}, not {words[:60]!r}.")
+
+
+def detection_halves_of(annotations: str | Path, images: str | Path, *, seed: int = 0) -> DetectionData:
+    """Return the photos of one instances JSON in two halves, drawn from `seed`."""
+    ids = list(AnnotatedPhotos(annotations))
+    order = Stream(seed).child("halves").generator().permutation(len(ids))
+    parts = [sorted(ids[place] for place in order[begin::2]) for begin in (0, 1)]
+    train, test = (CocoDetections(annotations, images, chosen=part) for part in parts)
+    return DetectionData(f"{train.name}, halved", train, test)
 
 
 def _objects_of(photos: LabelledPhotos) -> DetectionPhotos:

@@ -66,16 +66,24 @@ def photo_rows(
         seed: of the detector.
     """
     names = np.array(photos.classes, dtype=object)
-    parts = []
+    if task == "mask-ap":
+        # What has a box alone is no object of this score.
+        targets = targets.of(np.array([rle is not None for rle in targets.rles], dtype=bool))
     found_at = np.zeros(len(targets), dtype=np.int64)
-    for label in np.unique(detections.labels):
-        order = np.flatnonzero(detections.labels == label)
-        # Equal scores stay in the detector's order; of a category a hundred count, as COCO and VOC have it.
-        own = detections.of(order[np.argsort(-detections.scores[order], kind="stable")][:MOST])
-        places = np.flatnonzero(targets.labels == label)
-        marks, found = _marks(task, own, targets.of(targets.labels == label))
-        found_at[places] += found
-        parts.append({"category": names[own.labels], "score": own.scores, "boxes": own.boxes, **marks})
+    # What nothing is there of cannot be found, whichever category it is.
+    astray = np.flatnonzero(~np.isin(detections.labels, targets.labels))
+    groups = [_ordered(detections, astray)]
+    parts = [_nothing_found(task, groups[0])]
+    for label in np.intersect1d(detections.labels, targets.labels):
+        there = targets.labels == label
+        groups.append(_ordered(detections, np.flatnonzero(detections.labels == label)))
+        marks, found = _marks(task, groups[-1], targets.of(there))
+        found_at[there] += found
+        parts.append(marks)
+    parts = [
+        {"category": names[own.labels], "score": own.scores, "boxes": own.boxes, **marks}
+        for own, marks in zip(groups, parts, strict=True)
+    ]
     detected = _table(parts)
     detected.insert(0, "seed", seed)
     detected.insert(1, "photo", identity)
@@ -93,6 +101,37 @@ def photo_rows(
         columns=OBJECTS,
     )
     return detected, objects
+
+
+def _ordered(detections: Detections, places: NDArray[np.int64]) -> Detections:
+    """Return some detections, each category's best first, and of each a hundred at most, as COCO and VOC have it.
+
+    Equal scores stay in the detector's order.
+    """
+    order = places[np.lexsort((-detections.scores[places], detections.labels[places]))]
+    labels = detections.labels[order]
+    rank = np.arange(len(order)) - np.searchsorted(labels, labels)
+    return detections.of(order[rank < MOST])
+
+
+def _areas(task: str, own: Detections) -> Array:
+    """Return the px of detections: of their masks, where masks are scored."""
+    if task == "mask-ap":
+        return np.array([rle_area(rle) for rle in own.rles or ()], dtype=np.float64)
+    return own.boxes[:, 2] * own.boxes[:, 3]
+
+
+def _outside(task: str, own: Detections) -> NDArray[np.bool_]:
+    """Return which detections lie outside each range of areas, (A, D); VOC's rule has no ranges."""
+    size = _areas(task, own)
+    low, high = np.array([SIZES[name] for name in RANGES]).T[:, :, None]
+    return np.zeros((len(RANGES), len(size)), dtype=bool) if task.startswith("voc") else (size < low) | (size > high)
+
+
+def _nothing_found(task: str, own: Detections) -> dict[str, NDArray[np.int64]]:
+    outside = _outside(task, own).astype(np.int64) * int(BITS.sum())
+    none = np.zeros(len(own.labels), dtype=np.int64)
+    return {name: outside[place // 2] if place % 2 else none for place, name in enumerate(MARKS)}
 
 
 def _table(parts: Sequence[dict[str, Any]]) -> pd.DataFrame:
@@ -121,15 +160,10 @@ def _marks(task: str, own: Detections, targets: Targets) -> tuple[dict[str, NDAr
         beyond = (targets.areas < areas[:, :1]) | (targets.areas > areas[:, 1:])
         ignored = beyond | targets.crowd
         found = coco_matches(iou, targets.crowd, ignored)
-        size = np.array([rle_area(rle) for rle in ours]) if masks else own.boxes[:, 2] * own.boxes[:, 3]
-        outside = (size < areas[:, :1]) | (size > areas[:, 1:])  # (A, D)
+        outside = _outside(task, own)
         hit = found >= 0
         at = np.arange(len(RANGES))[:, None, None]
-        left_out = (
-            np.where(hit, ignored[at, np.maximum(found, 0)], outside[:, None])
-            if len(targets)
-            else (np.broadcast_to(outside[:, None], found.shape))
-        )
+        left_out = np.where(hit, ignored[at, np.maximum(found, 0)], outside[:, None])
     columns = {}
     for place, name in enumerate(MARKS):
         bits = (found >= 0, left_out)[place % 2][place // 2]

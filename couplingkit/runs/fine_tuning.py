@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..data.detection_data import DetectionData, open_detection_data
-from ..data.labelled_data import LabelledData, open_labelled_data
+from ..data.detection_data import DetectionData, detection_halves_of, open_detection_data
+from ..data.labelled_data import LabelledData, halves_of, open_labelled_data
 from ..errors import ArgumentError, CouplingKitError
 from ..evaluation.chunks import Chunks
 from ..evaluation.scores import Evaluation, score_gaps
@@ -38,14 +38,26 @@ RUN = "run"
 KEPT = ("recipe.toml", "metrics.jsonl")
 
 
-def fine_tuning_data(task: str, words: str) -> DetectionData | LabelledData:
+def fine_tuning_data(
+    task: str, words: str | None, *, annotations: Path | None = None, images: Path | None = None
+) -> DetectionData | LabelledData:
     """Return the photos that a task is trained and scored on.
 
     Args:
         task: detect or segment.
         words: as of `open_detection_data` or of `open_labelled_data`, whose errors it raises.
+        annotations, images: in their place an instances JSON and its photos, which are halved.
+
+    Raises:
+        ArgumentError: both are given, or neither.
     """
-    return open_detection_data(words) if task == "detect" else open_labelled_data(words)
+    if (words is None) == (annotations is None or images is None) or (words and (annotations or images)):
+        raise ArgumentError("give either `data` (like scenes:600+200), or `annotations` and `images`.")
+    if words is not None:
+        return open_detection_data(words) if task == "detect" else open_labelled_data(words)
+    assert annotations is not None
+    assert images is not None
+    return detection_halves_of(annotations, images) if task == "detect" else halves_of(annotations, images)
 
 
 @dataclass(frozen=True)
