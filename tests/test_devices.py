@@ -45,7 +45,9 @@ def test_measuring_gives_the_same_numbers_and_waits_once_a_chunk(scenes, device)
 
 
 @every_device
-@pytest.mark.parametrize("case", ["sweep", "affinity", "evaluate", "train"])
+@pytest.mark.parametrize(
+    "case", [*(pytest.param(case, marks=pytest.mark.slow) for case in ("sweep", "affinity")), "evaluate", "train"]
+)
 def test_other_work_gives_the_same_numbers(case, scenes, device):
     said = found(case, device, scenes)
     assert said["apart"]

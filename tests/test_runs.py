@@ -309,6 +309,7 @@ name = "control:leak:0.2"
 """
 
 
+@pytest.mark.slow
 def test_a_zoo_goes_on_when_a_model_fails_and_tries_it_again(scenes, tmp_path):
     (tmp_path / "zoo.toml").write_text(ZOO)
     data = ["--annotations", scenes[0], "--images", scenes[1], "--probes", 6]

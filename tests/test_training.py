@@ -663,6 +663,7 @@ for kill in range(kills + 1):
 """
 
 
+@pytest.mark.slow
 def test_ten_kills_in_a_row_lose_nothing(whole_run, tiny, tmp_path):
     """A run that is killed again and again, at any moment, ends with the weights of one that never was."""
     out = tmp_path / "run"
