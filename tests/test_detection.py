@@ -15,8 +15,11 @@ from couplingkit.data.detection import CocoDetections, Targets
 from couplingkit.data.labelled_data import VOC_CLASSES
 from couplingkit.data.segmentation import encode_mask, rle_mask
 from couplingkit.data.voc import VocDetections
+from couplingkit.evaluation.concluding import concluded
 from couplingkit.evaluation.detection_scores import Detections, detection_sums, photo_rows
+from couplingkit.evaluation.scores import compare_scores
 from couplingkit.metrics.detection import IOUS, Matches, average_precisions, mean_ap
+from couplingkit.transfer.photo_views import detector_target
 
 SIDE = 200
 KINDS = ["cup", "dog", "car"]
@@ -122,6 +125,57 @@ def test_ap_is_that_of_pycocotools(crowded, task, kind):
     ours = [sums[name].value() for name in EFFECTS]
     np.testing.assert_allclose(ours, pycocotools_scores(folder, found, kind), rtol=0, atol=1e-9)
     assert 0.05 < ours[0] < 0.6  # neither end
+
+
+def test_ap_is_that_of_pycocotools_where_the_file_states_other_boxes_than_its_masks_have(crowded, tmp_path):
+    folder, found = crowded
+    content = json.loads((folder / "instances.json").read_text())
+    for one in content["annotations"][::5]:
+        one["bbox"] = [one["bbox"][0] / 3, one["bbox"][1] / 3, 40, 50]
+        one["area"] = 5 * one["area"]
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    photos = CocoDetections(tmp_path / "instances.json", folder / "images")
+    for task, kind in (("box-ap", "bbox"), ("mask-ap", "segm")):
+        sums = detection_sums(*rows_of(photos, found, task), "101 points")
+        ours = [sums[name].value() for name in EFFECTS]
+        np.testing.assert_allclose(ours, pycocotools_scores(tmp_path, found, kind), rtol=0, atol=1e-9)
+
+
+def test_objects_with_a_box_alone_count_for_boxes_and_are_no_masks(crowded, tmp_path):
+    folder, found = crowded
+    content = json.loads((folder / "instances.json").read_text())
+    bare = {one["id"] for one in content["annotations"][::3]}
+    for one in content["annotations"]:
+        if one["id"] in bare:
+            del one["segmentation"]
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    photos = CocoDetections(tmp_path / "instances.json", folder / "images")
+    for task, count in (("box-ap", len(content["annotations"])), ("mask-ap", len(content["annotations"]) - len(bare))):
+        assert len(rows_of(photos, found, task)[1]) == count
+    target = next(photos.targets(one) for one in photos.ids if set(photos.targets(one).annotations) & bare)
+    shown = detector_target(target, (SIDE, SIDE), masks=True)
+    assert len(shown["boxes"]) == len(shown["masks"]) < len(detector_target(target, (SIDE, SIDE), masks=False)["boxes"])
+    assert (shown["masks"].flatten(1).sum(dim=1) > 0).all()
+
+
+def test_a_gap_counts_wrong_detections_on_photos_without_objects(crowded):
+    """Where one detector is silent on an empty photo, the other one's detections there are still wrong ones."""
+    folder, _ = crowded
+    photos = CocoDetections(folder / "instances.json", folder / "images")
+    content = json.loads((folder / "instances.json").read_text())
+    truth = [{**one, "score": 0.5} for one in content["annotations"] if not one["iscrowd"]]
+    empty = next(int(one) for one in photos.ids if not len(photos.targets(one)))
+    wild = [{**one, "image_id": empty, "score": 0.9} for one in truth[:6]]
+    settings = {"seed": 0, "level": 0.95, "resamples": 100}
+    provenance = {"data": {}, "settings": settings}
+    careful, rash = (
+        concluded(name, "box-ap", *rows_of(photos, found, "box-ap"), bounds=(np.nan, 0.0), provenance=provenance)
+        for name, found in (("careful", truth), ("rash", truth + wild))
+    )
+    assert rash.score.value < careful.score.value
+    for first, second in ((rash, careful), (careful, rash)):
+        gap = compare_scores(first, second)
+        assert gap.estimate.value == pytest.approx(first.score.value - second.score.value, abs=1e-12)
 
 
 def test_ground_truth_is_100_and_nothing_is_0(crowded):

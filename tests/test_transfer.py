@@ -334,6 +334,44 @@ def test_a_segmenter_that_knows_its_colours_is_right_at_the_photos_own_pixels():
         assert (found[:, :53] == 1).all() and (found[:, 58:] == 0).all()
 
 
+def test_boxes_are_float32_whatever_the_backbone_computes_in(photos):
+    """bfloat16 knows every fourth pixel behind 512; torchvision's anchors and boxes take the type of the maps."""
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        objective = jobs(photos, [f"run.precision={precision}"])["detect"].build()
+        seen = []
+        objective.detector.roi_heads.box_head.register_forward_hook(lambda *all_of: seen.append(all_of[2].dtype))  # noqa: B023
+        objective.detector.rpn.head.register_forward_hook(lambda *all_of: seen.append(all_of[2][1][0].dtype))  # noqa: B023
+        sample = collated([jobs(photos)["detect"].dataset()[(0, number, 0)] for number in (1, 2)])
+        part = jobs(photos)["detect"].parts(sample, Place(0, 2, torch.device("cpu"), 0), 0)[0]
+        torch.manual_seed(0)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            losses = objective(part)
+        assert set(seen) == {torch.float32}
+        found[precision] = {name: value.item() for name, value in losses.items()}
+        assert detect(objective.detector.eval(), photos.pixels("0")).boxes.dtype == np.float64
+    # Which proposals are drawn differs; what they cost at the start hardly does.
+    assert found["bfloat16"]["loss_objectness"] == pytest.approx(found["float32"]["loss_objectness"], rel=0.02)
+    assert found["bfloat16"] != found["float32"]
+
+
+def test_a_stage_that_is_a_head_too_is_held_with_the_network(photos):
+    changes = ["backbone.frozen=true", "run.batch_size=2", "photos.sides=[64]", "photos.longest=96"]
+    network = timm.create_model("resnet18", num_classes=0)
+    facts = {"architecture": "resnet18", "options": {}, "norm": "none"}
+    job = DetectJob(read_fine_tune_recipe("detect", "voc-c4", changes), Pretrained(network, *HALF, facts), photos)
+    objective = job.build().train()
+    before = {name: value.clone() for name, value in objective.branches()["backbone"].state_dict().items()}
+    sample = collated([job.dataset()[(0, number, 0)] for number in (1, 2)])
+    objective(job.parts(sample, Place(0, 2, torch.device("cpu"), 0), 0)[0])
+    assert (
+        not objective.detector.roi_heads.box_head.stage.training and objective.detector.roi_heads.box_head.norm.training
+    )
+    after = objective.branches()["backbone"].state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert objective.detector.rpn._pre_nms_top_n == {"training": 12000, "testing": 6000}
+
+
 # --- photos
 
 

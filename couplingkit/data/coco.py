@@ -239,6 +239,7 @@ class AnnotatedPhotos(Mapping[int, PhotoObjects]):
         self.category_names = self._table.category_names()
         self._order = np.argsort(self._table.image, kind="stable")
         self._bounds = np.searchsorted(self._table.image[self._order], np.arange(len(self.images) + 1))
+        self._contradicting = np.flatnonzero(self._table.contradicts)
         self._places = {identity: row for row, identity in enumerate(self.images)}
 
     def __getitem__(self, image_id: int) -> PhotoObjects:
@@ -256,13 +257,18 @@ class AnnotatedPhotos(Mapping[int, PhotoObjects]):
         return PhotoObjects(self.images[image_id], objects, crowds)
 
     def stated(self, image_id: int) -> StatedObjects:
-        """Return what is annotated on a photo, masks or not, with boxes and areas as `InstanceTable` has them."""
+        """Return what is annotated on a photo, masks or not, with boxes and areas as the file states them.
+
+        (What has a mask that is broken, or no category, is left out.)
+        """
         table, rows = self._table, self._rows(image_id)
         rows = np.sort(rows[table.fault[rows] == 0])
         rles = tuple(object_mask(table, row, self.path) if table.length[row] else None for row in rows.tolist())
-        return StatedObjects(
-            table.ids[rows], table.category[rows], table.box[rows], table.area[rows], table.crowd[rows], rles
-        )
+        boxes, areas = table.box[rows], table.area[rows]
+        contradicts = table.contradicts[rows]
+        said = table.stated[np.searchsorted(self._contradicting, rows[contradicts])]
+        areas[contradicts], boxes[contradicts] = said[:, 0], said[:, 1:]
+        return StatedObjects(table.ids[rows], table.category[rows], boxes, areas, table.crowd[rows], rles)
 
     def _rows(self, image_id: int) -> NDArray[np.int64]:
         place = self._places[image_id]

@@ -52,6 +52,8 @@ class InstanceTable:
         start, length: int64 (A,), bytes of the file that hold the segmentation; length 0 where there is none.
         fault: int64 (A,), why an annotation cannot be used, a place in `FAULTS`; 0 where it can.
         contradicts: bool (A,), whether the file states another area or box than the mask has.
+        stated: float64 (C, 5), of those that do so, in their order: area, left, top, width and height as the file has
+            them; the mask's where it says nothing.
         counts: int64 (3,), annotations that got another id because theirs was taken, ids that are no whole numbers of
             64 bits and were replaced, and categories that share their name with another.
     """
@@ -72,6 +74,7 @@ class InstanceTable:
     length: Ints
     fault: Ints
     contradicts: NDArray[np.bool_]
+    stated: NDArray[np.float64]
     counts: Ints
 
     def file_name(self, row: int) -> str:
@@ -89,6 +92,7 @@ class InstanceTable:
             "sizes": (images, 2), "name_ends": (images,), "box": (annotations, 4),
             **dict.fromkeys(("image", "category", "crowd", "area", "start", "length"), (annotations,)),
             "fault": (annotations,), "contradicts": (annotations,), "counts": (3,),
+            "stated": (int(self.contradicts.sum()), 5),
         }  # fmt: skip
         if any(getattr(self, name).shape != shape for name, shape in shapes.items()):
             return False

@@ -21,7 +21,7 @@ __all__ = ["read_table"]
 # Smaller files are read faster than it takes to look anything up.
 SMALLEST_BYTES = 2**20
 # Moves on when the columns change, so that an older couplingkit's cache is not read.
-FORMAT = 3
+FORMAT = 4
 # A file that was written so short a time before its stamp was taken may have been written again within the same tick.
 TICK_NS = 2 * 10**9
 

@@ -155,6 +155,7 @@ def _columns(content: _Content, raw: Any, mark: int, path: Path) -> InstanceTabl
         length=starts[:, 1],
         fault=fault,
         contradicts=np.zeros(len(annotations), dtype=bool),
+        stated=np.zeros((0, 5)),
         counts=np.array([repeated, odd + odd_images, len(names) - len(distinct)], dtype=np.int64),
     )
 

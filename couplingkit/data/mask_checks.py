@@ -50,7 +50,9 @@ def checked_masks(table: InstanceTable, path: Path) -> InstanceTable:
             area[row], box[row] = found[0], found[1:]
     for values in (area, box):
         np.nan_to_num(values, copy=False)
-    return replace(table, area=area, box=box, fault=fault, contradicts=contradicts)
+    said, own = (np.column_stack(pair)[contradicts] for pair in ((table.area, table.box), (area, box)))
+    stated = np.where(np.isnan(said), own, said)
+    return replace(table, area=area, box=box, fault=fault, contradicts=contradicts, stated=stated)
 
 
 def _measured(raw: bytes, table: InstanceTable, row: int) -> tuple[int, int, int, int, int]:

@@ -73,16 +73,16 @@ def photo_rows(
     # What nothing is there of cannot be found, whichever category it is.
     astray = np.flatnonzero(~np.isin(detections.labels, targets.labels))
     groups = [_ordered(detections, astray)]
-    parts = [_nothing_found(task, groups[0])]
+    marked = [_nothing_found(task, groups[0])]
     for label in np.intersect1d(detections.labels, targets.labels):
         there = targets.labels == label
         groups.append(_ordered(detections, np.flatnonzero(detections.labels == label)))
         marks, found = _marks(task, groups[-1], targets.of(there))
         found_at[there] += found
-        parts.append(marks)
-    parts = [
+        marked.append(marks)
+    parts: list[dict[str, Any]] = [
         {"category": names[own.labels], "score": own.scores, "boxes": own.boxes, **marks}
-        for own, marks in zip(groups, parts, strict=True)
+        for own, marks in zip(groups, marked, strict=True)
     ]
     detected = _table(parts)
     detected.insert(0, "seed", seed)

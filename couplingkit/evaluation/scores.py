@@ -254,7 +254,7 @@ def score_gaps(first: Evaluation, second: Evaluation) -> list[ScoreGap]:
     level, resamples = settings["level"], settings["resamples"]
     gaps = []
     for name in [effect for effect in ours if effect in theirs]:
-        common = [photo for photo in ours[name].photos if photo in set(theirs[name].photos)]
+        common = _photos_of_both(ours[name], theirs[name])
         pair = (ours[name].of(common), theirs[name].of(common))
 
         def difference(weights: Array, pair: tuple[Any, Any] = pair) -> Array:
@@ -272,6 +272,17 @@ def score_gaps(first: Evaluation, second: Evaluation) -> list[ScoreGap]:
         estimate = over_seeds(of_each, level=level)
         gaps.append(ScoreGap(first.name, second.name, first.task, OVER_SEEDS, estimate, gaps[0].photos, float("nan")))
     return gaps
+
+
+def _photos_of_both(ours: Any, theirs: Any) -> list[str]:
+    """Return the photos that two scores are compared on.
+
+    Of detectors all of both: where one is silent on a photo without objects, the other's detections are wrong ones.
+    """
+    if isinstance(ours, DetectionSums):
+        return list(dict.fromkeys([*ours.photos, *theirs.photos]))
+    known = set(theirs.photos)
+    return [photo for photo in ours.photos if photo in known]
 
 
 def compare_scores(first: Evaluation, second: Evaluation) -> ScoreGap:

@@ -10,7 +10,7 @@ import pandas as pd
 from ..evaluation.scores import OVER_SEEDS, Evaluation
 from ..evaluation.task import SCORES
 from ..runs.evaluation_files import EvaluationRun
-from ..runs.published import Published, PublishedColumn, PublishedMethod
+from ..runs.published import Published, PublishedColumn, PublishedMethod, recipe_of
 from .evaluation_tables import percent_text
 
 __all__ = ["paper_notes", "paper_table"]
@@ -69,29 +69,36 @@ def _columns(own: Sequence[Evaluation], published: Published, scores: Mapping[st
 
 
 def _cells(column: PublishedColumn, own: Sequence[Evaluation], published: float | None) -> dict[str, str]:
-    here = next((one for one in own if _is_of(one, column)), None)
-    beside = "" if published is None else f"({published:.1f})"
-    if here is None:
-        return {column.title: beside or "-"}
-    cells = {column.title: f"{_score(here)} {beside}".strip()}
-    return cells | {
-        f"{column.title} {name}": f"{100 * here.extras[name].value:.1f}" for name in EXTRAS if name in here.extras
-    }
+    here = [one for one in own if _is_of(one, column)]
+    beside = [] if published is None else [f"({published:.1f})"]
+    cells = {column.title: " ".join([*_scores(here), *beside]) or "-"}
+    extras = here[0].extras if len(here) == 1 else {}
+    return cells | {f"{column.title} {name}": f"{100 * extras[name].value:.1f}" for name in EXTRAS if name in extras}
 
 
 def _is_of(one: Evaluation, column: PublishedColumn) -> bool:
-    return one.task == column.score and one.provenance["data"]["name"] == column.data
+    """Return whether a score is what a column says: on its data, and by a recipe that is made for it, unchanged."""
+    same = one.task == column.score and one.provenance["data"]["name"] == column.data
+    return same and recipe_of(one) in column.recipes
 
 
 def _elsewhere(own: Sequence[Evaluation], published: Published) -> dict[str, str]:
-    """Return the scores on data that the paper has no column of."""
-    others = [one for one in own if not any(_is_of(one, column) for column in published.column)]
-    return {f"{one.provenance['data']['name']} {SCORES[one.task].title}{_frozen(one)}": _score(one) for one in others}
+    """Return the scores that are none of the paper's: on other data, or made in another way."""
+    others: dict[str, list[Evaluation]] = {}
+    for one in own:
+        if not any(_is_of(one, column) for column in published.column):
+            others.setdefault(_title(one), []).append(one)
+    return {title: " ".join(_scores(found)) for title, found in others.items()}
 
 
-def _frozen(one: Evaluation) -> str:
-    recipe = one.provenance["settings"]["recipe"]
-    return ", frozen" if recipe["backbone"]["frozen"] else ""
+def _title(one: Evaluation) -> str:
+    frozen = ", frozen" if one.provenance["settings"]["recipe"]["backbone"]["frozen"] else ""
+    return f"{one.provenance['data']['name']} {SCORES[one.task].title}{frozen}"
+
+
+def _scores(found: Sequence[Evaluation]) -> list[str]:
+    """Return the scores of several runs with a semicolon between them."""
+    return [text + ";" for text in map(_score, found[:-1])] + [_score(one) for one in found[-1:]]
 
 
 def _score(one: Evaluation) -> str:
@@ -108,7 +115,8 @@ def paper_notes(published: Published) -> list[str]:
     unknown = [method.name for method in published.method if not method.scores]
     return [
         "(in brackets): published. Beside it what was scored here, %, with its interval over photos, or over seeds "
-        "where there are several. * an architecture with settings of its own.",
+        "where there are several; a run with a changed recipe, or a frozen network, is in a column of its own. * an "
+        "architecture with settings of its own.",
         *(f"{', '.join(names)}: {source}." for source, names in sources.items()),
         f"Not known here: the published values of {', '.join(unknown)}.",
         "A published value is comparable only with the paper's data, recipe and pretraining.",

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib.resources import files
 
+from ..evaluation.scores import Evaluation
+from ..transfer.recipe import read_fine_tune_recipe, recipe_names, recipe_status
+from ..transfer.scoring import decisive
 from ..typed_files import Record, as_record, decode_toml, made_by
 
-__all__ = ["Published", "PublishedColumn", "PublishedMethod", "read_published"]
+__all__ = ["Published", "PublishedColumn", "PublishedMethod", "read_published", "recipe_of"]
 
 PAPERS = ("paper",)
 
@@ -20,12 +24,14 @@ class PublishedColumn(Record, frozen=True):
         title: in tables.
         data: that the score is on, as `finetune` names it.
         score: name of the score.
+        recipes: of couplingkit that are made for it; a run with another one, or a changed one, is none of the column.
     """
 
     name: str
     title: str
     data: str
     score: str
+    recipes: list[str]
 
 
 class PublishedMethod(Record, frozen=True):
@@ -53,6 +59,18 @@ class Published(Record, frozen=True):
 
     column: list[PublishedColumn]
     method: list[PublishedMethod]
+
+
+def recipe_of(one: Evaluation) -> str:
+    """Return by which recipe of couplingkit a model was fine-tuned; empty where it was changed, frozen networks too."""
+    said = one.provenance["settings"].get("recipe", {})
+    task = one.provenance["settings"].get("task")
+    for name in recipe_names():
+        if recipe_status(name)[0] == task:
+            plain = json.loads(json.dumps(decisive(read_fine_tune_recipe(task, name))))
+            if plain == json.loads(json.dumps(said)):
+                return name
+    return ""
 
 
 def read_published(name: str = "paper") -> Published:

@@ -20,6 +20,8 @@ __all__ = ["CascadeHeads", "with_cascade"]
 OVERLAPS = (0.5, 0.6, 0.7)
 WEIGHTS = ((10.0, 10.0, 5.0, 5.0), (20.0, 20.0, 10.0, 10.0), (30.0, 30.0, 15.0, 15.0))
 BETA = 1 / 9
+# Of the losses of each stage.
+SHARES = (1.0, 0.5, 0.25)
 
 
 class Stage(nn.Module):
@@ -163,9 +165,10 @@ def _stage_losses(
     positive = torch.where(labels > 0)[0]
     goal = torch.cat(wanted)
     boxes = F.smooth_l1_loss(corrections[positive], goal[positive], beta=BETA, reduction="sum")
+    share = SHARES[number]
     return {
-        f"loss_classifier_{number}": F.cross_entropy(scores, labels),
-        f"loss_box_{number}": boxes / max(labels.numel(), 1),
+        f"loss_classifier_{number}": share * F.cross_entropy(scores, labels),
+        f"loss_box_{number}": share * boxes / max(labels.numel(), 1),
     }
 
 

@@ -187,6 +187,7 @@ class DetectJob(FineTuneJob):
             head=self.recipe.head,
             photos=self.recipe.photos,
             seed=self.run.seed,
+            precision=self.run.precision,
         )
         return DetectorObjective(detector, synchronised=self.recipe.backbone.synchronised)
 

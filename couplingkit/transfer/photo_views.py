@@ -51,9 +51,13 @@ def groups_of(photos: DetectionPhotos, ids: Sequence[str], *, batch: int, groupe
 def detector_target(targets: Targets, size: tuple[int, int], *, masks: bool) -> dict[str, torch.Tensor]:
     """Return what torchvision's detectors learn from: boxes as left, top, right, bottom, labels from 1, masks.
 
-    Crowds are left out, and so is what has no width or height.
+    Crowds are left out, and so is what has no width or height, or, where masks are learned, no mask.
     """
-    kept = targets.of(~targets.crowd & (targets.boxes[:, 2:] > 0).all(axis=1))
+    whole = ~targets.crowd & (targets.boxes[:, 2:] > 0).all(axis=1)
+    if masks:
+        # An empty mask would be learned.
+        whole &= np.array([rle is not None for rle in targets.rles], dtype=bool)
+    kept = targets.of(whole)
     corners = kept.boxes.copy()
     corners[:, 2:] += corners[:, :2]
     found = {

@@ -27,17 +27,14 @@ def as_image(pixels: NDArray[np.uint8], device: torch.device) -> torch.Tensor:
 
 
 @torch.no_grad()
-def detect(detector: nn.Module, pixels: NDArray[np.uint8], *, precision: str = "float32") -> Detections:
+def detect(detector: nn.Module, pixels: NDArray[np.uint8]) -> Detections:
     """Return what a detector of torchvision's says of one photo.
 
     Args:
         detector: in evaluation mode.
         pixels: uint8 (H, W, 3).
-        precision: float32 or bfloat16.
     """
-    device = next(detector.parameters()).device
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-        (found,) = detector([as_image(pixels, device)])
+    (found,) = detector([as_image(pixels, next(detector.parameters()).device)])
     corners = found["boxes"].double().cpu().numpy()
     boxes = np.column_stack([corners[:, :2], corners[:, 2:] - corners[:, :2]])
     return Detections(

@@ -154,10 +154,17 @@ class PyramidBackbone(nn.Module):
         out_channels: of each map.
         strides: px per cell of each map, the coarsest by pooling.
         divisor: what sides of images must be multiples of.
+
+    Args:
+        reader: the backbone.
+        head: of the recipe.
+        precision: in which the maps are computed, float32 or bfloat16. They are float32 in any case, and so is what
+            follows: anchors and boxes take the type of the maps, and bfloat16 knows no pixel above 256.
     """
 
-    def __init__(self, reader: LevelReader, head: DetectHead):
+    def __init__(self, reader: LevelReader, head: DetectHead, precision: str = "float32"):
         super().__init__()
+        self.precision = precision
         self.reader, self.kind = reader, head.neck
         self.out_channels = head.channels
         strides = list(reader.strides)
@@ -186,6 +193,11 @@ class PyramidBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """Return maps by their numbers, the finest first."""
+        with torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            found = self._maps(images)
+        return OrderedDict((name, one.float()) for name, one in found.items())
+
+    def _maps(self, images: Tensor) -> OrderedDict[str, Tensor]:
         maps = self.reader(images)
         if self.kind == "c4":
             return OrderedDict([("0", maps[0])])
@@ -213,7 +225,9 @@ def _common(one: int, other: int) -> int:
     return one
 
 
-def pyramid_backbone(network: nn.Module, use: BackboneUse, head: DetectHead) -> PyramidBackbone:
+def pyramid_backbone(
+    network: nn.Module, use: BackboneUse, head: DetectHead, precision: str = "float32"
+) -> PyramidBackbone:
     """Return a backbone with the neck of a recipe.
 
     Raises:
@@ -224,4 +238,4 @@ def pyramid_backbone(network: nn.Module, use: BackboneUse, head: DetectHead) -> 
         fits = "simple or blocks" if is_vit else "fpn or c4"
         raise BackboneError(f"head.neck {head.neck!r} is not for {type(network).__name__}; take {fits}.")
     levels = {"c4": (-2,), "fpn": (-4, -3, -2, -1), "simple": (-1,), "blocks": usual_levels(network)}[head.neck]
-    return PyramidBackbone(LevelReader(network, use, levels), head)
+    return PyramidBackbone(LevelReader(network, use, levels), head, precision)

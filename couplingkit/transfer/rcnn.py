@@ -19,6 +19,7 @@ from ..errors import BackboneError
 from ..features.names import RGB
 from ..features.speeding import repeated_blocks
 from ..streams import Stream
+from ..training.method import full_precision
 from ..training.objective import Objective
 from .cascade import with_cascade
 from .pyramid import PyramidBackbone, pyramid_backbone
@@ -80,6 +81,7 @@ def build_detector(
     head: DetectHead,
     photos: DetectPhotos,
     seed: int,
+    precision: str = "float32",
 ) -> FasterRCNN:
     """Return a detector on a network: torchvision's Faster or Mask R-CNN with the neck and heads of a recipe.
 
@@ -89,30 +91,34 @@ def build_detector(
         classes: of objects, without the background.
         use, head, photos: of the recipe.
         seed: of the weights that are new.
+        precision: of the maps; boxes are float32 in any case.
 
     Raises:
         BackboneError: the neck is none for this network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Stream(seed).child("weights", "head").torch_seed())
-        return _built(network, normalisation, classes, use, head, photos)
+        backbone = pyramid_backbone(network, use, head, precision)
+        return _built(backbone, normalisation, classes, head, photos)
 
 
 def _built(
-    network: nn.Module,
+    backbone: PyramidBackbone,
     normalisation: tuple[RGB, RGB],
     classes: int,
-    use: BackboneUse,
     head: DetectHead,
     photos: DetectPhotos,
 ) -> FasterRCNN:
-    backbone = pyramid_backbone(network, use, head)
     strides = backbone.strides
     sides = (C4_ANCHORS,) if head.neck == "c4" else tuple((round(head.anchor * stride),) for stride in strides)
+    # Before NMS, in training and after it: of each map of a pyramid, or of the one map that has all.
+    before = (12, 6) if head.neck == "c4" else (2, 1)
     options: dict[str, Any] = {
         "rpn_anchor_generator": AnchorGenerator(sides, (RATIOS,) * len(sides)),
-        **{f"rpn_{when}_nms_top_n_train": 2 * head.proposals for when in ("pre", "post")},
-        **{f"rpn_{when}_nms_top_n_test": head.proposals for when in ("pre", "post")},
+        "rpn_pre_nms_top_n_train": before[0] * head.proposals,
+        "rpn_pre_nms_top_n_test": before[1] * head.proposals,
+        "rpn_post_nms_top_n_train": 2 * head.proposals,
+        "rpn_post_nms_top_n_test": head.proposals,
         "box_batch_size_per_image": head.samples,
         "image_mean": list(normalisation[0]),
         "image_std": list(normalisation[1]),
@@ -122,7 +128,7 @@ def _built(
         "box_roi_pool": _pool(backbone, head, C4_CELLS if head.neck == "c4" else BOX_CELLS),
     }
     if head.neck == "c4":
-        stage, width = _last_stage(network)
+        stage, width = _last_stage(backbone.reader.network)
         options["box_head"] = LastStage(stage, width)
     else:
         width = head.hidden
@@ -186,8 +192,16 @@ class DetectorObjective(Objective):
         """Return the losses of torchvision's detector; images are float32 (3, H, W) in [0, 1]."""
         images, targets, sides = views
         self.detector.transform.given = list(sides)
-        losses: dict[str, Tensor] = self.detector(images, targets)
+        # The backbone itself goes down in precision; boxes must not.
+        with full_precision(images[0]):
+            losses: dict[str, Tensor] = self.detector(images, targets)
         return losses
+
+    def train(self, mode: bool = True) -> DetectorObjective:
+        """Change the mode of all but what is to stay as it is: a stage that is a head, too, is still the network's."""
+        super().train(mode)
+        self.detector.backbone.reader.train(mode)
+        return self
 
     def branches(self) -> dict[str, nn.Module]:
         """Return the backbone."""

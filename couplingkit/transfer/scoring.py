@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..data.detection_data import DetectionData
 from ..data.labelled_data import LabelledData
-from ..errors import ArgumentError, check_range
+from ..errors import ArgumentError, OutputError, check_range
 from ..evaluation.chunks import Arrays, Chunks
 from ..evaluation.concluding import concluded
 from ..evaluation.detection_scores import Detections, photo_rows
@@ -28,7 +28,7 @@ from .jobs import DetectJob, FineTuneJob, Pretrained, SegmentJob
 from .predicting import detect, segment
 from .recipe import FineTuneRecipe
 
-__all__ = ["FineTuneSettings", "ScoredTask", "scored_task"]
+__all__ = ["FineTuneSettings", "ScoredTask", "decisive", "scored_task"]
 
 CHUNK = 32
 
@@ -102,13 +102,14 @@ class ScoredTask(ABC):
 
         processes.each(work)
         read = [chunks.read(names[start]) for start in starts]
-        self._found[seed] = [one for one in read if one is not None]
+        whole = [one for one in read if one is not None]
+        if len(whole) < len(read):
+            raise OutputError(f"{len(read) - len(whole)} chunks of test photos cannot be read; give the command again.")
+        self._found[seed] = whole
 
     def concluded(self, name: str, facts: Mapping[str, Any], settings: FineTuneSettings) -> list[Evaluation]:
         """Return the evaluations of a model once all seeds are tested, and forget them."""
-        tables = self.recipe.tables()
-        tables["run"] = {key: value for key, value in tables["run"].items() if key not in OF_SPEED}
-        said = {**asdict(settings), "task": self.recipe.task, "recipe": tables}
+        said = {**asdict(settings), "task": self.recipe.task, "recipe": decisive(self.recipe)}
         counts = {
             "train_photos": len(self.data.train),
             "test_photos": len(self.data.test),
@@ -119,6 +120,12 @@ class ScoredTask(ABC):
         )
         self._found = {}
         return found
+
+
+def decisive(recipe: FineTuneRecipe) -> dict[str, Any]:
+    """Return what of a recipe decides scores, as JSON values; seeds stand beside it."""
+    tables = recipe.tables()
+    return {**tables, "run": {key: value for key, value in tables["run"].items() if key not in OF_SPEED}}
 
 
 # Of the settings of a run, what decides no score, or stands elsewhere.
@@ -140,7 +147,7 @@ class ScoredDetection(ScoredTask):
         parts = []
         for place in places:
             pixels = self.data.test.pixels(self.data.test.ids[place])
-            parts.append(detect(detector.detector, pixels, precision=self.recipe.run.precision))
+            parts.append(detect(detector.detector, pixels))
         counts = [len(one.labels) for one in parts]
         found: Arrays = {
             "places": np.array(list(places)),
