@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..runs.evaluation_files import EvaluationRun
     from ..runs.writing import Writer
 
-__all__ = ["evaluate", "score_files"]
+__all__ = ["end", "evaluate", "score_files"]
 
 
 @click.command(cls=Command, short_help="Score frozen features: segmentation, objects, discovery.")
@@ -105,7 +105,8 @@ def evaluate(
                 processes=processes,
             )
         if processes.first:
-            _end(run, form)
+            also = ", coupling/" if run.coupling else ""
+            end(run, form, f"rows.csv, objects.csv, summary.json, scores.csv, scores.png/.pdf{also}")
 
 
 def score_files(run: EvaluationRun) -> Mapping[str, Writer]:
@@ -121,13 +122,12 @@ def score_files(run: EvaluationRun) -> Mapping[str, Writer]:
     }
 
 
-def _end(run: EvaluationRun, form: str) -> None:
+def end(run: EvaluationRun, form: str, wrote: str) -> None:
     """Print what was found; exit code 2 where a model failed."""
     from ..figures.evaluation_tables import evaluation_text
 
     if run.fresh:
-        also = ", coupling/" if run.coupling else ""
-        said = f"Wrote rows.csv, objects.csv, summary.json, scores.csv, scores.png/.pdf{also} to {run.folder}"
+        said = f"Wrote {wrote} to {run.folder}"
     else:
         said = f"{run.folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)"
     click.echo(said, err=True)

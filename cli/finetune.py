@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .asked import claim, default_out, model_choices
-from .command import Command, as_options
-from .evaluate import score_files
+from .command import Command
+from .evaluate import end, score_files
 from .options import (
     annotations_option,
     format_option,
@@ -22,11 +21,8 @@ from .options import (
     weights_options,
     zoo_option,
 )
-from .words import terminal_width
 
 if TYPE_CHECKING:
-    from ..runs.evaluation_files import EvaluationRun
-    from ..runs.writing import Writer
     from ..transfer.recipe import FineTuneRecipe
 
 __all__ = ["finetune"]
@@ -102,12 +98,12 @@ def finetune(
             recipe,
             fine_tuning_data(task, **{key: options[key] for key in ("annotations", "images")}, words=options["data"]),
             settings,
-            place=EvaluationPlace(folder, options["overwrite"], _files),
+            place=EvaluationPlace(folder, options["overwrite"], score_files),
             processes=processes,
             device=options["device"],
         )
         if processes.first:
-            _end(run, form)
+            end(run, form, "rows, objects.csv, summary.json, scores.csv, scores.png/.pdf and training/")
 
 
 def _recipe(task: str, options: dict[str, Any]) -> FineTuneRecipe:
@@ -125,23 +121,3 @@ def _list() -> None:
     for name in recipe_names():
         task, status = recipe_status(name)
         click.echo(f"{name:16} {task:8} {status}")
-
-
-def _files(run: EvaluationRun) -> Mapping[str, Writer]:
-    """Return what writes the figure and the numbers."""
-    return score_files(run)
-
-
-def _end(run: EvaluationRun, form: str) -> None:
-    """Print what was found; exit code 2 where a model failed."""
-    from ..figures.evaluation_tables import evaluation_text
-
-    if run.fresh:
-        said = f"Wrote rows, objects.csv, summary.json, scores.csv, scores.png/.pdf and training/ to {run.folder}"
-    else:
-        said = f"{run.folder} holds the results of this very run: nothing to do. (--overwrite makes them anew.)"
-    click.echo(said, err=True)
-    click.echo(evaluation_text(run, form, width=terminal_width()))
-    if run.failures:
-        click.echo(as_options(f"{len(run.failures)} models failed: {'; '.join(run.failures)}"), err=True)
-        raise SystemExit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import torch.distributed as dist
 
 from .errors import CouplingKitError, MeasurementError, first_line
 
-__all__ = ["ALONE", "START_METHOD", "Processes", "follow_parent"]
+__all__ = ["ALONE", "START_METHOD", "Processes", "follow_parent", "leave_signals_alone"]
 
 # How workers come to be: never as a copy of a process that has threads; Windows has one way only.
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
@@ -37,6 +38,13 @@ def follow_parent(_worker: int = 0) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def leave_signals_alone(_worker: int) -> None:
+    """Let a process that reads images outlive Ctrl-C and SIGTERM, which go to all of them; it ends with its parent."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    follow_parent()
 
 
 class Processes:

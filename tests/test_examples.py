@@ -22,7 +22,7 @@ from PIL import Image
 from couplingkit import __version__, write_scenes
 from couplingkit.data.coco import AnnotatedPhotos
 from couplingkit.data.segmentation import rle_mask
-from couplingkit.evaluation.scores import segment_sums
+from couplingkit.evaluation.photo_sums import segment_sums
 from couplingkit.features.names import BackboneOptions
 from couplingkit.runs.models import check_models, read_zoo
 from couplingkit.runs.schemas import rows_schema, summary_schema

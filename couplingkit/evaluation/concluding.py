@@ -21,7 +21,8 @@ from .object_knn import KnnSettings, neighbours_of
 from .object_linear import LinearSettings, separated
 from .object_vectors import ObjectVectors
 from .photo_pass import CEILING, FLOOR
-from .scores import Evaluation, score_estimates, segment_sums
+from .photo_sums import segment_sums
+from .scores import Evaluation, score_estimates
 from .task import EvaluateSettings
 
 __all__ = ["concluded", "discovered", "joined", "object_evaluations", "segmentation"]

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from ..errors import counted
-from ..evaluation.scores import OVER_SEEDS, TAKEN, Evaluation, ScoreGap
+from ..evaluation.photo_sums import OVER_SEEDS, TAKEN
+from ..evaluation.scores import Evaluation, ScoreGap
 from ..evaluation.task import FINE_TUNED, SCORES
 from ..metrics.bootstrap import Estimate
 from ..metrics.multiple import holm

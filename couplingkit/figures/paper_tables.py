@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from ..evaluation.scores import OVER_SEEDS, Evaluation
+from ..evaluation.photo_sums import OVER_SEEDS
+from ..evaluation.scores import Evaluation
 from ..evaluation.task import SCORES
 from ..runs.evaluation_files import EvaluationRun
 from ..runs.published import Published, PublishedColumn, PublishedMethod, recipe_of

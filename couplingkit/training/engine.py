@@ -19,7 +19,6 @@ from accelerate.utils import DistributedDataParallelKwargs
 from ..errors import ArgumentError
 from ..features.hardware import resolve_device
 from ..files import write_text
-from ..processes import follow_parent
 from ..typed_files import read_json_lines
 from ..words import whole_number
 from .objective import Objective
@@ -28,7 +27,6 @@ from .settings import Run
 __all__ = [
     "LogLine",
     "float32_products",
-    "leave_signals_alone",
     "open_engine",
     "peak_memory_gib",
     "run_log",
@@ -94,13 +92,6 @@ def float32_products(precision: str) -> Iterator[None]:
     finally:
         torch.set_float32_matmul_precision(before[0])
         torch.backends.cudnn.allow_tf32 = before[1]
-
-
-def leave_signals_alone(_worker: int) -> None:
-    """Let a process that reads images outlive Ctrl-C and SIGTERM, which go to all of them; it ends with its parent."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    follow_parent()
 
 
 @contextmanager

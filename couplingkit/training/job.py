@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..errors import ArgumentError
+from ..processes import START_METHOD, leave_signals_alone
 from .objective import Objective
 from .settings import Optimizer, Run
 
@@ -91,6 +92,18 @@ class Job(ABC):
     @abstractmethod
     def write_networks(self, folder: Path, objective: Objective) -> None:
         """Write the networks as `NAME.safetensors`."""
+
+    def loading(self, place: Place) -> dict[str, Any]:
+        """Return how a DataLoader reads in its workers, as its keywords."""
+        workers = self.run.workers
+        return {
+            "num_workers": workers,
+            "pin_memory": place.device.type == "cuda",
+            # Its own, or making an iterator would draw from the global one.
+            "generator": torch.Generator().manual_seed(self.run.seed),
+            "multiprocessing_context": START_METHOD if workers else None,
+            "worker_init_fn": leave_signals_alone if workers else None,
+        }
 
     def share(self, index: int, count: int) -> tuple[int, int]:
         """Return the first image of a process in the batch of all, and how many are its own.

@@ -10,13 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..processes import START_METHOD
 from ..streams import Stream
 from .batch import Batch
 from .checkpoint import check_corpus, write_branches
 from .colours import ColourDraws, recolour
 from .corpus import Corpus
-from .engine import leave_signals_alone
 from .job import Job, Place
 from .method import Method
 from .objective import Objective
@@ -96,7 +94,7 @@ class MethodJob(Job):
     def loader(self, objective: Objective, place: Place) -> DataLoader[Any]:
         """Return the batches of a process, cropped, and coloured where that is not left to the device."""
         assert isinstance(objective, Method)
-        recipe, workers = self.recipe, self.run.workers
+        recipe = self.recipe
         shapes = [torch.empty(0, 3, view.size, view.size) for view in recipe.views]
         cutouts = tuple(objective.cutouts(shapes))
         # The regions of an X-D are RCC's.
@@ -112,12 +110,7 @@ class MethodJob(Job):
             ),
             batch_sampler=self._sampler(place.first, place.count, place.start),
             collate_fn=Collation(cutouts, self.run.seed, place.first, self.run.batch_size),
-            num_workers=workers,
-            pin_memory=place.device.type == "cuda",
-            # Its own, or making an iterator would draw from the global one.
-            generator=torch.Generator().manual_seed(self.run.seed),
-            multiprocessing_context=START_METHOD if workers else None,
-            worker_init_fn=leave_signals_alone if workers else None,
+            **self.loading(place),
         )
 
     def parts(self, sample: dict[str, Any], place: Place, step: int) -> list[Batch]:

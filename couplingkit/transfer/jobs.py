@@ -21,9 +21,7 @@ from ..data.semantic import LabelledPhotos
 from ..errors import ArgumentError
 from ..features.names import RGB
 from ..features.own_format import BackboneHeader, save_backbone
-from ..processes import START_METHOD
 from ..training.checkpoint import read_run_record
-from ..training.engine import leave_signals_alone
 from ..training.job import Job, Place
 from ..training.objective import Objective
 from .photo_views import GroupedSampler, ShownPhotos, collated, groups_of, learnable
@@ -118,17 +116,11 @@ class FineTuneJob(Job):
 
     def loader(self, objective: Objective, place: Place) -> DataLoader[Any]:
         """Return the batches of a process from a step on."""
-        workers = self.run.workers
         return DataLoader(
             self.dataset(),
             batch_sampler=self.sampler(place),
             collate_fn=collated,
-            num_workers=workers,
-            pin_memory=place.device.type == "cuda",
-            # Its own, or making an iterator would draw from the global one.
-            generator=torch.Generator().manual_seed(self.run.seed),
-            multiprocessing_context=START_METHOD if workers else None,
-            worker_init_fn=leave_signals_alone if workers else None,
+            **self.loading(place),
         )
 
     def write_networks(self, folder: Path, objective: Objective) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from ..errors import ArgumentError, DataError
 from ..streams import Stream
 from .settings import DetectPhotos
 
-__all__ = ["GroupedSampler", "ShownPhotos", "collated", "detector_target", "groups_of", "learnable"]
+__all__ = ["GroupedSampler", "ShownPhotos", "collated", "detector_target", "groups_of", "learnable", "next_whole"]
 
 Key = tuple[int, int, int]
+Whole = TypeVar("Whole")
 BROKEN_TRIES = 10
 
 
@@ -92,7 +93,7 @@ class ShownPhotos(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, number, _ = key
-        pixels, targets, broken = self._read(number)
+        (pixels, targets), broken = next_whole(self.ids, number, self._read)
         generator = Stream(self.seed).child("views", epoch, number).generator()
         side = int(self.settings.sides[int(generator.integers(len(self.settings.sides)))])
         mirrored = bool(generator.random() < self.settings.flip)
@@ -102,19 +103,26 @@ class ShownPhotos(Dataset[dict[str, Any]]):
             image, target = _mirrored(image, target)
         return {"image": image, "target": target, "side": side, "broken": broken}
 
-    def _read(self, number: int) -> tuple[NDArray[np.uint8], Targets, list[int]]:
-        """Return a photo and its objects; in place of a broken one the next that is whole."""
-        broken: list[int] = []
-        last: DataError | None = None
-        for further in range(BROKEN_TRIES):
-            place = (number + further) % len(self.ids)
-            try:
-                identity = self.ids[place]
-                return self.photos.pixels(identity), self.photos.targets(identity), broken
-            except DataError as error:
-                broken.append(place)
-                last = error
-        raise DataError(f"{BROKEN_TRIES} photos in a row cannot be read; the last one: {last}")
+    def _read(self, identity: str) -> tuple[NDArray[np.uint8], Targets]:
+        return self.photos.pixels(identity), self.photos.targets(identity)
+
+
+def next_whole(ids: Sequence[str], number: int, read: Callable[[str], Whole]) -> tuple[Whole, list[int]]:
+    """Return what is read of a photo, in place of a broken one of the next that is whole, and the broken ones' numbers.
+
+    Raises:
+        DataError: ten in a row are broken.
+    """
+    broken: list[int] = []
+    last: DataError | None = None
+    for further in range(BROKEN_TRIES):
+        place = (number + further) % len(ids)
+        try:
+            return read(ids[place]), broken
+        except DataError as error:
+            broken.append(place)
+            last = error
+    raise DataError(f"{BROKEN_TRIES} photos in a row cannot be read; the last one: {last}")
 
 
 def _mirrored(image: torch.Tensor, target: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

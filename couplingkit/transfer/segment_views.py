@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as colours
 
 from ..data.semantic import IGNORED, LabelledPhotos
-from ..errors import DataError
 from ..streams import Stream
+from .photo_views import next_whole
 from .settings import SegmentPhotos
 
 __all__ = ["LabelledCrops", "resized_photo", "shorter_side"]
 
 Key = tuple[int, int, int]
-BROKEN_TRIES = 10
 CROP_TRIES = 10
 # By how much colours are changed at most, as PASCAL's segmenters have it: shares, and turns of the hue.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 32 / 255, 0.5, 0.5, 18 / 360
@@ -66,7 +64,7 @@ class LabelledCrops(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, number, _ = key
-        pixels, labels, broken = self._read(number)
+        (pixels, labels), broken = next_whole(self.photos.ids, number, self.photos.read)
         generator = Stream(self.seed).child("views", epoch, number).generator()
         low, high = self.settings.scale
         side = (self.settings.side or min(labels.shape)) * float(generator.uniform(low, high))
@@ -81,19 +79,6 @@ class LabelledCrops(Dataset[dict[str, Any]]):
         if self.settings.colours:
             image = _recoloured(image, generator)
         return {"image": (image * 255).round().to(torch.uint8), "target": target, "side": 0, "broken": broken}
-
-    def _read(self, number: int) -> tuple[NDArray[np.uint8], NDArray[np.int16], list[int]]:
-        """Return a photo and its labels; in place of a broken one the next that is whole."""
-        broken: list[int] = []
-        last: DataError | None = None
-        for further in range(BROKEN_TRIES):
-            place = (number + further) % len(self.photos)
-            try:
-                return *self.photos.read(self.photos.ids[place]), broken
-            except DataError as error:
-                broken.append(place)
-                last = error
-        raise DataError(f"{BROKEN_TRIES} photos in a row cannot be read; the last one: {last}")
 
 
 def _crop(
