@@ -28,6 +28,7 @@ __all__ = [
     "gap_table",
     "gaps_text",
     "holm_gaps",
+    "how_trained",
     "percent_text",
 ]
 
@@ -184,7 +185,7 @@ def _bounds(tasks: Sequence[str]) -> str:
     )
 
 
-def _trained(run: EvaluationRun) -> list[str]:
+def how_trained(run: EvaluationRun) -> list[str]:
     """Return how what was fine-tuned was trained, in a sentence."""
     said = run.evaluations[0].provenance["settings"].get("recipe")
     if said is None:
@@ -200,7 +201,7 @@ def _foot(run: EvaluationRun, tasks: Sequence[str], width: int | None) -> str:
         f"{data_facts(run.evaluations[0].provenance['data'])} Brackets: 95 % over photos, of these networks.",
         *(f"{SCORES[task].title}: {SCORES[task].meaning}." for task in tasks),
         _bounds(tasks),
-        *_trained(run),
+        *how_trained(run),
     ]
     return "\n".join(line for part in lines for line in textwrap.wrap(part, width or 10_000))
 

@@ -12,7 +12,7 @@ from ..evaluation.task import SCORES
 from ..runs.evaluation_files import EvaluationRun
 from ..runs.relating import relate
 from ..study.measurement import Measurement
-from .evaluation_tables import by_task, data_facts, percent_text
+from .evaluation_tables import by_task, data_facts, how_trained, percent_text
 from .labels import short_labels
 from .relation_plots import relation_figure, relation_text
 from .score_plots import score_figure
@@ -20,6 +20,9 @@ from .score_plots import score_figure
 __all__ = ["score_sections"]
 
 FIGURE_IN = 6.2
+OF_FROZEN = (
+    "red strokes: true labels at the cells' resolution; dotted: the commonest class, or the whole photo as a box."
+)
 
 
 def score_sections(
@@ -37,7 +40,7 @@ def score_sections(
 
 def _section(run: EvaluationRun, measurements: Sequence[Measurement], draw: Callable[[Figure], str]) -> dict[str, Any]:
     tasks = by_task(run.evaluations)
-    data = run.evaluations[0].provenance["data"]
+    data, trained = run.evaluations[0].provenance["data"], how_trained(run)
     rows = []
     for model, label in zip(run.models, short_labels(run.models), strict=True):
         found = [run.of(model, task) for task in tasks]
@@ -46,10 +49,11 @@ def _section(run: EvaluationRun, measurements: Sequence[Measurement], draw: Call
     floors = [{"text": percent_floor(own), "sort": "0"} for own in tasks.values()]
     return {
         "name": run.title,
+        "title": "Scores of what was trained on the networks" if trained else "Scores of frozen features",
         "command": run.command,
         "failures": run.failures,
-        "facts": f"{data_facts(data)} Scores in %; brackets: 95 % over photos, of these networks; red strokes: true "
-        "labels at the cells' resolution; dotted: the commonest class, or the whole photo as a box.",
+        "facts": f"{data_facts(data)} Scores in %; brackets: 95 % over photos, of these networks; "
+        + (" ".join(trained) if trained else OF_FROZEN),
         "head": ["model", *(SCORES[task].title for task in tasks)],
         "rows": [*rows, [{"text": "(floor)", "sort": "~"}, *floors]],
         "figure": draw(score_figure(run.evaluations, width_in=FIGURE_IN)),
