@@ -150,7 +150,7 @@ def test_segment_is_scored_at_the_photos_own_pixels(tmp_path):
         (["detect", "bundled:ibot", "--data", "voc:/tmp", "--recipe", "voc-c4"], "holds no VOC2007"),
         (["detect", "random:resnet18", "--data", "scenes:8+12", "--recipe", "detect-tiny"], "take fpn or c4"),
         (["detect", "random:torchvision:resnet18", "--data", "scenes:8+12", "--recipe", "coco-fpn-1x"], "of timm's"),
-        (["detect", "bundled:ibot", "--data", "scenes:2+3", "--recipe", "detect-tiny"], "must be at most the 2 photos"),
+        (["detect", "bundled:ibot", "--data", "scenes:2+3", "--recipe", "detect-tiny"], "must be at most the 2 images"),
         (["detect", "bundled:ibot", "--data", "scenes:8+3", "--recipe", "detect-tiny", "--set", "a.b=1"], "no key 'a'"),
     ],
 )  # fmt: skip

@@ -30,7 +30,8 @@ from couplingkit.training.corpus import open_corpus
 from couplingkit.training.loop import TrainSettings, train
 from couplingkit.training.recipe import build_method, read_recipe, recipe_names, recipe_toml
 from couplingkit.training.registry import method_names
-from couplingkit.training.views import CropDataset, StepSampler
+from couplingkit.training.sampling import StepSampler
+from couplingkit.training.views import CropDataset
 
 CPU, GO_ON = TrainSettings("cpu"), TrainSettings("cpu", resume=True)
 TINY = """

@@ -18,10 +18,11 @@ from couplingkit.training.checkpoint import checkpoints_of
 from couplingkit.training.job import Place
 from couplingkit.training.loop import TrainSettings, run_job
 from couplingkit.training.optimizers import build_optimizer, schedule
+from couplingkit.training.sampling import GroupedSampler
 from couplingkit.training.settings import Optimizer
 from couplingkit.transfer.cascade import CascadeHeads
 from couplingkit.transfer.jobs import DetectJob, Pretrained, SegmentJob
-from couplingkit.transfer.photo_views import GroupedSampler, ShownPhotos, collated, groups_of
+from couplingkit.transfer.photo_views import ShownPhotos, collated, groups_of
 from couplingkit.transfer.predicting import detect, segment, windows
 from couplingkit.transfer.rcnn import build_detector
 from couplingkit.transfer.recipe import read_fine_tune_recipe, recipe_names, recipe_status
@@ -407,7 +408,7 @@ def test_batches_are_of_one_group_and_the_same_for_any_number_of_processes():
     assert batches(0, 4, start=7) == whole[7:]
     epoch = [one for batch in whole[: 11 // 4 + 18 // 4] for one in batch]
     assert len(set(epoch)) == len(epoch) == 24
-    with pytest.raises(ArgumentError, match=r"run\.batch_size must be at most"):
+    with pytest.raises(ArgumentError, match="batch_size must be at most the 3 images"):
         GroupedSampler(groups[:3], first=0, count=4, start=0, **options)
 
 

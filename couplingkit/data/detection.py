@@ -16,7 +16,7 @@ from ..errors import ArgumentError
 from .coco import AnnotatedPhotos
 from .photo_files import photo_files
 from .photos import read_photo
-from .segmentation import encode_mask, rle_mask
+from .segmentation import encode_mask, rle_mask, tight_box
 from .semantic import BACKGROUND, LabelledPhotos, Pixels, ScenePhotos
 
 __all__ = ["CocoDetections", "DetectionPhotos", "LabelledDetections", "Protocol", "SceneDetections", "Targets"]
@@ -189,14 +189,16 @@ class LabelledDetections(DetectionPhotos):
     def targets(self, identity: str) -> Targets:
         """Return the objects of a photo."""
         found = [one for one in self.photos.objects(identity) if one.label in self._place]
+        rles = tuple(encode_mask(one.mask) for one in found)
+        sides = np.array([tight_box(rle) for rle in rles], dtype=np.float64).reshape(-1, 5)
         none = np.zeros(len(found), dtype=bool)
         return Targets(
             np.array([one.annotation for one in found], dtype=np.int64),
             np.array([self._place[one.label] for one in found], dtype=np.int64),
-            np.array([_box(one.mask) for one in found], dtype=np.float64).reshape(-1, 4),
-            np.array([float(one.mask.sum()) for one in found], dtype=np.float64),
+            sides[:, 1:],
+            sides[:, 0],
             *(none, none),
-            tuple(encode_mask(one.mask) for one in found),
+            rles,
         )
 
     def fingerprint(self) -> str:
@@ -234,13 +236,6 @@ class SceneDetections(LabelledDetections):
     def targets(self, identity: str) -> Targets:
         """Return the objects of a photo."""
         return self._kept(identity)[1]
-
-
-def _box(mask: NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not rows.size:
-        return 0.0, 0.0, 0.0, 0.0
-    return float(columns[0]), float(rows[0]), float(columns[-1] - columns[0] + 1), float(rows[-1] - rows[0] + 1)
 
 
 def digest(*parts: str) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import ArgumentError, DataError, listed
+from ..errors import ArgumentError, DataError
 from ..streams import Stream
 from ..words import as_path
 from .coco import AnnotatedPhotos
 from .detection import CocoDetections, DetectionPhotos, LabelledDetections, SceneDetections
-from .labelled_data import VOC_CLASSES, open_labelled_data
+from .labelled_data import VOC_CLASSES, check_halves, open_labelled_data
 from .semantic import CocoPhotos, LabelledPhotos, ScenePhotos
 from .voc import VocDetections
 
@@ -34,13 +34,7 @@ class DetectionData:
     test: DetectionPhotos
 
     def __post_init__(self) -> None:
-        for half, photos in (("train", self.train), ("test", self.test)):
-            if not len(photos):
-                raise DataError(f"{self.name} has no {half} photos; give some.")
-        ours, theirs = set(self.train.classes), set(self.test.classes)
-        if self.train.classes != self.test.classes:
-            differ = listed(sorted(ours ^ theirs)) or "their order"
-            raise DataError(f"the halves of {self.name} must have the same classes, but differ in {differ}.")
+        check_halves(self.name, self.train, self.test)
         twice = sorted(self.train.sources() & self.test.sources())
         if twice:
             raise DataError(

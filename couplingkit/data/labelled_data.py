@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import ArgumentError, DataError, listed
 from ..streams import Stream
@@ -15,7 +15,7 @@ from .coco import AnnotatedPhotos
 from .label_maps import PngPhotos
 from .semantic import BACKGROUND, Classes, CocoPhotos, LabelledPhotos, ScenePhotos
 
-__all__ = ["ADE20K_CLASSES", "FORMS", "VOC_CLASSES", "LabelledData", "halves_of", "open_labelled_data"]
+__all__ = ["ADE20K_CLASSES", "FORMS", "VOC_CLASSES", "LabelledData", "check_halves", "halves_of", "open_labelled_data"]
 
 FORMS = ("scenes:TRAIN+TEST", "coco:ROOT", "voc:ROOT", "ade20k:ROOT", "FILE.toml")
 # Other scenes than those of any run, which begin with seed 0, and than those of the probes.
@@ -45,15 +45,7 @@ class LabelledData:
     test: LabelledPhotos
 
     def __post_init__(self) -> None:
-        for half, photos in (("train", self.train), ("test", self.test)):
-            if not len(photos):
-                raise DataError(f"{self.name} has no {half} photos; give some.")
-        if self.train.classes != self.test.classes:
-            ours, theirs = set(self.train.classes), set(self.test.classes)
-            raise DataError(
-                f"the halves of {self.name} must have the same classes, but differ in "
-                f"{listed(sorted(ours ^ theirs)) or 'their order'}."
-            )
+        check_halves(self.name, self.train, self.test)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -63,6 +55,29 @@ class LabelledData:
     def identity(self) -> dict[str, str]:
         """Return what decides scores: hashes of both halves."""
         return {"name": self.name, "train": self.train.fingerprint(), "test": self.test.fingerprint()}
+
+
+class Half(Protocol):
+    """Photos that are one of two halves: how many, and of which classes."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        ...
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+
+def check_halves(name: str, train: Half, test: Half) -> None:
+    """Raise `DataError` if a half has no photo, or the two are not of the same classes."""
+    for half, photos in (("train", train), ("test", test)):
+        if not len(photos):
+            raise DataError(f"{name} has no {half} photos; give some.")
+    if train.classes != test.classes:
+        differ = listed(sorted(set(train.classes) ^ set(test.classes))) or "their order"
+        raise DataError(f"the halves of {name} must have the same classes, but differ in {differ}.")
 
 
 def open_labelled_data(words: str, *, classes: Classes = "category") -> LabelledData:

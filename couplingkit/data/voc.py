@@ -77,6 +77,8 @@ class VocDetections(DetectionPhotos):
             left, top, right, bottom = (
                 _number(entry, f"bndbox/{side}", path) for side in ("xmin", "ymin", "xmax", "ymax")
             )
+            if not (right >= left and bottom >= top):
+                raise DataError(f"annotation {path} has a box from {left:g}, {top:g} to {right:g}, {bottom:g}.")
             boxes.append((left - 1, top - 1, right - left + 1, bottom - top + 1))
             labels.append(self.classes.index(kind))
             difficult.append((entry.findtext("difficult") or "0").strip() == "1")

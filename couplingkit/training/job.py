@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from ..errors import ArgumentError
 from ..processes import START_METHOD, leave_signals_alone
 from .objective import Objective
+from .sampling import StepSampler
 from .settings import Optimizer, Run
 
 __all__ = ["Job", "Place"]
@@ -78,8 +79,13 @@ class Job(ABC):
         """Raise `ArgumentError` if the run in a folder was begun on other images."""
 
     @abstractmethod
-    def steps_per_epoch(self) -> int:
-        """Return how many steps go once through the images; raises `ArgumentError` if there are too few."""
+    def sampler(self, place: Place) -> StepSampler:
+        """Return which images a process shows in each step; raises `ArgumentError` if there are too few."""
+
+    def sampling(self, place: Place) -> dict[str, int]:
+        """Return the keywords of a sampler of this run."""
+        said = {"batch": self.run.batch_size, "seed": self.run.seed, "steps": self.run.steps}
+        return {**said, "first": place.first, "count": place.count, "start": place.start}
 
     @abstractmethod
     def loader(self, objective: Objective, place: Place) -> DataLoader[Any]:

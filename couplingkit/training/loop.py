@@ -104,7 +104,7 @@ def run_job(job: Job, out: Path, settings: TrainSettings = TrainSettings(), *, w
     """
     running = _opened(job, out, settings, watch or Watch())
     engine, done, steps = running.engine, running.place.start, job.run.steps
-    per_epoch = job.steps_per_epoch()
+    per_epoch = job.sampler(running.place).per_epoch
     if engine.is_main_process and (not done or _is_lengthened(running)):
         _begin(running, settings.record)
     # A run that was stopped may have been stopped before this look.

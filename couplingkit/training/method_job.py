@@ -20,8 +20,9 @@ from .method import Method
 from .objective import Objective
 from .proposals import Proposals
 from .recipe import Recipe, build_method, recipe_toml
+from .sampling import StepSampler
 from .starting import check_start, load_start
-from .views import Collation, CropDataset, StepSampler, View
+from .views import Collation, CropDataset, View
 
 __all__ = ["MethodJob"]
 
@@ -75,21 +76,9 @@ class MethodJob(Job):
         """Raise `ArgumentError` if the run in a folder was begun on other images, or with other boxes."""
         check_corpus(out, self.corpus, self.proposals)
 
-    def steps_per_epoch(self) -> int:
-        """Return how many steps go once through the corpus."""
-        return self._sampler(0, 1, 0).per_epoch
-
-    def _sampler(self, first: int, count: int, start: int) -> StepSampler:
-        run = self.run
-        return StepSampler(
-            len(self.corpus),
-            batch=run.batch_size,
-            seed=run.seed,
-            first=first,
-            count=count,
-            start=start,
-            steps=run.steps,
-        )
+    def sampler(self, place: Place) -> StepSampler:
+        """Return which images a process shows in each step."""
+        return StepSampler(len(self.corpus), **self.sampling(place))
 
     def loader(self, objective: Objective, place: Place) -> DataLoader[Any]:
         """Return the batches of a process, cropped, and coloured where that is not left to the device."""
@@ -108,7 +97,7 @@ class MethodJob(Job):
                 # A device changes the colours of a whole batch in less time than all workers together.
                 coloured=place.device.type == "cpu",
             ),
-            batch_sampler=self._sampler(place.first, place.count, place.start),
+            batch_sampler=self.sampler(place),
             collate_fn=Collation(cutouts, self.run.seed, place.first, self.run.batch_size),
             **self.loading(place),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 from torchvision.tv_tensors import BoundingBoxes, Image
 
-from ..errors import ArgumentError, DataError, check_range
+from ..errors import ArgumentError, check_range
 from ..streams import Stream
 from .box_cells import cells_of_boxes
 from .colours import ColourDraws, SeparableBlur, draw_colours, stacked
@@ -22,10 +22,10 @@ from .corpus import Corpus
 from .cutout import grid_boxes
 from .method import Cutout, in_place
 from .proposals import Proposals
+from .sampling import Key, next_whole
 
-__all__ = ["Augmentation", "Collation", "CropDataset", "StepSampler", "View", "collate"]
+__all__ = ["Augmentation", "Collation", "CropDataset", "View", "collate"]
 
-BROKEN_TRIES = 20
 SMALL_KERNEL = 9
 # What a sample says of colours that are still to be changed.
 DRAWN = ("colours", "colours again", "local colours")
@@ -113,9 +113,6 @@ class Augmentation:
     boxes: int = 0
 
 
-Key = tuple[int, ...]
-
-
 class CropDataset(Dataset[dict[str, Any]]):
     """The crops of images, addressed by (epoch, number), or (epoch, number, step), which is passed on.
 
@@ -154,7 +151,7 @@ class CropDataset(Dataset[dict[str, Any]]):
         changed; then `recoloured` is empty, for these are the same crops.
         """
         epoch, number, step = (*key, 0)[:3]
-        pixels, place_read, broken = self._read(number)
+        pixels, place_read, broken = next_whole(len(self.corpus), number, self.corpus.read)
         image = torch.from_numpy(pixels).permute(2, 0, 1)
         whole = self._boxes(epoch, number, place_read, (pixels.shape[0], pixels.shape[1]))
         crops, changed, again, boxes = [], [], [], []
@@ -202,18 +199,6 @@ class CropDataset(Dataset[dict[str, Any]]):
         scale = torch.tensor([size[1], size[0], size[1], size[0]])
         return BoundingBoxes(chosen * scale, format="XYXY", canvas_size=size)
 
-    def _read(self, number: int) -> tuple[np.ndarray, int, list[int]]:
-        """Return an image and its number; in place of a broken one the next that is whole."""
-        broken: list[int] = []
-        for further in range(BROKEN_TRIES):
-            place = (number + further) % len(self.corpus)
-            try:
-                return self.corpus.read(place), place, broken
-            except DataError as error:
-                broken.append(place)
-                last = error
-        raise DataError(f"{BROKEN_TRIES} images in a row cannot be read; the last one: {last}")
-
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Return one batch: a uint8 tensor (B, 3, H, W) per view, and all broken numbers."""
@@ -255,37 +240,3 @@ class Collation:
             regions = in_place(cells, self.first, self.total)
         stream = Stream(self.seed).child("step", step)
         return cut.masking.drawn(stream, cut.grid, cut.names, total=self.total, regions=regions)
-
-
-class StepSampler(Sampler[list[Key]]):
-    """The batches of a run from any step on: step n holds the same images whatever came before it.
-
-    Args:
-        length: of the corpus.
-        batch: images in the batch of all processes.
-        seed: of the order.
-        first: place of this process's first image in the batch of all.
-        count: images of this process.
-        start: the step it begins with.
-        steps: of the run.
-    """
-
-    def __init__(self, length: int, *, batch: int, seed: int, first: int, count: int, start: int, steps: int):
-        if length < batch:
-            raise ArgumentError(f"batch_size must be at most the {length} images there are, but is {batch}.")
-        self.per_epoch = length // batch
-        self.length, self.batch, self.first, self.count = length, batch, first, count
-        self.start, self.steps = start, steps
-        self.stream = Stream(seed).child("order")
-
-    def __len__(self) -> int:
-        return self.steps - self.start
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        held, order = -1, np.empty(0, dtype=np.int64)
-        for step in range(self.start, self.steps):
-            epoch, place = divmod(step, self.per_epoch)
-            if epoch != held:
-                held, order = epoch, self.stream.child(epoch).generator().permutation(self.length)
-            begin = place * self.batch + self.first
-            yield [(epoch, int(number), step) for number in order[begin : begin + self.count]]

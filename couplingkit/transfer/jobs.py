@@ -24,7 +24,8 @@ from ..features.own_format import BackboneHeader, save_backbone
 from ..training.checkpoint import read_run_record
 from ..training.job import Job, Place
 from ..training.objective import Objective
-from .photo_views import GroupedSampler, ShownPhotos, collated, groups_of, learnable
+from ..training.sampling import GroupedSampler
+from .photo_views import ShownPhotos, collated, groups_of, learnable
 from .rcnn import DetectorObjective, build_detector
 from .recipe import FineTuneRecipe
 from .segment_views import LabelledCrops
@@ -94,25 +95,9 @@ class FineTuneJob(Job):
     def dataset(self) -> Dataset[dict[str, Any]]:
         """Return the photos by (epoch, number, step)."""
 
-    def steps_per_epoch(self) -> int:
-        """Return how many steps go once through the photos."""
-        return self._sampler(0, 1, 0).per_epoch
-
     def sampler(self, place: Place) -> GroupedSampler:
-        """Return the batches of a process."""
-        return self._sampler(place.first, place.count, place.start)
-
-    def _sampler(self, first: int, count: int, start: int) -> GroupedSampler:
-        run = self.run
-        return GroupedSampler(
-            self._groups,
-            batch=run.batch_size,
-            seed=run.seed,
-            first=first,
-            count=count,
-            start=start,
-            steps=run.steps,
-        )
+        """Return which photos a process shows in each step."""
+        return GroupedSampler(self._groups, **self.sampling(place))
 
     def loader(self, objective: Objective, place: Place) -> DataLoader[Any]:
         """Return the batches of a process from a step on."""

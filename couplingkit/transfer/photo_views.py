@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from ..data.detection import DetectionPhotos, Targets
-from ..errors import ArgumentError, DataError
+from ..errors import DataError
 from ..streams import Stream
+from ..training.sampling import Key, next_whole
 from .settings import DetectPhotos
 
-__all__ = ["GroupedSampler", "ShownPhotos", "collated", "detector_target", "groups_of", "learnable", "next_whole"]
-
-Key = tuple[int, int, int]
-Whole = TypeVar("Whole")
-BROKEN_TRIES = 10
+__all__ = ["ShownPhotos", "collated", "detector_target", "groups_of", "learnable"]
 
 
 def learnable(photos: DetectionPhotos) -> list[str]:
@@ -93,7 +90,7 @@ class ShownPhotos(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, number, _ = key
-        (pixels, targets), broken = next_whole(self.ids, number, self._read)
+        (pixels, targets), _, broken = next_whole(len(self.ids), number, self._read)
         generator = Stream(self.seed).child("views", epoch, number).generator()
         side = int(self.settings.sides[int(generator.integers(len(self.settings.sides)))])
         mirrored = bool(generator.random() < self.settings.flip)
@@ -103,26 +100,9 @@ class ShownPhotos(Dataset[dict[str, Any]]):
             image, target = _mirrored(image, target)
         return {"image": image, "target": target, "side": side, "broken": broken}
 
-    def _read(self, identity: str) -> tuple[NDArray[np.uint8], Targets]:
+    def _read(self, place: int) -> tuple[NDArray[np.uint8], Targets]:
+        identity = self.ids[place]
         return self.photos.pixels(identity), self.photos.targets(identity)
-
-
-def next_whole(ids: Sequence[str], number: int, read: Callable[[str], Whole]) -> tuple[Whole, list[int]]:
-    """Return what is read of a photo, in place of a broken one of the next that is whole, and the broken ones' numbers.
-
-    Raises:
-        DataError: ten in a row are broken.
-    """
-    broken: list[int] = []
-    last: DataError | None = None
-    for further in range(BROKEN_TRIES):
-        place = (number + further) % len(ids)
-        try:
-            return read(ids[place]), broken
-        except DataError as error:
-            broken.append(place)
-            last = error
-    raise DataError(f"{BROKEN_TRIES} photos in a row cannot be read; the last one: {last}")
 
 
 def _mirrored(image: torch.Tensor, target: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -144,51 +124,3 @@ def collated(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "sides": [sample["side"] for sample in samples],
         "broken": [number for sample in samples for number in sample["broken"]],
     }
-
-
-class GroupedSampler(Sampler[list[Key]]):
-    """The batches of a run from any step on, each of one group: step n holds the same photos whatever came before it.
-
-    Args:
-        groups: of each photo.
-        batch: photos in the batch of all processes.
-        seed: of the order.
-        first: place of this process's first photo in the batch of all.
-        count: photos of this process.
-        start: the step it begins with.
-        steps: of the run.
-    """
-
-    def __init__(
-        self, groups: NDArray[np.int64], *, batch: int, seed: int, first: int, count: int, start: int, steps: int
-    ):
-        self.per_epoch = int((np.bincount(groups) // batch).sum())
-        if not self.per_epoch:
-            raise ArgumentError(f"run.batch_size must be at most the {len(groups)} photos there are, but is {batch}.")
-        self.groups, self.batch, self.first, self.count = groups, batch, first, count
-        self.start, self.steps = start, steps
-        self.stream = Stream(seed).child("order")
-
-    def __len__(self) -> int:
-        return self.steps - self.start
-
-    def batches(self, epoch: int) -> NDArray[np.int64]:
-        """Return the photos of each batch of an epoch, (per_epoch, batch)."""
-        generator = self.stream.child(epoch).generator()
-        order = generator.permutation(len(self.groups))
-        parts = []
-        for group in np.unique(self.groups):
-            own = order[self.groups[order] == group]
-            parts.append(own[: len(own) // self.batch * self.batch].reshape(-1, self.batch))
-        every = np.concatenate(parts)
-        # Groups come in turn as they would by chance.
-        return np.asarray(every[generator.permutation(len(every))] if len(parts) > 1 else every)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        held, batches = -1, np.empty((0, self.batch), dtype=np.int64)
-        for step in range(self.start, self.steps):
-            epoch, place = divmod(step, self.per_epoch)
-            if epoch != held:
-                held, batches = epoch, self.batches(epoch)
-            own = batches[place, self.first : self.first + self.count]
-            yield [(epoch, int(number), step) for number in own]

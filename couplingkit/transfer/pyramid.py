@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -185,11 +186,9 @@ class PyramidBackbone(nn.Module):
                 self.neck = FeaturePyramidNetwork(list(reader.channels), head.channels, extra_blocks=LastLevelMaxPool())
         self.strides = tuple(strides) if head.neck == "c4" else (*strides, 2 * strides[-1])
         coarsest = strides[-1]
-        self.divisor = (
-            32
-            if 32 % coarsest == 0 and 32 % reader.patch == 0
-            else coarsest * reader.patch // _common(coarsest, reader.patch)
-        )
+        # Of the photos that are padded to one size; 32 px as torchvision has it, where that will do.
+        needed = math.lcm(coarsest, reader.patch)
+        self.divisor = 32 if 32 % needed == 0 else needed
 
     def forward(self, images: Tensor) -> OrderedDict[str, Tensor]:
         """Return maps by their numbers, the finest first."""
@@ -217,12 +216,6 @@ def _whole(stride: float) -> int:
     if stride != int(stride):
         raise ArgumentError(f"head.scales must give whole strides, but one is {stride:g} px; leave the finest away.")
     return int(stride)
-
-
-def _common(one: int, other: int) -> int:
-    while other:
-        one, other = other, one % other
-    return one
 
 
 def pyramid_backbone(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -160,7 +161,7 @@ def _pool(backbone: PyramidBackbone, head: DetectHead, cells: int) -> MultiScale
     pool = MultiScaleRoIAlign([str(place) for place in range(len(strides))], cells, sampling_ratio=2)
     pool.scales = [1 / stride for stride in strides]
     # Levels are counted from stride 16, which has the boxes of `canonical_px`.
-    finest = round(torch.log2(torch.tensor(float(strides[0]))).item())
+    finest = round(math.log2(strides[0]))
     pool.map_levels = initLevelMapper(finest, finest + len(strides) - 1, canonical_scale=head.canonical_px)
     return pool
 

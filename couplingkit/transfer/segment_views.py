@@ -12,14 +12,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2 import functional as colours
 
-from ..data.semantic import IGNORED, LabelledPhotos
+from ..data.semantic import IGNORED, LabelledPhotos, Labels, Pixels
 from ..streams import Stream
-from .photo_views import next_whole
+from ..training.sampling import Key, next_whole
 from .settings import SegmentPhotos
 
 __all__ = ["LabelledCrops", "resized_photo", "shorter_side"]
 
-Key = tuple[int, int, int]
 CROP_TRIES = 10
 # By how much colours are changed at most, as PASCAL's segmenters have it: shares, and turns of the hue.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 32 / 255, 0.5, 0.5, 18 / 360
@@ -64,7 +63,7 @@ class LabelledCrops(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, number, _ = key
-        (pixels, labels), broken = next_whole(self.photos.ids, number, self.photos.read)
+        (pixels, labels), _, broken = next_whole(len(self.photos), number, self._read)
         generator = Stream(self.seed).child("views", epoch, number).generator()
         low, high = self.settings.scale
         side = (self.settings.side or min(labels.shape)) * float(generator.uniform(low, high))
@@ -79,6 +78,9 @@ class LabelledCrops(Dataset[dict[str, Any]]):
         if self.settings.colours:
             image = _recoloured(image, generator)
         return {"image": (image * 255).round().to(torch.uint8), "target": target, "side": 0, "broken": broken}
+
+    def _read(self, place: int) -> tuple[Pixels, Labels]:
+        return self.photos.read(self.photos.ids[place])
 
 
 def _crop(
